@@ -1,0 +1,44 @@
+# Two commands: `make` sets up and runs the main job on this machine's device, `make test` passes the tests.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+REQUIREMENTS := $(wildcard envs/*.txt) pyproject.toml
+CORES ?= 1
+
+.DEFAULT_GOAL := run
+.PHONY: run setup render test check clean help
+
+run: setup  ## set up, measure this machine's device, render the paper's tables and figures
+	@gpu=$$($(BIN)/python workflow/scripts/detect_gpu.py) && \
+	echo "Measuring gpu=$$gpu; cells that exist are kept." && \
+	$(BIN)/snakemake --cores $(CORES) --config gpu=$$gpu
+
+setup: $(READY)  ## make .venv from the pinned requirements
+
+$(READY): $(REQUIREMENTS)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "deep-gap needs Python 3.11 or later.")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --progress-bar off --quiet \
+		-c envs/constraints.txt -r envs/workflow.txt -r envs/measure.txt -r envs/paper.txt -r envs/dev.txt -e .
+	@touch $@
+
+render: setup  ## render the paper's tables and figures from the data present, without a device
+	$(BIN)/snakemake --cores $(CORES)
+
+test: setup check  ## run the checks and all tests
+	$(BIN)/python -m pytest -n 2
+
+check: setup  ## lint, types and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/snakemake --lint
+
+clean:  ## remove generated files; measured cells stay
+	rm -rf build logs results/summary paper/tables paper/figures paper/numbers.tex paper/paper.pdf
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16

@@ -1,0 +1,32 @@
+# deep-gap: from config to measured cells to the paper. Wiring only; the work is in src/deepgap.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+
+
+if study.gpu is not None:
+
+    include: "workflow/rules/model.smk"
+    include: "workflow/rules/measure.smk"
+
+
+include: "workflow/rules/aggregate.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/paper.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.paper.input,
+
+
+onstart:
+    begin_session()

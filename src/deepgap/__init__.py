@@ -1,0 +1,1 @@
+"""Measure image-model inference on GPUs and regenerate the DEEP-GAP paper."""

@@ -1,0 +1,167 @@
+"""The contract of a cell file: what is in it, how it is written, and how it is checked when read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from deepgap.errors import CellError
+from deepgap.study import recipe_digest
+
+FORMAT = 1
+FOOTER_KEY = "deepgap"
+OK, OUT_OF_MEMORY, UNSUPPORTED = "ok", "out_of_memory", "unsupported"
+LATENCY, THROUGHPUT = "latency", "throughput"
+
+SCHEMA = pl.Schema(
+    {
+        "status": pl.String,
+        "reason": pl.String,
+        "arm": pl.String,
+        "repeat": pl.Int32,
+        "iteration": pl.Int32,
+        "calls": pl.Int32,
+        "device_ms": pl.Float64,
+        "host_ms": pl.Float64,
+        "enqueue_ms": pl.Float64,
+    }
+)
+"""A row is one timed span of `calls` back-to-back calls.
+
+status, reason: `ok`, or why nothing was timed (then the only row, all else null).
+arm: `latency` (one call, then synchronise) or `throughput` (calls queued ahead, synchronised at the end).
+repeat, iteration: from 1; a throughput row is a whole repeat and has iteration 1.
+device_ms: CUDA events around the span; on a CPU the same as host_ms.
+host_ms: host clock from before the first call until the device is done.
+enqueue_ms: host clock until the last call has returned; null on a CPU, where calls do not return early.
+"""
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What is known of all rows of a cell."""
+
+    recipe: dict[str, Any]
+    weights_sha256: str
+    provenance: dict[str, Any]
+    """The software and the device: versions, driver, names, limits."""
+    observed: dict[str, Any]
+    """What was seen while measuring: first call, memory, threads."""
+
+
+def write_cell(path: Path, rows: pl.DataFrame, footer: Footer) -> None:
+    """Check a cell and put it in place in one step, so that no partial file is ever seen.
+
+    Raises:
+        CellError: the rows break the contract; nothing is written.
+    """
+    _check_rows(path, rows, footer.recipe)
+    text = json.dumps(
+        {"format": FORMAT, **asdict(footer), "rows_sha256": _hash_rows(rows)}, sort_keys=True, allow_nan=False
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    os.close(handle)
+    partial = Path(name)
+    try:
+        rows.write_parquet(partial, metadata={FOOTER_KEY: text}, compression="zstd")
+        read_cell(partial, expected_digest=recipe_digest(footer.recipe))
+        partial.chmod(0o644)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_cell(path: Path, expected_digest: str | None = None) -> tuple[pl.DataFrame, Footer]:
+    """Read a cell and check everything that can be checked.
+
+    Args:
+        path: `<cell-id>.<recipe>.parquet`.
+        expected_digest: the recipe's digest; from the file's name when absent.
+
+    Returns:
+        The rows in `SCHEMA`, and the footer.
+
+    Raises:
+        CellError: the file is truncated, foreign or edited; the sentence names it and what to do.
+    """
+    mend = "delete it and run 'snakemake --cores 1 --config gpu=...' to measure it again"
+    try:
+        metadata = pl.read_parquet_metadata(path)
+        rows = pl.read_parquet(path)
+    except FileNotFoundError:
+        raise CellError(f"{path} does not exist.") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        raise CellError(f"{path} is not a readable parquet file ({first_line}); {mend}.") from None
+    try:
+        content = json.loads(metadata[FOOTER_KEY])
+        file_format = content.pop("format")
+        rows_hash = content.pop("rows_sha256")
+        footer = Footer(**content)
+        digest = recipe_digest(footer.recipe)
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
+        raise CellError(f"{path} was not written by deepgap (its footer is missing or foreign); remove it.") from None
+    if file_format != FORMAT:
+        raise CellError(f"{path} has the cell format {file_format}, this version reads {FORMAT}; {mend}.")
+    if digest != (expected_digest or path.name.split(".")[-2]):
+        raise CellError(f"{path} holds the recipe {digest}, not the one in its name; {mend}.")
+    _check_rows(path, rows, footer.recipe)
+    if _hash_rows(rows) != rows_hash:
+        raise CellError(f"{path} was edited: its rows are not those that were written; {mend}.")
+    return rows, footer
+
+
+def failure_row(status: str, reason: str) -> pl.DataFrame:
+    """The one row of a cell that could not be timed for an expected reason."""
+    return pl.DataFrame([{"status": status, "reason": reason}], schema=SCHEMA)
+
+
+def _check_rows(path: Path, rows: pl.DataFrame, recipe: Mapping[str, Any]) -> None:
+    def refuse(problem: str) -> None:
+        raise CellError(f"{path.name}: {problem}; the cell is refused.")
+
+    if rows.schema != SCHEMA:
+        refuse(f"the columns are {dict(rows.schema)}, not those of a cell")
+    statuses = set(rows["status"])
+    if statuses in ({OUT_OF_MEMORY}, {UNSUPPORTED}):
+        if rows.height != 1 or not rows["reason"][0]:
+            refuse("a failed cell has one row with a reason")
+        return
+    if statuses != {OK}:
+        refuse(f"the statuses are {sorted(map(str, statuses))}")
+    protocol = recipe["protocol"]
+    repeats, iterations = protocol["repeats"], protocol["timed_iterations"]
+    for arm, expected in ((LATENCY, repeats * iterations), (THROUGHPUT, repeats)):
+        found = rows.filter(pl.col("arm") == arm).height
+        if found != expected:
+            refuse(f"{found} {arm} rows where the protocol asks for {expected}")
+    if rows.height != repeats * iterations + repeats:
+        refuse("rows of an unknown arm")
+    keys = rows.select("arm", "repeat", "iteration")
+    if keys.is_duplicated().any():
+        refuse("a repeat and iteration stands twice")
+    times = rows.select("device_ms", "host_ms")
+    if (
+        times.null_count().sum_horizontal()[0]
+        or not times.select(pl.all_horizontal(pl.all().is_finite() & (pl.all() > 0)).all()).item()
+    ):
+        refuse("a time is missing, not finite or not positive")
+    if (rows["calls"] < 1).any():
+        refuse("a span has no calls")
+
+
+def _hash_rows(rows: pl.DataFrame) -> str:
+    """SHA-256 of the rows' values, whatever the parquet encoding."""
+    digest = hashlib.sha256()
+    for row in rows.iter_rows():
+        digest.update(repr(row).encode())
+    return digest.hexdigest()

@@ -1,0 +1,47 @@
+"""Charts to files: the specification, and its pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+from deepgap.errors import DeepGapError
+
+PNG_DOTS_PER_INCH = 300
+
+
+def write_spec(chart: alt.VConcatChart, file: str) -> None:
+    """Write a chart as Vega-Lite JSON, the same bytes for the same chart."""
+    Path(file).write_text(json.dumps(chart.to_dict(), sort_keys=True, indent=1, ensure_ascii=False) + "\n")
+
+
+def render_spec(spec: str, fonts: str | list[str], pdf: str, svg: str, png: str) -> None:
+    """Render a specification as PDF, SVG and PNG.
+
+    Args:
+        spec: the Vega-Lite JSON.
+        fonts: a folder of fonts, or files of it; the font comes from there and not from the machine.
+        pdf, svg, png: the pictures to write.
+
+    Raises:
+        DeepGapError: there is no font.
+    """
+    first = Path(fonts if isinstance(fonts, str) else fonts[0])
+    folder = first if first.is_dir() else first.parent
+    if not any(folder.glob("*.otf")):
+        raise DeepGapError(f"{folder} holds no font; restore paper/fonts from the repository.")
+    vl_convert.register_font_directory(str(folder))
+    text = Path(spec).read_text()
+    drawing = vl_convert.vegalite_to_svg(text, vl_version=_version(json.loads(text)))
+    Path(svg).write_text(drawing)
+    Path(pdf).write_bytes(vl_convert.svg_to_pdf(drawing))
+    Path(png).write_bytes(vl_convert.svg_to_png(drawing, ppi=PNG_DOTS_PER_INCH))
+
+
+def _version(spec: dict[str, Any]) -> str:
+    """`6.4` of `https://vega.github.io/schema/vega-lite/v6.4.1.json`."""
+    return ".".join(Path(spec["$schema"]).stem.lstrip("v").split(".")[:2])

@@ -1,0 +1,25 @@
+"""The errors that a user can mend."""
+
+
+class DeepGapError(Exception):
+    """A problem told in one sentence: what was asked, what was found, what to do."""
+
+
+class ConfigError(DeepGapError):
+    """The study or the hardware file asks for something that is not allowed."""
+
+
+class DeviceError(DeepGapError):
+    """The device that was asked for is not in this machine."""
+
+
+class CellError(DeepGapError):
+    """A cell file is not what its name and its footer say."""
+
+
+class WeightsError(DeepGapError):
+    """The weights of a model cannot be had."""
+
+
+class UnsupportedError(DeepGapError):
+    """This device or library cannot run this mode: an expected result, recorded as a row."""

@@ -1,0 +1,40 @@
+"""The figures of the paper, one file each.
+
+A file in this folder is a figure and defines `draw(summary)`, a pure function that returns an Altair chart,
+and `CAPTION`, its caption without numbers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import altair as alt
+
+    from deepgap.summary import Summary
+
+FIGURES = (
+    "fig06_throughput",
+    "fig07_latency_by_model",
+    "fig08_latency_over_batch",
+    "fig09_memory_over_batch",
+    "fig10_pareto",
+    "fig11_speedup",
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the paper."""
+
+    draw: Callable[[Summary], alt.VConcatChart]
+    caption: str
+
+
+def load_figure(name: str) -> Figure:
+    """The figure of this name; the name must be one of `FIGURES`."""
+    module = importlib.import_module(f"{__name__}.{name}")
+    return Figure(draw=module.draw, caption=module.CAPTION)

@@ -1,0 +1,172 @@
+"""GPU profiles, and the devices that are really in this machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from deepgap.errors import ConfigError, DeviceError
+from deepgap.schema import check_schema
+
+RENDER_HINT = "'snakemake --cores 1' renders the paper from the data present without any device"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One entry of config/gpus.yaml; units are in the names, rates are dense."""
+
+    key: str
+    name_pattern: str | None
+    architecture: str
+    compute_capability: str | None
+    year: int | None
+    inference_card: bool
+    sm_count: int | None
+    max_sm_clock_mhz: float | None
+    memory_gb: float | None
+    memory_bandwidth_gb_s: float | None
+    l2_cache_mib: float | None
+    tdp_w: float | None
+    peak_tops: Mapping[str, float | None]
+    sources: Mapping[str, list[str]]
+
+    @property
+    def device(self) -> str:
+        """PyTorch's device type: `cpu` for the host's processor, else `cuda`."""
+        return "cpu" if self.name_pattern is None else "cuda"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A physical device, as NVML tells it. The host's processor has the index -1 and the UUID `cpu`."""
+
+    index: int
+    uuid: str
+    name: str
+
+
+HOST = Device(index=-1, uuid="cpu", name="CPU")
+
+
+def load_gpus(path: Path, schema: Mapping[str, Any]) -> dict[str, Gpu]:
+    """Read and check gpus.yaml.
+
+    Raises:
+        ConfigError: the file is not YAML or breaks its schema.
+    """
+    try:
+        entries = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+    check_schema(entries, schema, path.name)
+    for key, entry in entries.items():
+        try:
+            re.compile(entry["name_pattern"] or "")
+        except re.error as error:
+            raise ConfigError(f"{path.name}: {key}.name_pattern is not a regular expression: {error}.") from None
+    return {key: Gpu(key=key, **entry) for key, entry in entries.items()}
+
+
+def list_devices() -> list[Device]:
+    """The NVIDIA GPUs that NVML sees and CUDA_VISIBLE_DEVICES admits; empty without a driver."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return []
+    try:
+        found = []
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+            found.append(
+                Device(index, _text(pynvml.nvmlDeviceGetUUID(handle)), _text(pynvml.nvmlDeviceGetName(handle)))
+            )
+    finally:
+        pynvml.nvmlShutdown()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return found
+    wanted = [name.strip() for name in visible.split(",")]
+    return [device for device in found if str(device.index) in wanted or device.uuid in wanted]
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def matching_devices(gpu: Gpu) -> list[Device]:
+    """The devices of this machine that are this GPU.
+
+    Raises:
+        DeviceError: there is none; the sentence names what was found.
+    """
+    if gpu.name_pattern is None:
+        return [HOST]
+    devices = list_devices()
+    matches = [device for device in devices if re.fullmatch(gpu.name_pattern, device.name)]
+    if matches:
+        return matches
+    names = ", ".join(sorted({device.name for device in devices})) or "no NVIDIA GPU"
+    raise DeviceError(f"gpu={gpu.key} was asked for, but this machine has {names}; {RENDER_HINT}.")
+
+
+def detect_gpu(gpus: Mapping[str, Gpu]) -> str:
+    """The key of this machine's device: its first NVIDIA GPU, or CPU when there is none.
+
+    Raises:
+        DeviceError: the NVIDIA GPU has no entry in gpus.yaml.
+    """
+    devices = list_devices()
+    for device in devices:
+        for key, gpu in gpus.items():
+            if gpu.name_pattern and re.fullmatch(gpu.name_pattern, device.name):
+                return key
+    if devices:
+        raise DeviceError(
+            f"This machine's {devices[0].name} has no entry in config/gpus.yaml; "
+            "add one whose name_pattern matches that name."
+        )
+    return next(key for key, gpu in gpus.items() if gpu.name_pattern is None)
+
+
+@contextmanager
+def hold_device(gpu: Gpu, say: Callable[[str], None]) -> Iterator[Device]:
+    """Hold the first free device that is this GPU; wait when all are held, and say so once.
+
+    The lock is a file in the system's temporary folder named by the device's UUID, so it holds between all
+    workflows of a machine and is freed by the operating system when its holder dies.
+    """
+    devices = matching_devices(gpu)
+    locks = [FileLock(Path(tempfile.gettempdir()) / f"deepgap-{device.uuid}.lock", mode=0o666) for device in devices]
+    held = next((pair for pair in zip(devices, locks, strict=True) if _try_lock(pair[1])), None)
+    if held is None:
+        say(f"{devices[0].name} is being measured by another workflow; waiting until it is free.")
+        locks[0].acquire()
+        held = devices[0], locks[0]
+    try:
+        yield held[0]
+    finally:
+        held[1].release()
+
+
+def _try_lock(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+def host_threads() -> int:
+    """The cores this process may use. Set explicitly, because Snakemake exports OMP_NUM_THREADS to its jobs."""
+    return len(os.sched_getaffinity(0))

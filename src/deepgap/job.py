@@ -1,0 +1,77 @@
+"""What a script is asked to do: by Snakemake, or by hand on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+from deepgap.errors import DeepGapError
+
+
+def run_script(
+    main: Callable[[Any], None],
+    namespace: Mapping[str, Any],
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    params: Sequence[str] = (),
+) -> None:
+    """Call `main(job)` with the script's files and parameters as attributes of `job`.
+
+    Under Snakemake they are those of the rule. By hand each name is an option: `--name VALUE`, files as paths
+    (several for a list), parameters as JSON. A `DeepGapError` ends the script with its one sentence.
+
+    Args:
+        main: the script's work.
+        namespace: the script's `globals()`, where Snakemake puts its object and `__doc__` describes the script.
+        inputs, outputs, params: the names that the rule gives.
+    """
+    snakemake = namespace.get("snakemake")
+    job: argparse.Namespace | SimpleNamespace
+    if snakemake is None:
+        job = _parse(namespace["__doc__"], inputs, outputs, params)
+    else:
+        job = SimpleNamespace(
+            **{name: snakemake.input[name] for name in inputs},
+            **{name: snakemake.output[name] for name in outputs},
+            **{name: snakemake.params[name] for name in params},
+        )
+    log = snakemake.log[0] if snakemake is not None and snakemake.log else None
+    try:
+        main(job)
+    except DeepGapError as error:
+        _fail(f"deep-gap: {error}", log)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception:
+        _fail(traceback.format_exc(), log)
+
+
+def _parse(
+    description: str, inputs: Sequence[str], outputs: Sequence[str], params: Sequence[str]
+) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
+    for name in inputs:
+        parser.add_argument(f"--{name}", required=True, nargs="+", metavar="FILE")
+    for name in outputs:
+        parser.add_argument(f"--{name}", required=True, metavar="FILE")
+    for name in params:
+        parser.add_argument(f"--{name}", required=True, type=json.loads, metavar="JSON")
+    job = parser.parse_args()
+    for name in inputs:
+        files = getattr(job, name)
+        setattr(job, name, files[0] if len(files) == 1 else files)
+    return job
+
+
+def _fail(text: str, log: str | None) -> NoReturn:
+    print(text, file=sys.stderr, flush=True)
+    if log is not None:
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        Path(log).write_text(text + "\n")
+    raise SystemExit(1)

@@ -1,0 +1,97 @@
+"""Text for LaTeX: escaping, numbers, and the templates of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "×": r"\texttimes{}",
+    "≤": r"$\leq$",
+}
+
+
+class Latex(str):
+    """Text that is LaTeX already and is not escaped."""
+
+
+ABSENT = Latex("---")
+
+
+def escape(text: object) -> Latex:
+    """The LaTeX that prints this text as it stands; `Latex` is left alone."""
+    return text if isinstance(text, Latex) else Latex("".join(ESCAPES.get(char, char) for char in str(text)))
+
+
+def number(value: float | None) -> Latex:
+    r"""`\num{...}` of a value that is exact as it stands; a dash for None."""
+    return ABSENT if value is None else Latex(rf"\num{{{value:.15g}}}")
+
+
+def rounded(value: float | None, digits: int = 4) -> Latex:
+    r"""`\num{...}` of a measured value with this many significant digits, zeros kept; a dash for None."""
+    return ABSENT if value is None else Latex(rf"\num{{{significant(value, digits)}}}")
+
+
+def significant(value: float, digits: int) -> str:
+    """This many significant digits without an exponent: 38932 with 3 is 38900, 2.0 with 2 is 2.0."""
+    if value == 0:
+        return "0"
+    # The exponent after rounding, because 9.96 with 2 digits is 10 and not 10.0.
+    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
+    places = digits - 1 - exponent
+    return f"{round(value, places):.{max(places, 0)}f}"
+
+
+def interval(low: float | None, high: float | None, digits: int = 4) -> Latex:
+    r"""`[\num{low}, \num{high}]`; nothing where there is no interval."""
+    if low is None or high is None:
+        return Latex("")
+    return Latex(f"[{rounded(low, digits)}, {rounded(high, digits)}]")
+
+
+def render(template: Path, context: Mapping[str, Any]) -> str:
+    r"""Fill a template with `\VAR{...}`, `\BLOCK{...}` and `\#{...}`; all values are escaped, none may be
+    missing.
+
+    Raises:
+        jinja2.UndefinedError: the template names what the context lacks.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template.parent),
+        undefined=jinja2.StrictUndefined,
+        block_start_string=r"\BLOCK{",
+        block_end_string="}",
+        variable_start_string=r"\VAR{",
+        variable_end_string="}",
+        comment_start_string=r"\#{",
+        comment_end_string="}",
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+        finalize=_finalize,
+    )
+    environment.filters |= {"number": number, "rounded": rounded}
+    environment.globals |= {"interval": interval}
+    return environment.get_template(template.name).render(context)
+
+
+def _finalize(value: object) -> str:
+    # Undefined values pass through, so that they are refused when they are printed.
+    return value if isinstance(value, jinja2.Undefined) else escape(value)  # type: ignore[return-value]

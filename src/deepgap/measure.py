@@ -1,0 +1,279 @@
+"""Measure one cell: load the model, warm up, time, and write the file.
+
+Method: one CUDA event pair a call on the work's own stream; latency and throughput are separate runs; inputs
+live on the device and rotate; nothing is allocated, generated or polled inside a timed loop, and Python's
+garbage collector is off there.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from deepgap.cells import (
+    LATENCY,
+    OK,
+    OUT_OF_MEMORY,
+    SCHEMA,
+    THROUGHPUT,
+    UNSUPPORTED,
+    Footer,
+    failure_row,
+    write_cell,
+)
+from deepgap.errors import CellError, UnsupportedError
+from deepgap.hardware import Device, Gpu, hold_device, host_threads
+from deepgap.models import load_model
+from deepgap.provenance import collect_provenance, device_memory_used
+from deepgap.runtimes import Call, Runtime, load_runtime
+
+if TYPE_CHECKING:
+    import torch
+
+INPUT_BUFFERS = 2
+INPUT_SEED = 0
+NS_PER_MS = 1e6
+
+Row = tuple[str, None, str, int, int, int, float, float, float | None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """One cell to measure. `recipe` is `Cell.recipe`; `gpu` is the profile it names."""
+
+    recipe: Mapping[str, Any]
+    gpu: Gpu
+    weights_file: Path
+    cell_file: Path
+
+
+def measure_cell(request: Request, say: Callable[[str], None]) -> None:
+    """Measure a cell on a device held for it alone, in this process, and write its file.
+
+    The process must not have touched CUDA before: the device's memory is read before and after its context.
+
+    Raises:
+        DeviceError: this machine has no such device.
+        WeightsError: the weights file is missing or foreign.
+        CellError: the model's output is not finite, or the rows break the contract.
+    """
+    with hold_device(request.gpu, say) as device:
+        if device.index >= 0:
+            os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
+        rows, footer = _measure(request, device)
+    write_cell(request.cell_file, rows, footer)
+
+
+def _measure(request: Request, device: Device) -> tuple[pl.DataFrame, Footer]:
+    import torch
+
+    recipe = request.recipe
+    runtime = load_runtime(recipe["runtime"])
+    on_gpu = device.index >= 0
+    set_precision(recipe["precision"])
+    torch.set_num_threads(host_threads())
+    torch.set_num_interop_threads(1)
+    observed: dict[str, Any] = {"intraop_threads": torch.get_num_threads(), "interop_threads": 1}
+    host_baseline = _reset_host_peak()
+    model, weights_sha256 = load_model(recipe["model"], request.weights_file)
+
+    baseline = device_memory_used(device) if on_gpu else 0
+    try:
+        if on_gpu:
+            torch.backends.cudnn.benchmark = True
+            torch.zeros(1, device="cuda")
+            torch.cuda.synchronize()
+            observed["memory_context_bytes"] = device_memory_used(device) - baseline
+        with torch.inference_mode(), _work_stream(on_gpu):
+            rows = _run(model, recipe, runtime, on_gpu, observed)
+    except UnsupportedError as error:
+        rows = failure_row(UNSUPPORTED, str(error))
+    except (torch.OutOfMemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        rows = failure_row(OUT_OF_MEMORY, str(error).splitlines()[0])
+
+    if on_gpu:
+        observed["memory_device_bytes"] = device_memory_used(device) - baseline
+        observed["memory_allocated_peak_bytes"] = torch.cuda.max_memory_allocated()
+        observed["memory_reserved_peak_bytes"] = torch.cuda.max_memory_reserved()
+    else:
+        observed["memory_host_bytes"] = None if host_baseline is None else _host_memory("VmHWM") - host_baseline
+    return rows, Footer(dict(recipe), weights_sha256, collect_provenance(device), observed)
+
+
+def _run(
+    model: torch.nn.Module,
+    recipe: Mapping[str, Any],
+    runtime: Runtime,
+    on_gpu: bool,
+    observed: dict[str, Any],
+) -> pl.DataFrame:
+    import torch
+
+    device = torch.device("cuda" if on_gpu else "cpu")
+    dtype = torch.float16 if recipe["precision"] == "fp16" else torch.float32
+    layout = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[
+        recipe["options"]["memory_format"]
+    ]
+    model = model.to(device=device, dtype=dtype).to(memory_format=layout)
+    inputs = make_inputs(recipe["batch_size"], recipe["image_size"], device, dtype, layout)
+
+    started = time.perf_counter_ns()
+    call = runtime.prepare(model, inputs, recipe["options"])
+    prepared = time.perf_counter_ns()
+    logits = call(0)
+    if on_gpu:
+        torch.cuda.synchronize()
+    observed["prepare_ms"] = (prepared - started) / NS_PER_MS
+    observed["first_call_ms"] = (time.perf_counter_ns() - prepared) / NS_PER_MS
+    if logits.shape[0] != recipe["batch_size"] or not bool(torch.isfinite(logits).all()):
+        raise CellError(
+            f"{recipe['model']} in {recipe['runtime']}-{recipe['precision']} gave logits that are not finite."
+        )
+
+    protocol = recipe["protocol"]
+    time_repeat = time_cuda if on_gpu else time_cpu
+    rows: list[Row] = []
+    for repeat in range(1, protocol["repeats"] + 1):
+        for i in range(protocol["warmup_iterations"]):
+            call(i % INPUT_BUFFERS)
+        if on_gpu:
+            torch.cuda.synchronize()
+        with _no_garbage_collection():
+            rows += time_repeat(call, repeat, protocol["timed_iterations"])
+    return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def make_inputs(
+    batch_size: int, image_size: int, device: torch.device, dtype: torch.dtype, layout: torch.memory_format
+) -> list[torch.Tensor]:
+    """`INPUT_BUFFERS` distinct tensors of random normal values, shape (batch, 3, size, size), on the device."""
+    import torch
+
+    generator = torch.Generator(device).manual_seed(INPUT_SEED)
+    shape = (batch_size, 3, image_size, image_size)
+    return [
+        torch.randn(shape, generator=generator, device=device).to(dtype=dtype, memory_format=layout)
+        for _ in range(INPUT_BUFFERS)
+    ]
+
+
+def time_cuda(call: Call, repeat: int, iterations: int) -> list[Row]:
+    """Time one repeat on the current CUDA stream: first the latency arm, then the throughput arm."""
+    import torch
+
+    clock = time.perf_counter_ns
+    starts, ends = ([torch.cuda.Event(enable_timing=True) for _ in range(iterations + 1)] for _ in range(2))  # type: ignore[no-untyped-call]
+    spans: list[tuple[int, int, int]] = []
+    for i in range(iterations):
+        begin = clock()
+        starts[i].record()
+        call(i % INPUT_BUFFERS)
+        ends[i].record()
+        enqueued = clock()
+        ends[i].synchronize()
+        spans.append((begin, enqueued, clock()))
+
+    begin = clock()
+    starts[-1].record()
+    for i in range(iterations):
+        call(i % INPUT_BUFFERS)
+    ends[-1].record()
+    enqueued = clock()
+    ends[-1].synchronize()
+    spans.append((begin, enqueued, clock()))
+
+    device_ms = [start.elapsed_time(end) for start, end in zip(starts, ends, strict=True)]
+    rows: list[Row] = []
+    for i, ((begin, enqueued, done), device) in enumerate(zip(spans, device_ms, strict=True)):
+        arm, iteration, calls = (LATENCY, i + 1, 1) if i < iterations else (THROUGHPUT, 1, iterations)
+        host, enqueue = (done - begin) / NS_PER_MS, (enqueued - begin) / NS_PER_MS
+        rows.append((OK, None, arm, repeat, iteration, calls, device, host, enqueue))
+    return rows
+
+
+def time_cpu(call: Call, repeat: int, iterations: int) -> list[Row]:
+    """Time one repeat on the host. Calls return when done, so one loop serves both arms."""
+    clock = time.perf_counter_ns
+    marks = [clock()]
+    for i in range(iterations):
+        call(i % INPUT_BUFFERS)
+        marks.append(clock())
+    rows: list[Row] = []
+    for i in range(iterations):
+        elapsed = (marks[i + 1] - marks[i]) / NS_PER_MS
+        rows.append((OK, None, LATENCY, repeat, i + 1, 1, elapsed, elapsed, None))
+    total = (marks[-1] - marks[0]) / NS_PER_MS
+    rows.append((OK, None, THROUGHPUT, repeat, 1, iterations, total, total, None))
+    return rows
+
+
+def set_precision(precision: str) -> None:
+    """Set how FP32 convolutions and matrix products are computed on CUDA: IEEE, or TF32 for `tf32`.
+
+    PyTorch lets cuDNN use TF32 unless told otherwise (PyTorch notes, CUDA semantics, TensorFloat-32).
+    """
+    import torch
+
+    mode = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cudnn.conv.fp32_precision = mode  # type: ignore[attr-defined]
+    torch.backends.cudnn.rnn.fp32_precision = mode  # type: ignore[attr-defined]
+    torch.backends.cuda.matmul.fp32_precision = mode
+
+
+@contextmanager
+def _work_stream(on_gpu: bool) -> Iterator[None]:
+    """A stream of the work's own: graph capture may not use the default stream."""
+    import torch
+
+    if not on_gpu:
+        yield
+        return
+    with torch.cuda.stream(torch.cuda.Stream()):  # type: ignore[no-untyped-call]
+        yield
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _reset_host_peak() -> int | None:
+    """Start a new peak of this process's resident memory and return the bytes resident now.
+
+    None where the kernel does not let a process reset it (proc(5), clear_refs).
+    """
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return _host_memory("VmRSS")
+
+
+def _host_memory(field: str) -> int:
+    """A memory field of /proc/self/status in bytes; its kB are 1024 bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text

@@ -1,0 +1,17 @@
+"""The version of the measuring method."""
+
+METHOD_VERSION = 1
+"""Raised when an edit can change a measured number or a cell's contents; all cells are then measured anew.
+
+`tests/unit/test_method.py` fails when the modules below change without a decision.
+"""
+
+METHOD_MODULES = (
+    "deepgap.images",
+    "deepgap.measure",
+    "deepgap.models",
+    "deepgap.runtimes.compile",
+    "deepgap.runtimes.eager",
+    "deepgap.runtimes.graph",
+)
+"""The modules that can change a measured number."""

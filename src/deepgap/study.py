@@ -1,0 +1,260 @@
+"""The study: from config to cells, and the recipe that names a cell."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from deepgap.errors import ConfigError
+from deepgap.hardware import Gpu
+from deepgap.method import METHOD_VERSION
+from deepgap.runtimes import load_runtime, runtime_names
+from deepgap.schema import check_schema, nearest, unknown
+
+IMAGE_SIZE = 224
+AXES = ("models", "modes", "batch_sizes", "protocol")
+
+
+@dataclass(frozen=True)
+class Mode:
+    """A runtime and a precision, written `eager-fp16`."""
+
+    runtime: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.runtime}-{self.precision}"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How often a cell is called: counts, by the words of the design."""
+
+    name: str
+    warmup_iterations: int
+    timed_iterations: int
+    repeats: int
+    sweeps: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One process, one file: a model in a mode at a batch size on a GPU, in one sweep."""
+
+    gpu: str
+    model: str
+    mode: Mode
+    batch_size: int
+    sweep: int
+    settings: str
+    """JSON of all else that gives the cell its meaning: weights, options, protocol."""
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """Everything that defines what the cell means, and nothing about where or when it was measured."""
+        return {
+            "method_version": METHOD_VERSION,
+            "gpu": self.gpu,
+            "model": self.model,
+            "runtime": self.mode.runtime,
+            "precision": self.mode.precision,
+            "batch_size": self.batch_size,
+            "sweep": self.sweep,
+            "image_size": IMAGE_SIZE,
+            **json.loads(self.settings),
+        }
+
+    @cached_property
+    def stem(self) -> str:
+        """The file name without its ending: `<cell-id>.<recipe>`."""
+        cell_id = f"{self.model}_{self.mode}_b{self.batch_size}_s{self.sweep}"
+        return f"{cell_id}.{recipe_digest(self.recipe)}"
+
+    @property
+    def path(self) -> str:
+        """The cell's file below the project's root."""
+        return f"results/{self.gpu}/cells/{self.stem}.parquet"
+
+
+def recipe_digest(recipe: Mapping[str, Any]) -> str:
+    """First 12 hex digits of the SHA-256 of the sorted, compact JSON of `recipe`."""
+    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked configuration."""
+
+    config: Mapping[str, Any]
+    gpus: Mapping[str, Gpu]
+
+    @property
+    def gpu(self) -> str | None:
+        """The GPU to measure, or None to render only."""
+        gpu: str | None = self.config["gpu"]
+        return gpu
+
+    def axes(self, gpu: str) -> dict[str, Any]:
+        """The models, modes, batch sizes and protocol name of one GPU, overrides applied."""
+        override: dict[str, Any] = self.config["overrides"].get(gpu, {})
+        return {key: self.config[key] for key in AXES} | override
+
+    def protocol(self, gpu: str) -> Protocol:
+        name = self.axes(gpu)["protocol"]
+        return Protocol(name=name, **self.config["protocols"][name])
+
+    def weights_key(self, model: str) -> str:
+        """Names the weights file of a model: the recipe of its weights."""
+        return recipe_digest({"method_version": METHOD_VERSION, "model": model, "weights": self.config["weights"]})
+
+    def cells(self, gpu: str) -> Iterator[Cell]:
+        """All cells of one GPU, sweep by sweep, in the order of the config."""
+        axes, protocol = self.axes(gpu), self.protocol(gpu)
+        modes = [parse_mode(mode) for mode in axes["modes"]]
+        settings = {mode: self._settings(mode, protocol) for mode in modes}
+        for sweep in range(1, protocol.sweeps + 1):
+            for model in axes["models"]:
+                for mode in modes:
+                    for batch_size in axes["batch_sizes"]:
+                        yield Cell(gpu, model, mode, batch_size, sweep, settings[mode])
+
+    def run_order(self, gpu: str) -> list[Cell]:
+        """The cells of one GPU in the order in which they are measured.
+
+        Sweeps are outermost and the order within a sweep is random (seeded), so that time and temperature
+        are not aliased with model, precision or batch size.
+        """
+        shuffled = list(self.cells(gpu))
+        random.Random(0).shuffle(shuffled)
+        return sorted(shuffled, key=lambda cell: cell.sweep)
+
+    def expected_counts(self) -> list[dict[str, Any]]:
+        """How many cells the study asks for, a row for each gpu, model and mode."""
+        rows = []
+        for gpu in self.gpus:
+            axes, sweeps = self.axes(gpu), self.protocol(gpu).sweeps
+            for model in axes["models"]:
+                for mode in map(parse_mode, axes["modes"]):
+                    row = {"gpu": gpu, "model": model, "runtime": mode.runtime, "precision": mode.precision}
+                    rows.append(row | {"expected": len(axes["batch_sizes"]) * sweeps})
+        return rows
+
+    def unlisted_counts(self, results: Path) -> dict[str, int]:
+        """How many cell files below `results` the study does not name, by gpu."""
+        listed = {Path(cell.path).name for gpu in self.gpus for cell in self.cells(gpu)}
+        counts = {
+            gpu: sum(file.name not in listed for file in (results / gpu / "cells").glob("*.parquet"))
+            for gpu in self.gpus
+        }
+        return {gpu: count for gpu, count in counts.items() if count}
+
+    def _settings(self, mode: Mode, protocol: Protocol) -> str:
+        options = dict(self.config["runtime_options"].get(mode.runtime, {}))
+        options["memory_format"] = self.config["memory_format"].get(mode.precision, "contiguous")
+        return json.dumps(
+            {
+                "weights": self.config["weights"],
+                "options": options,
+                "protocol": {
+                    "warmup_iterations": protocol.warmup_iterations,
+                    "timed_iterations": protocol.timed_iterations,
+                    "repeats": protocol.repeats,
+                },
+            },
+            sort_keys=True,
+        )
+
+
+def parse_mode(text: str) -> Mode:
+    """Split `runtime-precision`.
+
+    Raises:
+        ConfigError: the runtime has no file in runtimes/, or it does not run that precision.
+    """
+    runtime, _, precision = text.rpartition("-")
+    if runtime not in runtime_names():
+        allowed = ", ".join(sorted(f"{name}-{p}" for name in runtime_names() for p in load_runtime(name).precisions))
+        raise ConfigError(f"'{text}' is not a mode{nearest(text, allowed.split(', '))}; allowed: {allowed}.")
+    precisions = load_runtime(runtime).precisions
+    if precision not in precisions:
+        raise ConfigError(f"'{text}' is not a mode: the runtime {runtime} runs {', '.join(sorted(precisions))}.")
+    return Mode(runtime, precision)
+
+
+def load_study(config: Mapping[str, Any], schema: Mapping[str, Any], gpus: Mapping[str, Gpu]) -> Study:
+    """Check a configuration, fill its defaults, and return the study.
+
+    `config` is the parsed config.yaml with the command line's changes; `schema` its JSON schema.
+
+    Raises:
+        ConfigError: one sentence that names the key, the value and what is allowed.
+    """
+    filled = copy.deepcopy(dict(config))
+    if filled.get("gpu") is not None:
+        filled["gpu"] = str(filled["gpu"])
+    check_schema(filled, schema, "config.yaml")
+    for key, rule in schema["properties"].items():
+        if "default" in rule:
+            filled.setdefault(key, copy.deepcopy(rule["default"]))
+            if isinstance(rule["default"], dict) and key not in ("overrides", "runtime_options"):
+                filled[key] = rule["default"] | filled[key]
+    if filled["gpu"] is not None and filled["gpu"] not in gpus:
+        raise ConfigError(unknown("gpu", filled["gpu"], list(gpus)))
+    for name in filled["overrides"]:
+        if name not in gpus:
+            raise ConfigError(unknown("overrides", name, list(gpus)))
+    for name in filled["runtime_options"]:
+        if name not in runtime_names():
+            raise ConfigError(unknown("runtime_options", name, list(runtime_names())))
+    study = Study(filled, gpus)
+    for gpu in gpus:
+        _check_gpu(study, gpu)
+    return study
+
+
+def _check_gpu(study: Study, gpu: str) -> None:
+    """Refuse what this GPU cannot have, naming the place in the config that asks for it."""
+    axes = study.axes(gpu)
+    override = study.config["overrides"].get(gpu, {})
+
+    def place(key: str) -> str:
+        return f"overrides.{gpu}.{key}" if key in override else key
+
+    if axes["protocol"] not in study.config["protocols"]:
+        raise ConfigError(unknown(place("protocol"), axes["protocol"], list(study.config["protocols"])))
+    profile = study.gpus[gpu]
+    for index, text in enumerate(axes["modes"]):
+        where = f"config.yaml: {place('modes')}[{index}]"
+        try:
+            mode = parse_mode(text)
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        # A default mode that only some GPUs have is refused where that GPU is asked for.
+        if "modes" not in override and study.gpu != gpu:
+            continue
+        if mode.precision not in profile.peak_tops:
+            raise ConfigError(
+                f"{where} is '{text}', but {gpu} has no {mode.precision}; "
+                f"its precisions are {', '.join(profile.peak_tops)}."
+            )
+        if profile.device not in load_runtime(mode.runtime).devices:
+            raise ConfigError(f"{where} is '{text}', but the runtime {mode.runtime} does not run on {gpu}.")
+
+
+def present_and_missing(cells: Sequence[Cell], root: Path) -> tuple[list[Cell], list[Cell]]:
+    """Split cells by whether their file exists below `root`."""
+    folders = {Path(cell.path).parent for cell in cells}
+    names = {
+        folder / entry.name for folder in folders if (root / folder).is_dir() for entry in (root / folder).iterdir()
+    }
+    present = [cell for cell in cells if Path(cell.path) in names]
+    missing = [cell for cell in cells if Path(cell.path) not in names]
+    return present, missing

@@ -1,0 +1,39 @@
+"""The words that figures and tables share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from deepgap.models import GMAC_PER_IMAGE
+from deepgap.published import CPU as PUBLISHED_CPU
+from deepgap.published import CPU_LABEL
+
+HOST = "CPU"
+"""The key of the host's own processor in gpus.yaml."""
+
+MODELS = tuple(GMAC_PER_IMAGE)
+
+
+def model_label(model: str) -> str:
+    return model.replace("resnet", "ResNet-")
+
+
+def gpu_label(gpu: str) -> str:
+    return CPU_LABEL if gpu == PUBLISHED_CPU else gpu
+
+
+def nothing_measured(gpu: str) -> str:
+    """The sentence for a device without cells."""
+    return f"No cells measured for {gpu}; measure them with: snakemake --cores 1 --config gpu={gpu}"
+
+
+def failures_in_words(failed: Iterable[Mapping[str, Any]]) -> str:
+    """`out of memory: eager-fp32 at 256, 512`, one clause a status and mode."""
+    clauses: dict[tuple[str, str], list[int]] = {}
+    for row in failed:
+        clauses.setdefault((row["status"].replace("_", " "), row["mode"]), []).append(row["batch_size"])
+    return "; ".join(
+        f"{status}: {mode} at {', '.join(map(str, sorted(batch_sizes)))}"
+        for (status, mode), batch_sizes in sorted(clauses.items())
+    )

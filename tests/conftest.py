@@ -1,0 +1,33 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deepgap.hardware import Gpu, load_gpus
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def read_yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+@pytest.fixture(scope="session")
+def config() -> dict[str, Any]:
+    """The project's own config.yaml; copy it before changing it."""
+    return read_yaml(ROOT / "config/config.yaml")
+
+
+@pytest.fixture(scope="session")
+def config_schema() -> dict[str, Any]:
+    return read_yaml(ROOT / "workflow/schemas/config.schema.yaml")
+
+
+@pytest.fixture(scope="session")
+def gpus() -> dict[str, Gpu]:
+    return load_gpus(ROOT / "config/gpus.yaml", read_yaml(ROOT / "workflow/schemas/gpus.schema.yaml"))

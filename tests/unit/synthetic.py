@@ -1,0 +1,148 @@
+"""Synthetic summaries: invented numbers with the shape of real ones. Nothing here was measured."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import yaml
+
+from deepgap.hardware import load_gpus
+from deepgap.published import read_published
+from deepgap.summary import COVERAGE, FAMILIES, HOSTS, PUBLISHED_VALUES, RUNS, Summary
+
+ROOT = Path(__file__).parents[2]
+GPUS = load_gpus(ROOT / "config/gpus.yaml", yaml.safe_load((ROOT / "workflow/schemas/gpus.schema.yaml").read_text()))
+REPORTING = {"matched_batch_size": 8, "matched_latency_ms": 10, "latency_batch_sizes": [1, 512]}
+
+RATE = {"resnet18": 1.0, "resnet50": 0.42, "resnet101": 0.24}
+FLOOR_MS = {"resnet18": 0.8, "resnet50": 1.9, "resnet101": 3.6}
+SPEED = {"eager-fp32": 9e3, "eager-tf32": 18e3, "eager-fp16": 36e3, "graph-fp16": 37e3, "compile-fp16": 62e3}
+H200_MODES = tuple(SPEED)
+FEW, MANY = (1, 8, 32, 128, 512), (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 384, 512)
+
+
+def synthetic_family(gpu: str, model: str, mode: str, batch_size: int, **changes: Any) -> dict[str, Any]:
+    """One row of families by a simple law: a fixed time a call plus a time an image."""
+    runtime, precision = mode.split("-")
+    rng = random.Random(f"{gpu} {model} {mode} {batch_size}")
+    speed = SPEED[mode] * RATE[model] if gpu != "CPU" else 60 * RATE[model]
+    floor = FLOOR_MS[model] * (0.25 if runtime in ("graph", "compile") else 1.0) * (1 if gpu != "CPU" else 4)
+    median = floor + 1000 * batch_size / speed * rng.uniform(0.97, 1.03)
+    throughput = 1000 * batch_size / median
+    row: dict[str, Any] = dict.fromkeys(FAMILIES.names())
+    row |= {
+        "gpu": gpu,
+        "model": model,
+        "runtime": runtime,
+        "precision": precision,
+        "batch_size": batch_size,
+        "status": "ok",
+        "runs": 4 if gpu != "CPU" else 3,
+        "samples": 200,
+        "median_ms": median,
+        "median_low_ms": median * 0.98,
+        "median_high_ms": median * 1.03,
+        "variation": 0.01,
+        "throughput_img_s": throughput,
+        "throughput_low_img_s": throughput * 0.97,
+        "throughput_high_img_s": throughput * 1.02,
+        "memory_bytes": int(6e8 + batch_size * 2.4e7 * (1 if precision == "fp16" else 2)),
+    }
+    return row | changes
+
+
+def synthetic_failure(
+    gpu: str, model: str, mode: str, batch_size: int, status: str = "out_of_memory"
+) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(FAMILIES.names())
+    runtime, precision = mode.split("-")
+    row |= {"gpu": gpu, "model": model, "runtime": runtime, "precision": precision, "batch_size": batch_size}
+    return row | {"status": status, "reason": "synthetic", "runs": 0, "samples": 0}
+
+
+def synthetic_summary(rows: Sequence[dict[str, Any]], published: bool = True) -> Summary:
+    """A summary with these families, and the frames that follow from them."""
+    families = _with_speedups(pl.DataFrame(rows, schema=FAMILIES))
+    values = read_published(ROOT / "data/published/deep_gap.csv")
+    present = sorted(set(families["gpu"]))
+    coverage = (
+        families.group_by("gpu", "model", "runtime", "precision", maintain_order=True)
+        .agg(pl.len().cast(pl.Int64).alias("expected"), pl.len().cast(pl.Int64).alias("found"))
+        .with_columns(unlisted=pl.lit(0, pl.Int64))
+        .select(COVERAGE.names())
+    )
+    return Summary(
+        runs=pl.DataFrame(schema=RUNS),
+        families=families,
+        published=values if published else pl.DataFrame(schema=PUBLISHED_VALUES),
+        coverage=coverage,
+        hosts=pl.DataFrame([_host(gpu) for gpu in present], schema=HOSTS),
+        gpus=GPUS,
+        reporting=REPORTING,
+    )
+
+
+def h200_rows(batch_sizes: Sequence[int] = FEW) -> list[dict[str, Any]]:
+    return [synthetic_family("H200", model, mode, b) for model in RATE for mode in H200_MODES for b in batch_sizes]
+
+
+def cpu_rows() -> list[dict[str, Any]]:
+    return [synthetic_family("CPU", model, "eager-fp32", b) for model in RATE for b in (1, 2, 4, 8)]
+
+
+def full_summary(batch_sizes: Sequence[int] = FEW) -> Summary:
+    """H200 with one family out of memory and one mode unsupported, and the CPU."""
+    lost = [("resnet101", "eager-fp32", batch_sizes[-1])]
+    rows = [r for r in h200_rows(batch_sizes) if (r["model"], _mode(r), r["batch_size"]) not in lost]
+    rows += [synthetic_failure("H200", *key) for key in lost]
+    return synthetic_summary(rows + cpu_rows())
+
+
+def cpu_summary() -> Summary:
+    return synthetic_summary(cpu_rows())
+
+
+def empty_summary() -> Summary:
+    """Neither cells nor published values."""
+    return synthetic_summary([], published=False)
+
+
+def _mode(row: dict[str, Any]) -> str:
+    return f"{row['runtime']}-{row['precision']}"
+
+
+def _with_speedups(families: pl.DataFrame) -> pl.DataFrame:
+    key = ["gpu", "model", "batch_size"]
+    base = families.filter(pl.col("runtime") == "eager", pl.col("precision") == "fp32").select(
+        *key, pl.col("throughput_img_s").alias("base")
+    )
+    ratio = pl.col("throughput_img_s") / pl.col("base")
+    return (
+        families.join(base, on=key, how="left", maintain_order="left")
+        .with_columns(speedup_fp32=ratio, speedup_fp32_low=ratio * 0.96, speedup_fp32_high=ratio * 1.05)
+        .select(FAMILIES.names())
+    )
+
+
+def _host(gpu: str) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(HOSTS.names())
+    row |= {
+        "gpu": gpu,
+        "cells": 30,
+        "first_measured_at": "2000-01-01T00:00:00+00:00",
+        "last_measured_at": "2000-01-01T01:00:00+00:00",
+        "device": f"Synthetic {gpu} & co_1",
+        "cpu": "Synthetic processor 100%",
+        "logical_cores": 16,
+        "memory_gib": 128.0,
+        "os": "Synthetic OS",
+        "python": "3.11.0",
+        "torch": "0.0",
+    }
+    if gpu != "CPU":
+        row |= {"driver": "000.00", "max_sm_clock_mhz": 1980, "power_limit_w": 700.0, "ecc": True}
+    return row

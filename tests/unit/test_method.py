@@ -1,0 +1,68 @@
+"""The guard of the measuring method."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from deepgap import digest
+from deepgap.digest import code_digest, syntax_digest
+from deepgap.method import METHOD_MODULES, METHOD_VERSION
+from deepgap.runtimes import runtime_names
+
+RECORD = Path(__file__).with_name("method_digests.json")
+
+
+def test_every_change_of_the_method_is_decided():
+    last = json.loads(RECORD.read_text())[-1]
+    assert (METHOD_VERSION, syntax_digest(METHOD_MODULES)) == (last["method_version"], last["digest"]), (
+        "A module that can change a measured number was edited. Raise METHOD_VERSION in src/deepgap/method.py when "
+        "the edit can change a number or a cell's contents; then, in either case, record it with: "
+        "python tools/record_method.py 'why'"
+    )
+
+
+def test_every_runtime_is_part_of_the_method():
+    assert {f"deepgap.runtimes.{name}" for name in runtime_names()} <= set(METHOD_MODULES)
+
+
+@pytest.fixture
+def copied_package(tmp_path, monkeypatch):
+    """A copy of the package whose sources a test may edit."""
+    package = tmp_path / "deepgap"
+    shutil.copytree(digest.PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(digest, "PACKAGE", package)
+
+    def edit(file: str, old: str, new: str) -> None:
+        path = package / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
+        for cached in (digest._source, digest._parse, digest._imports):
+            cached.cache_clear()
+
+    yield edit
+    for cached in (digest._source, digest._parse, digest._imports):
+        cached.cache_clear()
+
+
+def test_comments_and_docstrings_do_not_count(copied_package):
+    before = code_digest("deepgap.aggregate")
+    copied_package("stats.py", "MINIMUM_RUNS = 3", "# A comment.\nMINIMUM_RUNS = 3")
+    copied_package("stats.py", '"""Statistics over', '"""Some statistics over')
+    assert code_digest("deepgap.aggregate") == before
+
+
+def test_an_edit_of_an_imported_module_counts_for_its_users_only(copied_package):
+    aggregate, study = code_digest("deepgap.aggregate"), code_digest("deepgap.study")
+    copied_package("stats.py", "MINIMUM_RUNS = 3", "MINIMUM_RUNS = 4")
+    assert code_digest("deepgap.aggregate") != aggregate
+    assert code_digest("deepgap.study") == study
+
+
+def test_an_unknown_module_is_an_error():
+    with pytest.raises(ModuleNotFoundError, match=r"deepgap\.nothing"):
+        code_digest("deepgap.nothing")

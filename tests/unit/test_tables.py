@@ -1,0 +1,202 @@
+"""Tables, numbers and their LaTeX, on synthetic numbers."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import polars as pl
+import pytest
+from synthetic import (
+    GPUS,
+    REPORTING,
+    ROOT,
+    cpu_rows,
+    cpu_summary,
+    empty_summary,
+    full_summary,
+    synthetic_family,
+    synthetic_summary,
+)
+
+from deepgap.errors import DeepGapError
+from deepgap.figures import FIGURES
+from deepgap.latex import Latex, escape, render, rounded, significant
+from deepgap.numbers import macro_name, write_numbers
+from deepgap.summary import FRAMES, Summary, load_summary, summary_files
+from deepgap.tables import TABLES, load_table
+
+SUMMARIES = {
+    "full": full_summary,
+    "CPU only": cpu_summary,
+    "published only": lambda: synthetic_summary([]),
+    "nothing": empty_summary,
+}
+
+
+def context(name: str, summary: Summary) -> dict[str, Any]:
+    return load_table(name)(summary)
+
+
+def tex(name: str, summary: Summary) -> str:
+    return render(ROOT / f"paper/templates/{name}.tex.j2", context(name, summary))
+
+
+def write_frames(summary: Summary, folder: Path) -> None:
+    for name in FRAMES:
+        getattr(summary, name).write_parquet(folder / f"{name}.parquet")
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("data", SUMMARIES)
+def test_every_table_renders_with_equal_columns(name: str, data: str) -> None:
+    text = tex(name, SUMMARIES[data]())
+    for tabular in re.findall(r"\\begin\{tabular\}.*?\\end\{tabular\}", text, re.S):
+        body = tabular.partition("\\toprule")[2].replace(r"\&", "")
+        rows = [row for row in body.split(r"\\") if "&" in row and "multicolumn" not in row]
+        assert len({row.count("&") for row in rows}) == 1
+
+
+def test_table1_states_the_peak_its_ties_and_its_operating_points() -> None:
+    flat = {"throughput_low_img_s": 90.0, "throughput_high_img_s": 110.0}
+    rows = [
+        synthetic_family("CPU", "resnet18", "eager-fp32", 1, throughput_img_s=50.0, median_ms=5.0),
+        synthetic_family("CPU", "resnet18", "eager-fp32", 4, throughput_img_s=101.0, median_ms=9.0, **flat),
+        synthetic_family("CPU", "resnet18", "eager-fp32", 8, throughput_img_s=100.0, median_ms=11.0, **flat),
+        synthetic_family("H200", "resnet18", "eager-fp32", 8, throughput_img_s=404.0, median_ms=20.0),
+    ]
+    cpu, h200 = sorted(context("table1_peaks", synthetic_summary(rows))["measured"], key=lambda r: r["platform"])
+    assert (cpu["batch"], cpu["tied"], cpu["at_edge"], cpu["throughput"]) == (4, "4, 8", True, 101.0)
+    assert (cpu["matched"], cpu["bounded"], cpu["bounded_batch"]) == (100.0, 101.0, 4)
+    assert h200["speedup"] == pytest.approx(4.0)
+    assert (h200["bounded"], h200["bounded_batch"]) == (None, None)
+
+
+def test_table1_has_no_speedup_without_a_measured_cpu_and_keeps_the_published_ones() -> None:
+    rows = [synthetic_family("H200", "resnet18", "eager-fp32", 8)]
+    table = context("table1_peaks", synthetic_summary(rows))
+    assert [row["speedup"] for row in table["measured"]] == [None]
+    assert 58.11 in [row["speedup"] for row in table["published"]]
+
+
+def test_table1_separates_published_rows_and_tells_failures() -> None:
+    text = tex("table1_peaks", full_summary())
+    before, _, after = text.partition("Published values")
+    assert "H200" in before and "38932" in after and "38932" not in before
+    assert "H200, ResNet-101: out of memory: eager-fp32 at 512." in after
+
+
+def test_table2_has_a_column_a_stack_and_the_published_host_apart() -> None:
+    table = context("table2_hosts", full_summary())
+    assert table["titles"] == ["H200, measured", "CPU, measured", "T4 and L4, published"]
+    lines = {line["label"]: line["values"] for line in table["lines"]}
+    assert lines["ECC memory"] == ["on", None, None]
+    assert "cuDNN" not in lines
+    assert r"Synthetic H200 \& co\_1" in tex("table2_hosts", full_summary())
+
+
+def test_table3_share_is_operations_over_the_dense_peak() -> None:
+    rows = [synthetic_family("H200", "resnet50", "eager-fp16", 8, throughput_img_s=10_000.0)]
+    shares = context("table3_hardware", synthetic_summary(rows, published=False))["shares"]
+    assert [(row["gpu"], row["precision"], row["model"]) for row in shares] == [("H200", "fp16", "ResNet-50")]
+    assert shares[0]["achieved_tops"] == pytest.approx(10_000 * 2 * 4.09e9 / 1e12)
+    assert shares[0]["share"] == pytest.approx(100 * 81.8 / 989.5)
+
+
+def test_table3_labels_published_shares() -> None:
+    shares = context("table3_hardware", synthetic_summary([]))["shares"]
+    assert {row["source"] for row in shares} == {"published"}
+    assert {row["gpu"] for row in shares} == {"T4", "L4"}
+
+
+def test_macros_are_letters_unique_and_all_that_the_prose_uses() -> None:
+    prose = (ROOT / "paper/main.tex").read_text()
+    families = "Peak|PeakBatch|PeakGain|Latency|LatencyGain|Published|Cells|Devices|Matched|Caption"
+    used = set(re.findall(rf"\\((?:{families})[A-Z]\w*)", prose))
+    assert len(used) > 20
+    for make in (full_summary, cpu_summary, lambda: synthetic_summary([])):
+        lines = write_numbers(make()).splitlines()
+        names = [re.fullmatch(r"\\newcommand\{\\([A-Za-z]+)\}\{.*\} % .+", line).group(1) for line in lines]  # type: ignore[union-attr]
+        assert len(names) == len(set(names))
+        assert used <= set(names)
+
+
+def test_numbers_say_what_the_frames_say() -> None:
+    rows = [
+        synthetic_family("H200", "resnet50", "eager-fp16", 1, median_ms=3.6, throughput_img_s=270.0),
+        synthetic_family("H200", "resnet50", "eager-fp16", 64, throughput_img_s=12_345.0),
+        synthetic_family("H200", "resnet50", "graph-fp16", 1, median_ms=0.9, throughput_img_s=1100.0),
+    ]
+    numbers = dict(re.findall(r"\\newcommand\{\\(\w+)\}\{(.*)\} %", write_numbers(synthetic_summary(rows))))
+    key = "HTwoZeroZeroResnetFiveZero"
+    assert numbers[f"Peak{key}EagerFpOneSix"] == r"\num{12300}"
+    assert numbers[f"PeakBatch{key}EagerFpOneSix"] == r"\num{64}"
+    assert numbers[f"LatencyGain{key}GraphFpOneSix"] == r"\num{4.0}"
+    assert numbers[f"Peak{key}CompileFpOneSix"] == "n/a"
+    assert numbers["PublishedRatioOtherLow"] == r"\num{2.3}"
+    assert numbers["PublishedRatioOtherHigh"] == r"\num{3.0}"
+    assert numbers["PublishedImpliedBatch"] == r"\num{584}"
+
+
+def test_every_figure_has_a_caption_in_the_prose() -> None:
+    prose = (ROOT / "paper/main.tex").read_text()
+    for name in FIGURES:
+        assert f"{{{name}}}" in prose and f"\\{macro_name('Caption', name)}" in prose
+
+
+@pytest.mark.parametrize("name", [*FIGURES, *TABLES])
+def test_everything_has_a_report_caption(name: str) -> None:
+    assert (ROOT / f"workflow/report/{name}.rst").read_text().strip()
+
+
+def test_macro_names_spell_digits() -> None:
+    assert macro_name("Peak", "H200", "eager-fp16") == "PeakHTwoZeroZeroEagerFpOneSix"
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (38932, 3, "38900"),
+        (2.0, 2, "2.0"),
+        (9.96, 2, "10"),
+        (0.000123, 2, "0.00012"),
+        (0, 3, "0"),
+        (58.66, 4, "58.66"),
+    ],
+)
+def test_significant_digits(value: float, digits: int, text: str) -> None:
+    assert significant(value, digits) == text
+    assert rounded(value, digits) == rf"\num{{{text}}}"
+
+
+def test_latex_is_escaped_once(tmp_path: Path) -> None:
+    assert escape(r"a_b & 50 % \x {y}") == r"a\_b \& 50 \% \textbackslash{}x \{y\}"
+    template = tmp_path / "t.tex.j2"
+    template.write_text(r"\VAR{plain} \VAR{done}")
+    assert render(template, {"plain": "50%", "done": Latex(r"50\%")}) == r"50\% 50\%"
+
+
+def test_a_template_may_not_name_what_is_missing(tmp_path: Path) -> None:
+    template = tmp_path / "t.tex.j2"
+    template.write_text(r"\VAR{missing}")
+    with pytest.raises(jinja2.UndefinedError):
+        render(template, {})
+
+
+def test_a_summary_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    summary = full_summary()
+    write_frames(summary, tmp_path)
+    again = load_summary(summary_files(tmp_path), GPUS, REPORTING)
+    assert all(getattr(again, name).equals(getattr(summary, name)) for name in FRAMES)
+
+
+def test_a_summary_with_another_schema_or_a_missing_file_is_refused(tmp_path: Path) -> None:
+    write_frames(synthetic_summary(cpu_rows()), tmp_path)
+    pl.DataFrame({"gpu": ["CPU"]}).write_parquet(tmp_path / "hosts.parquet")
+    with pytest.raises(DeepGapError, match=r"hosts\.parquet does not have its columns"):
+        load_summary(summary_files(tmp_path), GPUS, REPORTING)
+    (tmp_path / "hosts.parquet").unlink()
+    with pytest.raises(DeepGapError, match="missing"):
+        load_summary(summary_files(tmp_path), GPUS, REPORTING)

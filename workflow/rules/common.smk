@@ -1,0 +1,48 @@
+# The study, its cells, and what the other rules share.
+import sys
+from pathlib import Path
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+from deepgap.digest import code_digest
+from deepgap.errors import DeepGapError
+from deepgap.figures import FIGURES
+from deepgap.hardware import load_gpus
+from deepgap.session import start_session
+from deepgap.study import load_study, present_and_missing
+from deepgap.tables import TABLES
+
+GPUS_FILE = "config/gpus.yaml"
+GPUS_SCHEMA = "workflow/schemas/gpus.schema.yaml"
+CONFIG_SCHEMA = "workflow/schemas/config.schema.yaml"
+
+try:
+    study = load_study(
+        config,
+        schema=yaml.safe_load(Path(CONFIG_SCHEMA).read_text()),
+        gpus=load_gpus(
+            Path(GPUS_FILE), schema=yaml.safe_load(Path(GPUS_SCHEMA).read_text())
+        ),
+    )
+except DeepGapError as error:
+    sys.exit(f"deep-gap: {error}")
+
+# Cells on disk are leaves of the graph: no rule makes them, so nothing can make them stale.
+present, missing = present_and_missing(
+    [cell for gpu in study.gpus for cell in study.run_order(gpu)], root=Path(".")
+)
+to_measure = {cell.stem: cell for cell in missing if cell.gpu == study.gpu}
+
+
+def begin_session():
+    """Check the device and start the warm worker before the first job of a run that measures here."""
+    if not to_measure or workflow.non_local_exec or not workflow.is_main_process:
+        return
+    global session
+    try:
+        session = start_session(
+            study.gpus[study.gpu], [cell.path for cell in to_measure.values()]
+        )
+    except DeepGapError as error:
+        sys.exit(f"deep-gap: {error}")

@@ -1,0 +1,51 @@
+# Figures: the specification and its rendering are separate, so that either can be read and rerun alone.
+
+
+rule draw_figure:
+    input:
+        **SUMMARY,
+        gpus=GPUS_FILE,
+        schema=GPUS_SCHEMA,
+    output:
+        spec="paper/figures/{figure}.vl.json",
+    log:
+        "logs/draw_figure/{figure}.log",
+    wildcard_constraints:
+        figure="|".join(FIGURES),
+    conda:
+        "../../envs/paper.yaml"
+    params:
+        figure="{figure}",
+        reporting=study.config["reporting"],
+        code=lambda wildcards: code_digest(f"deepgap.figures.{wildcards.figure}", "deepgap.draw"),
+    message:
+        "Draw {wildcards.figure}."
+    script:
+        "../scripts/draw_figure.py"
+
+
+rule render_figure:
+    input:
+        spec="paper/figures/{figure}.vl.json",
+        fonts="paper/fonts/STIX-Regular.otf",
+    output:
+        pdf="paper/figures/{figure}.pdf",
+        svg="paper/figures/{figure}.svg",
+        png=report(
+            "paper/figures/{figure}.png",
+            caption="../report/{figure}.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+    log:
+        "logs/render_figure/{figure}.log",
+    wildcard_constraints:
+        figure="|".join(FIGURES),
+    conda:
+        "../../envs/paper.yaml"
+    params:
+        code=code_digest("deepgap.draw"),
+    message:
+        "Render {wildcards.figure}."
+    script:
+        "../scripts/render_figure.py"

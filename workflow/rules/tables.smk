@@ -1,0 +1,45 @@
+# Tables: a jinja2 template each, filled from the tidy tables.
+
+
+rule render_table:
+    input:
+        **SUMMARY,
+        gpus=GPUS_FILE,
+        schema=GPUS_SCHEMA,
+        template="paper/templates/{table}.tex.j2",
+    output:
+        tex="paper/tables/{table}.tex",
+    log:
+        "logs/render_table/{table}.log",
+    wildcard_constraints:
+        table="|".join(TABLES),
+    conda:
+        "../../envs/paper.yaml"
+    params:
+        table="{table}",
+        reporting=study.config["reporting"],
+        code=lambda wildcards: code_digest(f"deepgap.tables.{wildcards.table}", "deepgap.latex"),
+    message:
+        "Render {wildcards.table}."
+    script:
+        "../scripts/render_table.py"
+
+
+rule write_numbers:
+    input:
+        **SUMMARY,
+        gpus=GPUS_FILE,
+        schema=GPUS_SCHEMA,
+    output:
+        tex="paper/numbers.tex",
+    log:
+        "logs/write_numbers.log",
+    conda:
+        "../../envs/paper.yaml"
+    params:
+        reporting=study.config["reporting"],
+        code=code_digest("deepgap.numbers", *[f"deepgap.figures.{name}" for name in FIGURES]),
+    message:
+        "Write the numbers of the text."
+    script:
+        "../scripts/write_numbers.py"

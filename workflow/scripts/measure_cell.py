@@ -1,0 +1,17 @@
+"""Measure one cell on this machine's device and write its file."""
+
+import sys
+
+from deepgap.job import run_script
+from deepgap.progress import describe_progress
+from deepgap.worker import run_request
+
+
+def main(job):
+    recipe = job.request["recipe"]
+    name = "{gpu} {model} {runtime}-{precision} batch {batch_size} sweep {sweep}".format(**recipe)
+    print(f"{describe_progress()} {name}".strip(), file=sys.stderr, flush=True)
+    run_request({**job.request, "weights_file": job.weights, "cell_file": job.cell})
+
+
+run_script(main, globals(), inputs=["weights"], outputs=["cell"], params=["request"])
