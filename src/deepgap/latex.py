@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
+
+from deepgap.errors import DeepGapError
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -95,3 +100,23 @@ def render(template: Path, context: Mapping[str, Any]) -> str:
 def _finalize(value: object) -> str:
     # Undefined values pass through, so that they are refused when they are printed.
     return value if isinstance(value, jinja2.Undefined) else escape(value)  # type: ignore[return-value]
+
+
+def compile_pdf(main: Path, pdf: Path) -> None:
+    """Compile a LaTeX document beside which all its parts lie, and keep only the PDF.
+
+    Raises:
+        DeepGapError: latexmk is not installed, or LaTeX stops; the sentence says what to do.
+    """
+    if shutil.which("latexmk") is None:
+        raise DeepGapError(
+            "The PDF needs latexmk, which is not installed; install TeX Live with latexmk, IEEEtran and siunitx "
+            "(on Debian: latexmk texlive-latex-extra texlive-science texlive-publishers texlive-fonts-recommended)."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", f"-outdir={folder}", main.name]
+        run = subprocess.run(command, cwd=main.parent, capture_output=True, text=True, errors="replace", check=False)
+        if run.returncode:
+            problem = next((line for line in run.stdout.splitlines() if line.startswith("!")), "see its output")
+            raise DeepGapError(f"LaTeX stopped in {main}: {problem.lstrip('! ')}")
+        shutil.move(Path(folder, main.stem).with_suffix(".pdf"), pdf)

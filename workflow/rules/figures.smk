@@ -17,7 +17,9 @@ rule draw_figure:
     params:
         figure="{figure}",
         reporting=study.config["reporting"],
-        code=lambda wildcards: code_digest(f"deepgap.figures.{wildcards.figure}", "deepgap.draw"),
+        code=lambda wildcards: code_digest(
+            f"deepgap.figures.{wildcards.figure}", "deepgap.draw"
+        ),
     message:
         "Draw {wildcards.figure}."
     script:

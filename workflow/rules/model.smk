@@ -6,10 +6,10 @@ rule build_weights:
         weights="build/weights/{model}.{key}.pt",
     log:
         "logs/build_weights/{model}.{key}.log",
-    conda:
-        "../../envs/measure.yaml"
     # Before every measurement, so that the run order can mix the models.
     priority: 1000000
+    conda:
+        "../../envs/measure.yaml"
     # A measurement may not run beside this: it uses all cores of the host.
     resources:
         gpu=1,

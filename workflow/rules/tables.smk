@@ -18,7 +18,9 @@ rule render_table:
     params:
         table="{table}",
         reporting=study.config["reporting"],
-        code=lambda wildcards: code_digest(f"deepgap.tables.{wildcards.table}", "deepgap.latex"),
+        code=lambda wildcards: code_digest(
+            f"deepgap.tables.{wildcards.table}", "deepgap.latex"
+        ),
     message:
         "Render {wildcards.table}."
     script:
@@ -38,7 +40,9 @@ rule write_numbers:
         "../../envs/paper.yaml"
     params:
         reporting=study.config["reporting"],
-        code=code_digest("deepgap.numbers", *[f"deepgap.figures.{name}" for name in FIGURES]),
+        code=code_digest(
+            "deepgap.numbers", *[f"deepgap.figures.{name}" for name in FIGURES]
+        ),
     message:
         "Write the numbers of the text."
     script:
