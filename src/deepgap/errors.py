@@ -4,6 +4,10 @@
 class DeepGapError(Exception):
     """A problem told in one sentence: what was asked, what was found, what to do."""
 
+    def __str__(self) -> str:
+        # A name from outside may hold a line break.
+        return " ".join(super().__str__().split())
+
 
 class ConfigError(DeepGapError):
     """The study or the hardware file asks for something that is not allowed."""

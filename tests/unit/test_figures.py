@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 import vl_convert
-from synthetic import (
+from tests.unit.synthetic import (
     MANY,
     ROOT,
     cpu_rows,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from synthetic import ROOT
+from tests.unit.synthetic import ROOT
 
 from deepgap.errors import DeepGapError
 from deepgap.published import (

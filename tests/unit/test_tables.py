@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 import polars as pl
 import pytest
-from synthetic import (
+from tests.unit.synthetic import (
     GPUS,
     REPORTING,
     ROOT,

@@ -1,0 +1,99 @@
+"""GPU profiles and the device check."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from deepgap import hardware
+from deepgap.errors import ConfigError, DeviceError
+from deepgap.hardware import Device, detect_gpu, load_gpus, matching_devices
+from tests.conftest import ROOT, read_yaml
+
+SCHEMA = read_yaml(ROOT / "workflow/schemas/gpus.schema.yaml")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Pretend that NVML lists these device names."""
+
+    def having(*names: str) -> None:
+        devices = [Device(index, f"GPU-{index}", name) for index, name in enumerate(names)]
+        monkeypatch.setattr(hardware, "list_devices", lambda: devices)
+
+    return having
+
+
+def test_every_fact_has_a_source(gpus):
+    for gpu in gpus.values():
+        facts = {"architecture", "compute_capability", "year", "sm_count", "max_sm_clock_mhz", "memory_gb"}
+        facts |= {"memory_bandwidth_gb_s", "l2_cache_mib", "tdp_w", "peak_tops"}
+        sourced = {fact for fields in gpu.sources.values() for fact in fields}
+        known = {fact for fact in facts if getattr(gpu, fact) is not None}
+        if gpu.device == "cuda":
+            assert known <= sourced, gpu.key
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("Tesla T4", "T4"),
+        ("NVIDIA T4", "T4"),
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA H200", "H200"),
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("NVIDIA H100 80GB HBM3", "H100"),
+    ],
+)
+def test_devices_are_recognised_by_name(gpus, machine, name, key):
+    machine(name)
+    assert detect_gpu(gpus) == key
+    assert [device.name for device in matching_devices(gpus[key])] == [name]
+
+
+def test_no_name_matches_two_profiles(gpus):
+    names = ["Tesla T4", "NVIDIA L4", "NVIDIA L40", "NVIDIA H200", "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"]
+    for name in names:
+        assert sum(bool(g.name_pattern and re.fullmatch(g.name_pattern, name)) for g in gpus.values()) <= 1
+
+
+def test_a_machine_without_a_gpu_is_a_cpu(gpus, machine):
+    machine()
+    assert detect_gpu(gpus) == "CPU"
+    with pytest.raises(DeviceError, match=r"gpu=L4 .* no NVIDIA GPU; .*renders"):
+        matching_devices(gpus["L4"])
+
+
+def test_another_gpu_is_named(gpus, machine):
+    machine("NVIDIA L40", "NVIDIA L40")
+    with pytest.raises(DeviceError, match=r"this machine has NVIDIA L40;"):
+        matching_devices(gpus["L4"])
+    with pytest.raises(DeviceError, match=r"NVIDIA L40 has no entry in config/gpus\.yaml"):
+        detect_gpu(gpus)
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"tdp_w": -1}, "T4.tdp_w is -1"),
+        ({"peak_tops": {"fp8": 1}}, "unknown key 'fp8'"),
+        ({"name_pattern": "(T4"}, "T4.name_pattern is not a regular expression"),
+        ({"memory_gb": "16 GB"}, "T4.memory_gb is '16 GB'"),
+    ],
+)
+def test_a_bad_hardware_file_is_refused(tmp_path, change, part):
+    entries = read_yaml(ROOT / "config/gpus.yaml")
+    entries["T4"] |= change
+    file = tmp_path / "gpus.yaml"
+    file.write_text(yaml.safe_dump(entries))
+    with pytest.raises(ConfigError, match=re.escape(part)):
+        load_gpus(file, SCHEMA)
+
+
+def test_broken_yaml_is_refused(tmp_path):
+    file = tmp_path / "gpus.yaml"
+    file.write_text("T4: [")
+    with pytest.raises(ConfigError, match="is not YAML"):
+        load_gpus(file, SCHEMA)

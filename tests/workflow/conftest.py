@@ -1,0 +1,142 @@
+"""Real Snakemake runs on a tiny study, in copies of the project."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from deepgap.hardware import load_gpus
+from deepgap.models import build_model
+from deepgap.study import Study, load_study
+from tests.conftest import ROOT, read_yaml
+
+PARTS = ("Snakefile", "config", "data", "envs", "paper", "profiles", "src", "workflow")
+CACHES = shutil.ignore_patterns("__pycache__", "*.egg-info")
+GENERATED = shutil.ignore_patterns("tables", "figures", "numbers.tex", "paper.pdf")
+
+TINY: dict[str, Any] = {
+    "models": ["resnet18"],
+    "modes": ["eager-fp32"],
+    "batch_sizes": [1, 2],
+    "protocol": "tiny",
+    "overrides": {},
+    "protocols": {
+        "tiny": {"warmup_iterations": 1, "timed_iterations": 2, "repeats": 1, "sweeps": 2},
+        "other": {"warmup_iterations": 1, "timed_iterations": 3, "repeats": 1, "sweeps": 1},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A copy of the project, and ways to change it and to run Snakemake in it."""
+
+    root: Path
+
+    def change(self, **changes: Any) -> None:
+        """Replace keys of config.yaml."""
+        path = self.root / "config/config.yaml"
+        path.write_text(yaml.safe_dump(read_yaml(path) | changes))
+
+    def edit(self, file: str, old: str, new: str) -> None:
+        path = self.root / file
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--cores", "1", *arguments],
+            cwd=self.root,
+            env=self.environment(environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments, **environment)
+        output, _ = process.communicate(timeout=240)
+        return subprocess.CompletedProcess(process.args, process.returncode, output)
+
+    def plan(self, *arguments: str) -> dict[str, int]:
+        """The jobs of a dry run by rule, without `total`; empty when there is nothing to do."""
+        run = self.run("--dry-run", *arguments)
+        assert run.returncode == 0, run.stdout
+        table = run.stdout.split("Job stats:")[1].split("\n\n")[0] if "Job stats:" in run.stdout else ""
+        jobs = {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
+        jobs.pop("total", None)
+        return jobs
+
+    def study(self) -> Study:
+        gpus = load_gpus(self.root / "config/gpus.yaml", read_yaml(self.root / "workflow/schemas/gpus.schema.yaml"))
+        schema = read_yaml(self.root / "workflow/schemas/config.schema.yaml")
+        return load_study(read_yaml(self.root / "config/config.yaml"), schema, gpus)
+
+    def cells(self) -> list[Path]:
+        return sorted((self.root / "results/CPU/cells").glob("*"))
+
+    def files(self) -> set[str]:
+        """All files outside Snakemake's own folder."""
+        names = {path.relative_to(self.root).as_posix() for path in self.root.rglob("*") if path.is_file()}
+        return {name for name in names if not name.startswith(".snakemake/") and "__pycache__" not in name}
+
+    def environment(self, extra: Mapping[str, str]) -> dict[str, str]:
+        # The copy's own package, not the installed one.
+        return {**os.environ, "PYTHONPATH": str(self.root / "src"), **extra}
+
+
+def copy_project(target: Path) -> Project:
+    target.mkdir()
+    for part in PARTS:
+        source = ROOT / part
+        if source.is_dir():
+            shutil.copytree(source, target / part, ignore=GENERATED if part == "paper" else CACHES)
+        else:
+            shutil.copy(source, target / part)
+    return Project(target)
+
+
+@pytest.fixture(scope="session")
+def weighted(tmp_path_factory) -> Project:
+    """A tiny study whose weights file is there: plain random weights, which spare the conditioning's minute."""
+    project = copy_project(tmp_path_factory.mktemp("weighted") / "project")
+    project.change(**TINY)
+    weights = project.root / f"build/weights/resnet18.{project.study().weights_key('resnet18')}.pt"
+    weights.parent.mkdir(parents=True)
+    torch.manual_seed(0)
+    torch.save(build_model("resnet18").state_dict(), weights)
+    return project
+
+
+SUMMARY_TARGETS = ("results/summary/families.parquet", "paper/tables/table1_peaks.tex", "paper/numbers.tex")
+
+
+@pytest.fixture(scope="session")
+def measured(weighted, tmp_path_factory) -> Project:
+    """The tiny study measured on this machine's processor and aggregated, with two rendered files."""
+    root = tmp_path_factory.mktemp("measured") / "project"
+    shutil.copytree(weighted.root, root)
+    project = Project(root)
+    run = project.run(*SUMMARY_TARGETS, "--config", "gpu=CPU")
+    assert run.returncode == 0, run.stdout
+    (root / "first_run.log").write_text(run.stdout)
+    return project
+
+
+@pytest.fixture
+def project(measured, tmp_path) -> Project:
+    """A copy of the measured study that a test may change."""
+    shutil.copytree(measured.root, tmp_path / "project")
+    return Project(tmp_path / "project")

@@ -1,0 +1,149 @@
+"""Whole runs: measuring, refusing, waiting, and being killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import polars as pl
+import psutil
+import pytest
+from filelock import FileLock
+
+from deepgap.cells import read_cell
+from deepgap.hardware import list_devices
+from tests.workflow.conftest import TINY, Project
+
+pytestmark = pytest.mark.xdist_group("workflow")
+
+
+def test_a_run_measures_and_aggregates_every_cell(measured):
+    cells = measured.cells()
+    assert len(cells) == 4
+    assert {path.name for path in cells} == {Path(cell.path).name for cell in measured.study().cells("CPU")}
+    for path in cells:
+        rows, footer = read_cell(path)
+        assert set(rows["status"]) == {"ok"}
+        assert rows.filter(pl.col("arm") == "latency").height == 2
+        assert len(footer.weights_sha256) == 64
+        assert footer.provenance["versions"]["torch"]
+        assert str(measured.root) not in json.dumps(asdict(footer))
+    families = pl.read_parquet(measured.root / "results/summary/families.parquet")
+    assert families.select("gpu", "batch_size", "runs", "samples").rows() == [("CPU", 1, 2, 4), ("CPU", 2, 2, 4)]
+    raw = pl.concat([read_cell(path)[0] for path in cells if "_b1_" in path.name])
+    medians = raw.filter(pl.col("arm") == "latency")["device_ms"].median()
+    assert families["median_ms"][0] == pytest.approx(medians)
+    assert families["median_low_ms"][0] is None
+    assert "p99 needs 662" in families["percentile_note"][0]
+
+
+def test_a_run_tells_where_it_stands(measured):
+    log = (measured.root / "first_run.log").read_text()
+    assert "[cell 1 of 4] CPU resnet18 eager-fp32 batch" in log
+    assert "[cell 4 of 4, about " in log
+    assert "CPU: 4 of 4 cells" in log
+    assert "T4: 0 of 4 cells; measure the rest with 'snakemake --cores 1 --config gpu=T4'" in log
+
+
+def test_published_and_measured_are_never_mixed(measured):
+    summary = measured.root / "results/summary"
+    published = pl.read_parquet(summary / "published.parquet")
+    assert set(published["source"]) == {"published"}
+    assert set(pl.read_parquet(summary / "families.parquet")["gpu"]) == {"CPU"}
+
+
+@pytest.mark.skipif(bool(list_devices()), reason="this machine has an NVIDIA GPU, which could be a T4")
+def test_a_gpu_that_is_not_there_stops_before_any_work(weighted):
+    before = weighted.files()
+    run = weighted.run("--config", "gpu=T4")
+    assert run.returncode != 0
+    sentence = next(line for line in run.stdout.splitlines() if "gpu=T4 was asked for" in line)
+    assert "no NVIDIA GPU" in sentence
+    assert "'snakemake --cores 1' renders" in sentence
+    assert "Traceback" not in run.stdout
+    assert weighted.files() == before
+
+
+@pytest.mark.parametrize("arguments", [("gpu=T5",), ("gpu=4090",), ("gpu=CPU", "models=[resnet19]")])
+def test_a_bad_config_stops_with_one_sentence(weighted, arguments):
+    run = weighted.run("--config", *arguments)
+    assert run.returncode != 0
+    assert "deep-gap: config.yaml: " in run.stdout
+    assert "Traceback" not in run.stdout
+    assert "Job stats" not in run.stdout
+
+
+def test_an_edited_cell_stops_the_aggregation_by_name(project):
+    cell = project.cells()[0]
+    cell.write_bytes(cell.read_bytes()[:-200])
+    run = project.run("results/summary/families.parquet")
+    assert run.returncode != 0
+    assert f"deep-gap: results/CPU/cells/{cell.name} is not a readable parquet file" in run.stdout
+
+
+def test_a_second_workflow_waits_for_the_device_and_says_so(weighted, tmp_path):
+    """By hand, without a warm worker: the script is its own process."""
+    study = weighted.study()
+    cell = next(study.cells("CPU"))
+    output = tmp_path / f"{cell.stem}.parquet"
+    request = {"recipe": cell.recipe, "gpu": asdict(study.gpus["CPU"])}
+    command = [sys.executable, "workflow/scripts/measure_cell.py", "--request", json.dumps(request)]
+    command += ["--weights", str(next(weighted.root.glob("build/weights/*.pt"))), "--cell", str(output)]
+    environment = weighted.environment({"TMPDIR": str(tmp_path)})
+    with FileLock(tmp_path / "deepgap-cpu.lock"):
+        process = subprocess.Popen(command, cwd=weighted.root, env=environment, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        said = process.stderr.readline() + process.stderr.readline()
+        assert "is being measured by another workflow; waiting" in said
+        assert not output.exists()
+    process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert read_cell(output)[1].recipe == cell.recipe
+
+
+def descendants(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+@pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_run_leaves_no_process_and_no_partial_cell(weighted, tmp_path, killer):
+    """SIGKILL reaches Snakemake alone; SIGINT reaches its process group, as Ctrl-C in a terminal does."""
+    shutil.copytree(weighted.root, tmp_path / "project")
+    project = Project(tmp_path / "project")
+    project.change(protocols={"tiny": {**TINY["protocols"]["tiny"], "timed_iterations": 2000}})
+    process = project.start("cells", "--config", "gpu=CPU")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "[cell 1 of 4]" in line:
+            break
+    # Until the forked child is measuring: the worker's own child.
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        workers = [p for p in descendants(process) if "deepgap.worker" in p.cmdline()]
+        if len(workers) > 1 and max(p.cpu_times().user for p in workers if p.ppid() != process.pid) > 0.5:
+            break
+        time.sleep(0.2)
+    family = descendants(process)
+    assert len([p for p in family if "deepgap.worker" in p.cmdline()]) > 1
+    if killer == signal.SIGKILL:
+        os.kill(process.pid, killer)
+    else:
+        os.killpg(process.pid, killer)
+    process.wait(timeout=60)
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == []
+    assert project.cells() == []
+
+    project.change(protocols=TINY["protocols"])
+    again = project.run("--unlock") if killer == signal.SIGKILL else None
+    assert again is None or again.returncode == 0
+    run = project.run("cells", "--config", "gpu=CPU")
+    assert run.returncode == 0, run.stdout
+    assert len(project.cells()) == 4
