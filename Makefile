@@ -28,7 +28,7 @@ render: setup  ## render the paper's tables and figures from the data present, w
 	$(BIN)/snakemake --cores $(CORES)
 
 test: setup check  ## run the checks and all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: setup  ## lint, types and formatting
 	$(BIN)/ruff check .
