@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,24 +138,28 @@ def detect_gpu(gpus: Mapping[str, Gpu]) -> str:
     return next(key for key, gpu in gpus.items() if gpu.name_pattern is None)
 
 
-@contextmanager
-def hold_device(gpu: Gpu, say: Callable[[str], None]) -> Iterator[Device]:
-    """Hold the first free device that is this GPU; wait when all are held, and say so once.
+_held: list[FileLock] = []
+
+
+def take_device(gpu: Gpu, say: Callable[[str], None]) -> Device:
+    """Lock the first free device that is this GPU until this process ends; wait when all are taken, and say so.
 
     The lock is a file in the system's temporary folder named by the device's UUID, so it holds between all
-    workflows of a machine and is freed by the operating system when its holder dies.
+    workflows of a machine. The operating system frees it when the process is gone, and its CUDA context with it:
+    freed any earlier, the next process would still find that context's memory in use.
+
+    Raises:
+        DeviceError: this machine has no such device.
     """
     devices = matching_devices(gpu)
     locks = [FileLock(Path(tempfile.gettempdir()) / f"deepgap-{device.uuid}.lock", mode=0o666) for device in devices]
-    held = next((pair for pair in zip(devices, locks, strict=True) if _try_lock(pair[1])), None)
-    if held is None:
+    taken = next((place for place, lock in enumerate(locks) if _try_lock(lock)), None)
+    if taken is None:
         say(f"{devices[0].name} is being measured by another workflow; waiting until it is free.")
         locks[0].acquire()
-        held = devices[0], locks[0]
-    try:
-        yield held[0]
-    finally:
-        held[1].release()
+        taken = 0
+    _held.append(locks[taken])
+    return devices[taken]
 
 
 def _try_lock(lock: FileLock) -> bool:

@@ -30,7 +30,7 @@ from deepgap.cells import (
     write_cell,
 )
 from deepgap.errors import CellError, UnsupportedError
-from deepgap.hardware import Device, Gpu, hold_device, host_threads
+from deepgap.hardware import Device, Gpu, host_threads, take_device
 from deepgap.models import load_model
 from deepgap.provenance import collect_provenance, device_memory_used
 from deepgap.runtimes import Call, Runtime, load_runtime
@@ -56,19 +56,20 @@ class Request:
 
 
 def measure_cell(request: Request, say: Callable[[str], None]) -> None:
-    """Measure a cell on a device held for it alone, in this process, and write its file.
+    """Measure a cell on a device taken for it alone, in this process, and write its file.
 
-    The process must not have touched CUDA before: the device's memory is read before and after its context.
+    The process must not have touched CUDA before, because the device's memory is read before and after its
+    context, and should end soon, because it keeps the device until then.
 
     Raises:
         DeviceError: this machine has no such device.
         WeightsError: the weights file is missing or foreign.
         CellError: the model's output is not finite, or the rows break the contract.
     """
-    with hold_device(request.gpu, say) as device:
-        if device.index >= 0:
-            os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
-        rows, footer = _measure(request, device)
+    device = take_device(request.gpu, say)
+    if device.index >= 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
+    rows, footer = _measure(request, device)
     write_cell(request.cell_file, rows, footer)
 
 

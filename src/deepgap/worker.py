@@ -81,6 +81,7 @@ def run_request(request: Mapping[str, Any]) -> None:
     with connection:
         socket.send_fds(connection, [json.dumps(request).encode()], [sys.stderr.fileno()])
         status = connection.recv(1)
+        connection.recv(1)  # Until the process is gone, and the device is free.
     if not status:
         raise DeepGapError("The process that measured the cell was killed; run Snakemake again to measure it.")
     if status[0]:

@@ -12,6 +12,11 @@ from typing import Any
 import polars as pl
 import pytest
 import vl_convert
+
+from deepgap.draw import render_spec, write_spec
+from deepgap.errors import DeepGapError
+from deepgap.figures import FIGURES, load_figure
+from deepgap.theme import PAGE_WIDTH, PRECISION_COLOURS
 from tests.unit.synthetic import (
     MANY,
     ROOT,
@@ -23,11 +28,6 @@ from tests.unit.synthetic import (
     synthetic_failure,
     synthetic_summary,
 )
-
-from deepgap.draw import render_spec, write_spec
-from deepgap.errors import DeepGapError
-from deepgap.figures import FIGURES, load_figure
-from deepgap.theme import PAGE_WIDTH, PRECISION_COLOURS
 
 SUMMARIES = {
     "full": full_summary,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tests.unit.synthetic import ROOT
 
 from deepgap.errors import DeepGapError
 from deepgap.published import (
@@ -20,6 +19,7 @@ from deepgap.published import (
     table1_peaks,
 )
 from deepgap.summary import PUBLISHED_VALUES
+from tests.unit.synthetic import ROOT
 
 FILE = ROOT / "data/published/deep_gap.csv"
 

@@ -9,6 +9,13 @@ from typing import Any
 import jinja2
 import polars as pl
 import pytest
+
+from deepgap.errors import DeepGapError
+from deepgap.figures import FIGURES
+from deepgap.latex import Latex, escape, render, rounded, significant
+from deepgap.numbers import macro_name, write_numbers
+from deepgap.summary import FRAMES, Summary, load_summary, summary_files
+from deepgap.tables import TABLES, load_table
 from tests.unit.synthetic import (
     GPUS,
     REPORTING,
@@ -20,13 +27,6 @@ from tests.unit.synthetic import (
     synthetic_family,
     synthetic_summary,
 )
-
-from deepgap.errors import DeepGapError
-from deepgap.figures import FIGURES
-from deepgap.latex import Latex, escape, render, rounded, significant
-from deepgap.numbers import macro_name, write_numbers
-from deepgap.summary import FRAMES, Summary, load_summary, summary_files
-from deepgap.tables import TABLES, load_table
 
 SUMMARIES = {
     "full": full_summary,
