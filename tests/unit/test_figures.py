@@ -15,7 +15,7 @@ import vl_convert
 
 from deepgap.draw import render_spec, write_spec
 from deepgap.errors import DeepGapError
-from deepgap.figures import FIGURES, load_figure
+from deepgap.figures import FIGURES, load_figure, read_caption
 from deepgap.theme import PAGE_WIDTH, PRECISION_COLOURS
 from tests.unit.synthetic import (
     MANY,
@@ -147,3 +147,8 @@ def lightness_of(colour: str) -> float:
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return 116 * luminance ** (1 / 3) - 16 if luminance > 0.008856 else 903.3 * luminance
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_caption_is_read_without_drawing(name):
+    assert read_caption(name) == load_figure(name).caption

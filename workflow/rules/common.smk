@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 from deepgap.digest import code_digest
 from deepgap.errors import DeepGapError
-from deepgap.figures import FIGURES
+from deepgap.figures import FIGURES, read_caption
 from deepgap.hardware import load_gpus
 from deepgap.session import start_session
 from deepgap.study import load_study, present_and_missing

@@ -35,7 +35,7 @@ rule render_figure:
         svg="paper/figures/{figure}.svg",
         png=report(
             "paper/figures/{figure}.png",
-            caption="../report/{figure}.rst",
+            caption="../report/figure.rst",
             category="Figures",
             labels={"figure": "{figure}"},
         ),
@@ -46,6 +46,7 @@ rule render_figure:
     conda:
         "../../envs/paper.yaml"
     params:
+        caption=lambda wildcards: read_caption(wildcards.figure),
         code=code_digest("deepgap.draw"),
     message:
         "Render {wildcards.figure}."

@@ -6,9 +6,11 @@ and `CAPTION`, its caption without numbers.
 
 from __future__ import annotations
 
+import ast
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,3 +40,12 @@ def load_figure(name: str) -> Figure:
     """The figure of this name; the name must be one of `FIGURES`."""
     module = importlib.import_module(f"{__name__}.{name}")
     return Figure(draw=module.draw, caption=module.CAPTION)
+
+
+def read_caption(name: str) -> str:
+    """The caption of a figure, read from its file without importing the drawing library."""
+    tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text())
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["CAPTION"]:
+            return str(ast.literal_eval(node.value))
+    raise LookupError(f"figures/{name}.py has no CAPTION")

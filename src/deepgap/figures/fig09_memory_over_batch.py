@@ -30,9 +30,9 @@ from deepgap.theme import QUIET
 
 CAPTION = (
     "Device memory over batch size: the most that a cell family held above the idle device, from the "
-    "driver, each cell in a fresh process; on a CPU the peak resident set. Hollow marks are published "
-    "driver readings of a long-lived process, in decimal GB turned to GiB; where the study names no batch "
-    "size they are dashed lines."
+    "driver, each cell in a fresh process; on a CPU what the resident set grew by from before the model was "
+    "loaded. Hollow marks are published driver readings of a long-lived process, in decimal GB turned to "
+    "GiB; where the study names no batch size they are dashed lines."
 )
 
 PUBLISHED_LEVEL = Entry("dashed: published, batch size not stated", QUIET, dash=(2, 2))

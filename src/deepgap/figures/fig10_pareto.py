@@ -38,8 +38,8 @@ from deepgap.wording import failures_in_words
 
 CAPTION = (
     "Throughput against median latency, one point a batch size, both logarithmic; medians over runs "
-    "(their number stands above each row), each point one cell family. The grey steps join the non- "
-    "dominated points over all modes; their numbers are batch sizes, left out where they would overlap. "
+    "(their number stands above each row), each point one cell family. The grey steps join the "
+    "non-dominated points over all modes; their numbers are batch sizes, left out where they would overlap. "
     "Hollow marks are the published pairs: most of them pair the throughput of one batch size with the "
     "latency of another."
 )
