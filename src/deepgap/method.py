@@ -1,5 +1,7 @@
 """The version of the measuring method."""
 
+from deepgap.runtimes import runtime_names
+
 METHOD_VERSION = 1
 """Raised when an edit can change a measured number or a cell's contents; all cells are then measured anew.
 
@@ -10,8 +12,6 @@ METHOD_MODULES = (
     "deepgap.images",
     "deepgap.measure",
     "deepgap.models",
-    "deepgap.runtimes.compile",
-    "deepgap.runtimes.eager",
-    "deepgap.runtimes.graph",
+    *(f"deepgap.runtimes.{name}" for name in runtime_names()),
 )
 """The modules that can change a measured number."""
