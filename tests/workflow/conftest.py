@@ -120,12 +120,13 @@ def weighted(tmp_path_factory) -> Project:
     return project
 
 
-SUMMARY_TARGETS = ("results/summary/families.parquet", "paper/tables/table1_peaks.tex", "paper/numbers.tex")
+FIGURE = "paper/figures/fig06_throughput.png"
+SUMMARY_TARGETS = ("paper/tables/table1_peaks.tex", "paper/numbers.tex", FIGURE)
 
 
 @pytest.fixture(scope="session")
 def measured(weighted, tmp_path_factory) -> Project:
-    """The tiny study measured on this machine's processor and aggregated, with two rendered files."""
+    """The tiny study measured on this machine's processor and aggregated, with a table, a figure and the numbers."""
     root = tmp_path_factory.mktemp("measured") / "project"
     shutil.copytree(weighted.root, root)
     project = Project(root)

@@ -18,8 +18,9 @@ import pytest
 from filelock import FileLock
 
 from deepgap.cells import read_cell
+from deepgap.figures import read_caption
 from deepgap.hardware import list_devices
-from tests.workflow.conftest import TINY, Project
+from tests.workflow.conftest import FIGURE, TINY, Project
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
@@ -50,6 +51,13 @@ def test_a_run_tells_where_it_stands(measured):
     assert "[cell 4 of 4, about " in log
     assert "CPU: 4 of 4 cells" in log
     assert "T4: 0 of 4 cells; measure the rest with 'snakemake --cores 1 --config gpu=T4'" in log
+
+
+def test_the_figure_is_rendered_and_reported_with_its_caption(project):
+    assert (project.root / FIGURE).read_bytes().startswith(b"\x89PNG")
+    run = project.run(FIGURE, "--report", "report.html")
+    assert run.returncode == 0, run.stdout
+    assert read_caption("fig06_throughput") in (project.root / "report.html").read_text()
 
 
 def test_published_and_measured_are_never_mixed(measured):

@@ -15,7 +15,7 @@ from tests.workflow.conftest import SUMMARY_TARGETS, TINY, Project
 pytestmark = pytest.mark.xdist_group("workflow")
 
 CPU = ("--config", "gpu=CPU")
-RENDERED = {"aggregate": 1, "render_table": 1, "write_numbers": 1}
+RENDERED = {"aggregate": 1, "render_table": 1, "write_numbers": 1, "draw_figure": 1, "render_figure": 1}
 
 
 def test_nothing_changed(project):
@@ -99,6 +99,12 @@ def test_an_edit_of_an_imported_module_renders_what_uses_it(project):
     assert "measure_cell" not in plan
     assert "aggregate" not in plan
     assert plan["render_table"] == 1
+
+
+def test_an_edit_of_the_theme_draws_figures_and_renders_no_table(project):
+    """The numbers hold the figures' captions, so they follow the figures' modules."""
+    project.edit("src/deepgap/theme.py", 'FONT = "STIX"', 'FONT = "STIX Two"')
+    assert project.plan(*SUMMARY_TARGETS, *CPU) == {"draw_figure": 1, "render_figure": 1, "write_numbers": 1}
 
 
 def test_an_edit_of_the_statistics_aggregates_and_measures_nothing(project):
