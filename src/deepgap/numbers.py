@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from deepgap.figures import FIGURES, load_figure
+from deepgap.figures import FIGURES, read_caption
 from deepgap.latex import Latex, escape, number, rounded
 from deepgap.peaks import find_peaks
 from deepgap.published import median_latencies, pareto_pairs, table1_peaks
@@ -52,7 +52,7 @@ def write_numbers(summary: Summary) -> str:
         *count_cells(summary),
         *measured_numbers(summary),
         *published_numbers(summary),
-        *captions(summary),
+        *captions(),
     ]
     return "".join(f"\\newcommand{{\\{item.name}}}{{{item.text}}} % {item.rows}\n" for item in numbers)
 
@@ -187,8 +187,7 @@ def _range(name: str, values: list[float], digits: int, rows: str) -> Iterator[N
     yield Number(f"{name}High", _rounded(max(values, default=None), digits), f"{rows}, highest")
 
 
-def captions(summary: Summary) -> Iterator[Number]:
+def captions() -> Iterator[Number]:
     """The captions of the figures, so that each stands in one place only."""
-    del summary
     for name in FIGURES:
-        yield Number(macro_name("Caption", name), escape(load_figure(name).caption), f"deepgap.figures.{name}")
+        yield Number(macro_name("Caption", name), escape(read_caption(name)), f"deepgap.figures.{name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Iterator
 from functools import cache
@@ -43,7 +44,7 @@ FONTS = str(ROOT / "paper/fonts")
 
 @cache
 def draw(name: str, data: str) -> dict[str, Any]:
-    spec: dict[str, Any] = load_figure(name).draw(SUMMARIES[data]()).to_dict()
+    spec: dict[str, Any] = load_figure(name)(SUMMARIES[data]()).to_dict()
     return spec
 
 
@@ -101,7 +102,7 @@ def test_a_failed_family_is_marked(name: str) -> None:
 
 def test_a_mode_that_failed_everywhere_is_told_in_words() -> None:
     rows = [synthetic_failure("H200", "resnet18", "graph-fp16", 8, "unsupported")]
-    text = json.dumps(load_figure("fig06_throughput").draw(synthetic_summary(rows, published=False)).to_dict())
+    text = json.dumps(load_figure("fig06_throughput")(synthetic_summary(rows, published=False)).to_dict())
     assert "unsupported: graph-fp16 at 8" in text
 
 
@@ -123,7 +124,7 @@ def test_specification_and_pictures_are_the_same_bytes_every_time(name: str, tmp
     contents = []
     for turn in "ab":
         files = [str(tmp_path / f"{turn}.{kind}") for kind in ("vl.json", "pdf", "svg", "png")]
-        write_spec(load_figure(name).draw(full_summary()), files[0])
+        write_spec(load_figure(name)(full_summary()), files[0])
         render_spec(files[0], FONTS, *files[1:])
         contents.append([Path(file).read_bytes() for file in files])
     assert contents[0] == contents[1]
@@ -151,4 +152,4 @@ def lightness_of(colour: str) -> float:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_caption_is_read_without_drawing(name):
-    assert read_caption(name) == load_figure(name).caption
+    assert read_caption(name) == importlib.import_module(f"deepgap.figures.{name}").CAPTION

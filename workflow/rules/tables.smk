@@ -40,9 +40,8 @@ rule write_numbers:
         "../../envs/paper.yaml"
     params:
         reporting=study.config["reporting"],
-        code=code_digest(
-            "deepgap.numbers", *[f"deepgap.figures.{name}" for name in FIGURES]
-        ),
+        captions=[read_caption(figure) for figure in FIGURES],
+        code=code_digest("deepgap.numbers"),
     message:
         "Write the numbers of the text."
     script:

@@ -7,7 +7,7 @@ from deepgap.summary import SUMMARY_INPUTS, load_job_summary
 
 
 def main(job):
-    write_spec(load_figure(job.figure).draw(load_job_summary(job)), job.spec)
+    write_spec(load_figure(job.figure)(load_job_summary(job)), job.spec)
 
 
 run_script(main, globals(), inputs=SUMMARY_INPUTS, outputs=["spec"], params=["figure", "reporting"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,18 +27,10 @@ FIGURES = (
 )
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One figure of the paper."""
-
-    draw: Callable[[Summary], alt.VConcatChart]
-    caption: str
-
-
-def load_figure(name: str) -> Figure:
-    """The figure of this name; the name must be one of `FIGURES`."""
-    module = importlib.import_module(f"{__name__}.{name}")
-    return Figure(draw=module.draw, caption=module.CAPTION)
+def load_figure(name: str) -> Callable[[Summary], alt.VConcatChart]:
+    """The `draw` of the figure of this name; the name must be one of `FIGURES`."""
+    draw: Callable[[Summary], alt.VConcatChart] = importlib.import_module(f"{__name__}.{name}").draw
+    return draw
 
 
 def read_caption(name: str) -> str:
