@@ -27,3 +27,11 @@ class WeightsError(DeepGapError):
 
 class UnsupportedError(DeepGapError):
     """This device or library cannot run this mode: an expected result, recorded as a row."""
+
+
+class EngineError(DeepGapError):
+    """An engine file is missing, damaged, or was built for something else."""
+
+
+class MissingLibraryError(DeepGapError):
+    """A library that a runtime needs is not installed."""

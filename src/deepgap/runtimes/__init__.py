@@ -1,7 +1,7 @@
 """Ways to run a model, one file each.
 
-A file in this folder is a runtime and defines `RUNTIME`. It imports torch inside its functions only, because
-the Snakefile reads the capabilities of every runtime and must start fast.
+A file in this folder is a runtime and defines `RUNTIME`. It imports torch and its own libraries inside its
+functions only, because the Snakefile reads the capabilities of every runtime and must start fast.
 """
 
 from __future__ import annotations
@@ -11,28 +11,63 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import torch
 
+    from deepgap.engines import Engine
+
 Inputs: TypeAlias = "Sequence[torch.Tensor]"
 Call: TypeAlias = "Callable[[int], torch.Tensor]"
 """Enqueue one inference on the input buffer of this index and return its logits, shape (batch, classes)."""
+
+Source: TypeAlias = Literal["module", "graph", "engine"]
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What an engine is built from."""
+
+    graph: Path
+    """The ONNX graph in the engine's precision; for int8 the calibrated Q/DQ graph."""
+    precision: str
+    image_size: int
+    batch_sizes: tuple[int, ...]
+    """The batch sizes that the engine must serve, ascending."""
+    options: Mapping[str, Any]
+    timing_cache: Path
+    """A file of the runtime's own that makes the next build of a similar engine faster. May be missing."""
+    say: Callable[[str], None]
+    """Shows progress."""
 
 
 @dataclass(frozen=True)
 class Runtime:
     """What a runtime can do, and how it prepares a model for one batch size.
 
-    `prepare(model, inputs, options)` takes a model in eval mode and input buffers of shape
-    (batch, 3, height, width), both already on the device, in the precision and the memory format of the cell.
+    `prepare(source, inputs, options)` takes input buffers of shape (batch, 3, height, width) on the device, in the
+    type and memory format of the cell, and one of these sources:
+
+    - `module`: the PyTorch model in eval mode, on the device, in the precision of the cell;
+    - `graph`: the path of the ONNX graph in the precision of the cell;
+    - `engine`: what `build` returned for this device and these libraries, read back from its file.
+
     It returns a `Call`. It may raise `UnsupportedError`.
     """
 
     precisions: frozenset[str]
     devices: frozenset[str]
-    prepare: Callable[[torch.nn.Module, Inputs, Mapping[str, Any]], Call]
+    prepare: Callable[[Any, Inputs, Mapping[str, Any]], Call]
+    source: Source = "module"
+    build: Callable[[BuildRequest], Engine] | None = None
+    """Builds an engine on the device that will run it; for the source `engine` alone."""
+    libraries: Callable[[], Mapping[str, str]] = dict
+    """The versions of the libraries that an engine is bound to.
+
+    Raises `MissingLibraryError` when one is absent; called once before any work of a run that needs it.
+    """
 
 
 @cache
