@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE_ONLY = {"connection-pool"}
+MEASURE_EXTRA = ("nvidia-cudnn-frontend",)
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")
 OTHER_SYSTEMS = re.compile(r"pulp/solverdir/cbc/(osx|win|linux/(arm64|i32))")
 UNUSED = re.compile(r"(^|/)(tests?|__pycache__)/|\.pyc$")
@@ -74,7 +75,10 @@ def closure(have: set[str]) -> list[str]:
 
 
 def requirement_lines() -> list[str]:
-    lines = (ROOT / "envs/workflow.txt").read_text().splitlines()
+    """All of the workflow's requirements, and those for measuring that a node with PyTorch and ONNX lacks."""
+    workflow = (ROOT / "envs/workflow.txt").read_text().splitlines()
+    measure = (ROOT / "envs/measure.txt").read_text().splitlines()
+    lines = workflow + [line for line in measure if line.startswith(MEASURE_EXTRA)]
     return [line for line in lines if line and not line.startswith("#")]
 
 

@@ -35,3 +35,15 @@ class EngineError(DeepGapError):
 
 class MissingLibraryError(DeepGapError):
     """A library that a runtime needs is not installed."""
+
+
+class GraphError(DeepGapError):
+    """An ONNX graph is broken, not what it should be, or not of a kind that can be quantised."""
+
+
+class CalibrationError(DeepGapError):
+    """A calibration cache is damaged, or belongs to another model."""
+
+
+class ImageError(DeepGapError):
+    """The folder of images, or an image in it, cannot be used."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -41,6 +41,8 @@ class BuildRequest:
     """A file of the runtime's own that makes the next build of a similar engine faster. May be missing."""
     say: Callable[[str], None]
     """Shows progress."""
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """The device and the libraries; what was timed for another identity is not reused."""
 
 
 @dataclass(frozen=True)

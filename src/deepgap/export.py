@@ -1,0 +1,176 @@
+"""From PyTorch to ONNX: one plain, reproducible graph that is proven equal to the model."""
+
+from __future__ import annotations
+
+import copy
+import os
+import warnings
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnx
+
+from deepgap.errors import GraphError
+
+if TYPE_CHECKING:
+    import torch
+
+OPSET = 20
+INPUT, OUTPUT, BATCH = "input", "logits", "batch"
+TOLERANCE = {"fp32": 1e-5, "fp16": 5e-2}
+"""Largest relative L2 error of the logits in ONNX Runtime."""
+
+CHECK_IMAGES = 3
+EXAMPLE_IMAGES = 2
+
+NAMES = {"GlobalAveragePool": "global_pool", "MaxPool": "max_pool"}
+OPERATORS = {"Conv", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Flatten", "Gemm"}
+
+
+def export_onnx(model: torch.nn.Module, path: Path, precision: str, image_size: int) -> None:
+    """Write a residual network as ONNX, with BatchNorm folded and any batch size.
+
+    The input is named `input`, shape (batch, 3, image_size, image_size), the output `logits`, (batch, classes);
+    both are float32 or, for fp16, float16, as all weights are. A convolution's output has the name of its module
+    (`layer1.0.conv1`), any other tensor that of its operator and a count (`relu_3`). Equal models give equal bytes.
+
+    Args:
+        model: a torchvision ResNet in eval mode with float32 weights; it is left as it is.
+        precision: "fp32" or "fp16".
+
+    Raises:
+        GraphError: the exporter left an operator that the project does not know, or the graph in ONNX Runtime
+            differs from the model in PyTorch by more than `TOLERANCE`; nothing is written.
+    """
+    import torch
+
+    exported = copy.deepcopy(model).half() if precision == "fp16" else model
+    example = torch.zeros(EXAMPLE_IMAGES, 3, image_size, image_size, dtype=next(exported.parameters()).dtype)
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            exported,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=({0: BATCH},),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    graph = _plain(program.model_proto)
+    unknown = {node.op_type for node in graph.graph.node} - OPERATORS
+    if unknown:
+        raise GraphError(
+            f"The export to {path.name} holds {', '.join(sorted(unknown))}, which a plain residual network does not; "
+            "use the pinned torch and onnxscript."
+        )
+    onnx.checker.check_model(graph, full_check=True)
+    error = _relative_error(exported, graph, image_size)
+    if not error <= TOLERANCE[precision]:
+        raise GraphError(
+            f"The logits of {path.name} differ from PyTorch's by {error:.1e} where {TOLERANCE[precision]:.0e} is "
+            "allowed; use the pinned torch and onnxscript."
+        )
+    write_graph(path, graph)
+
+
+def write_graph(path: Path, model: onnx.ModelProto) -> None:
+    """Write a model in one step; equal models give equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        partial.write_bytes(model.SerializeToString(deterministic=True))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network without traces of the exporter, with stable names and a real global average pool."""
+    graph = model.graph
+    _pool_globally(graph)
+    _rename(graph)
+    used = {name for node in graph.node for name in node.input}
+    clean = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [_bare(node) for node in graph.node],
+            "main",
+            [_bare_value(value) for value in graph.input],
+            [_bare_value(value) for value in graph.output],
+            [tensor for tensor in graph.initializer if tensor.name in used],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", OPSET)],
+        ir_version=model.ir_version,
+        producer_name="deepgap",
+    )
+    for tensor in clean.graph.initializer:
+        tensor.ClearField("doc_string")
+        del tensor.metadata_props[:]
+    return clean
+
+
+def _bare(node: onnx.NodeProto) -> onnx.NodeProto:
+    bare = onnx.helper.make_node(node.op_type, node.input, node.output, name=node.output[0])
+    # The exporter takes the order of attributes from a dictionary.
+    bare.attribute.extend(sorted(node.attribute, key=lambda attribute: attribute.name))
+    return bare
+
+
+def _bare_value(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    return onnx.helper.make_value_info(value.name, value.type)
+
+
+def _pool_globally(graph: onnx.GraphProto) -> None:
+    """Turn the mean over height and width and its reshape into GlobalAveragePool and Flatten.
+
+    INT8 kernels exist for GlobalAveragePool and not for ReduceMean.
+    """
+    constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    consumers = {name: node for node in graph.node for name in node.input}
+    for node in graph.node:
+        if node.op_type != "ReduceMean" or sorted(constants[node.input[1]] % 4) != [2, 3]:
+            continue
+        reshape = consumers[node.output[0]]
+        if reshape.op_type == "Reshape" and len(constants[reshape.input[1]]) == 2:
+            for changed, operator in ((node, "GlobalAveragePool"), (reshape, "Flatten")):
+                changed.op_type = operator
+                del changed.input[1:]
+                del changed.attribute[:]
+
+
+def _rename(graph: onnx.GraphProto) -> None:
+    """Give tensors names that a reader of the calibration cache knows, whatever the exporter's version."""
+    names = {value.name: value.name for value in (*graph.input, *graph.output)}
+    counts: Counter[str] = Counter()
+    for node in graph.node:
+        if node.op_type == "Conv":
+            module = node.input[1].removesuffix(".weight")
+            names[node.output[0]] = module
+            names.update(zip(node.input[2:], [f"{module}.bias"], strict=False))
+        elif node.output[0] not in names:
+            name = NAMES.get(node.op_type, node.op_type.lower())
+            names[node.output[0]] = f"{name}_{counts[name]}" if counts[name] else name
+            counts[name] += 1
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for tensor in graph.initializer:
+        tensor.name = names.get(tensor.name, tensor.name)
+
+
+def _relative_error(model: torch.nn.Module, graph: onnx.ModelProto, image_size: int) -> float:
+    """Relative L2 error of the graph's logits on random images, against the model computed in FP32."""
+    import numpy as np
+    import onnxruntime
+    import torch
+
+    images = torch.randn(CHECK_IMAGES, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    images = images.to(next(model.parameters()).dtype)
+    with torch.inference_mode():
+        expected = copy.deepcopy(model).float()(images.float()).numpy()
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    (found,) = session.run([OUTPUT], {INPUT: images.numpy()})
+    return float(np.linalg.norm(found.astype(np.float32) - expected) / np.linalg.norm(expected))

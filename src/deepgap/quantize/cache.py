@@ -1,0 +1,93 @@
+"""The scales of a calibration as a file, in the text format of TensorRT's calibration cache."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+
+from deepgap.errors import CalibrationError
+from deepgap.quantize.placement import calibrated_tensors
+
+VERSION = 8501
+ENTROPY, OTHER = "EntropyCalibration2", "MinMaxCalibration"
+HEADER = re.compile(r"TRT-\d+-\w+")
+LINE = re.compile(r"(?P<tensor>\S+): (?P<bits>[0-9a-f]{8})")
+
+
+def write_cache(path: Path, scales: Mapping[str, float], method: str) -> None:
+    """Write scales (threshold / 127) in one step: a header, then each tensor with its scale as big-endian float32.
+
+    The header names the nearest of TensorRT's calibrators: its own entropy, or MinMax for every other method.
+    """
+    lines = [f"TRT-{VERSION}-{ENTROPY if method == 'entropy' else OTHER}"]
+    lines += [f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in scales.items()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_cache(path: Path) -> dict[str, float]:
+    """The scale of each tensor, in the order of the file.
+
+    Raises:
+        CalibrationError: the file is missing, malformed or truncated, or a scale is not a positive number.
+    """
+
+    def refuse(problem: str) -> CalibrationError:
+        return CalibrationError(f"The calibration cache {path} {problem}; delete it and run Snakemake again.")
+
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        raise CalibrationError(f"The calibration cache {path} does not exist; run Snakemake to make it.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise refuse(f"cannot be read ({error})") from None
+    header, *lines = text.removesuffix("\n").split("\n")
+    if not HEADER.fullmatch(header):
+        raise refuse("does not begin with a line such as TRT-8501-EntropyCalibration2")
+    if not text.endswith("\n") or not lines:
+        raise refuse("is truncated")
+    scales: dict[str, float] = {}
+    for number, line in enumerate(lines, start=2):
+        match = LINE.fullmatch(line)
+        if match is None:
+            raise refuse(f"has no tensor and eight hex digits in line {number}")
+        (scale,) = struct.unpack(">f", bytes.fromhex(match["bits"]))
+        if not 0 < scale < math.inf:
+            raise refuse(f"has the scale {scale} for the tensor {match['tensor']}, which is not a positive number")
+        if match["tensor"] in scales:
+            raise refuse(f"holds the tensor {match['tensor']} twice")
+        scales[match["tensor"]] = scale
+    return scales
+
+
+def check_cache(scales: Mapping[str, float], model: onnx.ModelProto, path: Path) -> None:
+    """Check that a cache is of this model.
+
+    Args:
+        model: the FP32 export.
+        path: the cache, for the sentence.
+
+    Raises:
+        CalibrationError: the cache lacks a tensor of the model or has one more.
+    """
+    needed = calibrated_tensors(model)
+    missing = [name for name in needed if name not in scales]
+    foreign = [name for name in scales if name not in needed]
+    if missing or foreign:
+        problem = (
+            f"is cut short or of another model: it lacks the tensor {missing[0]}"
+            if missing
+            else f"is of another model: it has the tensor {foreign[0]}, which is not this model's"
+        )
+        raise CalibrationError(f"The calibration cache {path} {problem}; delete it and run Snakemake again.")

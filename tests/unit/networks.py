@@ -1,0 +1,62 @@
+"""Small residual networks and their graphs, for tests of the export and of INT8."""
+
+from __future__ import annotations
+
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+
+from deepgap.export import export_onnx
+from deepgap.models import build_model
+from deepgap.quantize.placement import read_graph
+
+SIZE = 64
+
+
+def small_network(name: str) -> torch.nn.Module:
+    """A seeded model whose BatchNorm layers are not the identity and whose activations stay small."""
+    torch.manual_seed(0)
+    model = build_model(name)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.3, 0.7)
+            torch.nn.init.normal_(module.bias, std=0.2)
+            module.running_mean.normal_(std=0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return model
+
+
+@cache
+def _exported(name: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.onnx"
+        export_onnx(small_network(name), path, "fp32", SIZE)
+        return path.read_bytes()
+
+
+def small_graph(name: str) -> onnx.ModelProto:
+    """The FP32 export of a small network; the caller may change it."""
+    return onnx.load_from_string(_exported(name))
+
+
+def write_small_graph(name: str, folder: Path) -> Path:
+    path = folder / f"{name}.onnx"
+    path.write_bytes(_exported(name))
+    read_graph(path)
+    return path
+
+
+def images(count: int, seed: int = 0) -> np.ndarray:
+    """float32 of shape (count, 3, SIZE, SIZE)."""
+    return np.random.default_rng(seed).standard_normal((count, 3, SIZE, SIZE)).astype(np.float32)
+
+
+def run_graph(model: onnx.ModelProto, inputs: np.ndarray, *outputs: str) -> list[np.ndarray]:
+    """The logits, or these tensors, in ONNX Runtime."""
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(list(outputs) or None, {"input": inputs})

@@ -1,0 +1,116 @@
+"""An exported graph is the model, and nothing but the model."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from deepgap.errors import GraphError
+from deepgap.export import export_onnx
+from tests.unit.networks import SIZE, images, run_graph, small_network, write_small_graph
+
+pytestmark = pytest.mark.xdist_group("graphs")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_network("resnet18")
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write_small_graph("resnet18", tmp_path_factory.mktemp("export"))
+
+
+@pytest.fixture(scope="module")
+def half_path(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("half") / "resnet18.onnx"
+    export_onnx(model, path, "fp16", SIZE)
+    return path
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_the_graph_computes_what_the_model_does_at_any_batch_size(model, path, batch_size):
+    inputs = images(batch_size)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(inputs)).numpy()
+    (logits,) = run_graph(onnx.load(path), inputs)
+    assert logits.shape == (batch_size, 1000)
+    np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
+
+
+def test_equal_models_give_equal_bytes_without_traces_of_this_machine(path, tmp_path):
+    export_onnx(small_network("resnet18"), tmp_path / "again.onnx", "fp32", SIZE)
+    content = path.read_bytes()
+    assert (tmp_path / "again.onnx").read_bytes() == content
+    for trace in (b"site-packages", b"torchvision", b"stack_trace"):
+        assert trace not in content
+
+
+def test_tensors_have_names_that_tell_their_place(path):
+    graph = onnx.load(path).graph
+    assert [value.name for value in (*graph.input, *graph.output)] == ["input", "logits"]
+    produced = [node.output[0] for node in graph.node]
+    assert produced[:4] == ["conv1", "relu", "max_pool", "layer1.0.conv1"]
+    assert produced[-4:] == ["relu_16", "global_pool", "flatten", "logits"]
+    assert "layer2.0.downsample.0" in produced and "add_7" in produced
+    assert [node.name for node in graph.node] == produced
+    weights = {tensor.name for tensor in graph.initializer}
+    assert {"conv1.weight", "conv1.bias", "fc.weight", "fc.bias"} <= weights
+    assert all(re.fullmatch(r"(layer\d\.\d\.)?(conv\d|downsample\.0|fc)\.(weight|bias)", name) for name in weights)
+
+
+def test_the_graph_has_one_global_pool_and_a_symbolic_batch(path):
+    model = onnx.load(path)
+    operators = [node.op_type for node in model.graph.node]
+    assert operators.count("GlobalAveragePool") == operators.count("Flatten") == 1
+    assert set(operators) == {"Conv", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Flatten", "Gemm"}
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    values = [*inferred.input, *inferred.output, *inferred.value_info]
+    assert len(values) == len(operators) + 1
+    assert {value.type.tensor_type.shape.dim[0].dim_param for value in values} == {"batch"}
+
+
+def test_an_fp16_graph_is_fp16_throughout_and_close_to_the_model(model, half_path):
+    graph = onnx.load(half_path).graph
+    types = {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)}
+    assert types | {tensor.data_type for tensor in graph.initializer} == {onnx.TensorProto.FLOAT16}
+    assert "Cast" not in {node.op_type for node in graph.node}
+    inputs = images(2)
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(inputs)).numpy()
+    (logits,) = run_graph(onnx.load(half_path), inputs.astype(np.float16))
+    assert logits.dtype == np.float16
+    assert np.linalg.norm(logits - expected) < 0.05 * np.linalg.norm(expected)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+class Otherwise(torch.nn.Module):
+    """A network that exports something else than it computes."""
+
+    def __init__(self, model: torch.nn.Module, factor: float) -> None:
+        super().__init__()
+        self.model, self.factor = model, factor
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.model(x) if torch.compiler.is_exporting() else self.factor * self.model(x)
+
+
+def test_a_graph_that_differs_from_the_model_is_refused_and_not_written(model, tmp_path):
+    path = tmp_path / "resnet18.onnx"
+    path.write_bytes(b"an earlier graph")
+    with pytest.raises(GraphError, match=r"resnet18\.onnx differ from PyTorch's by 1\.0e-03 where 1e-05 is allowed"):
+        export_onnx(Otherwise(model, 1.001), path, "fp32", SIZE)
+    assert path.read_bytes() == b"an earlier graph"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_network_of_another_kind_is_refused(tmp_path):
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Sigmoid()).eval()
+    with pytest.raises(GraphError, match="holds Sigmoid, which a plain residual network does not"):
+        export_onnx(network, tmp_path / "network.onnx", "fp32", SIZE)
+    assert not any(tmp_path.iterdir())
