@@ -13,6 +13,7 @@ include: "workflow/rules/common.smk"
 if study.gpu is not None:
 
     include: "workflow/rules/model.smk"
+    include: "workflow/rules/engine.smk"
     include: "workflow/rules/measure.smk"
 
 

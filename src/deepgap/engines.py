@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from deepgap.errors import EngineError
+from deepgap.hardware import Device
 
 HEADER = "header"
+UNSUPPORTED = "unsupported"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,16 @@ class Engine:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
+def engine_identity(device: Device, libraries: Mapping[str, str], engine_recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What must be equal where an engine is built and where it is loaded."""
+    return {
+        "device": device.name,
+        "compute_capability": device.compute_capability,
+        "libraries": dict(libraries),
+        "recipe": dict(engine_recipe),
+    }
+
+
 def write_engine(path: Path, engine: Engine, identity: Mapping[str, Any]) -> None:
     """Write an engine in one step. `identity` is all that must be equal where it is loaded (JSON values)."""
     header = json.dumps({"identity": identity, "about": engine.about}, sort_keys=True)
@@ -32,7 +44,8 @@ def write_engine(path: Path, engine: Engine, identity: Mapping[str, Any]) -> Non
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with partial.open("wb") as file:
-            np.savez(file, **{HEADER: np.frombuffer(header.encode(), np.uint8)}, **engine.parts)
+            arrays = {HEADER: np.frombuffer(header.encode(), np.uint8), **engine.parts}
+            np.savez(file, allow_pickle=False, **arrays)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

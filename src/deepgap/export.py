@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from deepgap.errors import GraphError
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 OPSET = 20
 INPUT, OUTPUT, BATCH = "input", "logits", "batch"
+WEIGHTS_HASH = "weights_sha256"
 TOLERANCE = {"fp32": 1e-5, "fp16": 5e-2}
 """Largest relative L2 error of the logits in ONNX Runtime."""
 
@@ -28,7 +30,9 @@ NAMES = {"GlobalAveragePool": "global_pool", "MaxPool": "max_pool"}
 OPERATORS = {"Conv", "Relu", "MaxPool", "Add", "GlobalAveragePool", "Flatten", "Gemm"}
 
 
-def export_onnx(model: torch.nn.Module, path: Path, precision: str, image_size: int) -> None:
+def export_onnx(
+    model: torch.nn.Module, path: Path, precision: str, image_size: int, weights_sha256: str | None = None
+) -> None:
     """Write a residual network as ONNX, with BatchNorm folded and any batch size.
 
     The input is named `input`, shape (batch, 3, image_size, image_size), the output `logits`, (batch, classes);
@@ -38,6 +42,7 @@ def export_onnx(model: torch.nn.Module, path: Path, precision: str, image_size: 
     Args:
         model: a torchvision ResNet in eval mode with float32 weights; it is left as it is.
         precision: "fp32" or "fp16".
+        weights_sha256: the hash of the weights, kept in the file's metadata.
 
     Raises:
         GraphError: the exporter left an operator that the project does not know, or the graph in ONNX Runtime
@@ -74,7 +79,24 @@ def export_onnx(model: torch.nn.Module, path: Path, precision: str, image_size: 
             f"The logits of {path.name} differ from PyTorch's by {error:.1e} where {TOLERANCE[precision]:.0e} is "
             "allowed; use the pinned torch and onnxscript."
         )
+    if weights_sha256 is not None:
+        onnx.helper.set_model_props(graph, {WEIGHTS_HASH: weights_sha256})
     write_graph(path, graph)
+
+
+def read_weights_hash(path: Path) -> str:
+    """The hash of the weights that a graph was made from.
+
+    Raises:
+        GraphError: the file is missing, damaged or was not exported by this project.
+    """
+    try:
+        properties = {str(entry.key): str(entry.value) for entry in onnx.load(path).metadata_props}
+    except (OSError, DecodeError) as error:
+        raise GraphError(f"The graph {path} cannot be read ({error}); delete it and run Snakemake again.") from None
+    if WEIGHTS_HASH not in properties:
+        raise GraphError(f"The graph {path} does not say of which weights it is; delete it and run Snakemake again.")
+    return properties[WEIGHTS_HASH]
 
 
 def write_graph(path: Path, model: onnx.ModelProto) -> None:
@@ -114,8 +136,7 @@ def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _bare(node: onnx.NodeProto) -> onnx.NodeProto:
     bare = onnx.helper.make_node(node.op_type, node.input, node.output, name=node.output[0])
-    # The exporter takes the order of attributes from a dictionary.
-    bare.attribute.extend(sorted(node.attribute, key=lambda attribute: attribute.name))
+    bare.attribute.extend(node.attribute)
     return bare
 
 

@@ -51,6 +51,7 @@ class Device:
     index: int
     uuid: str
     name: str
+    compute_capability: str | None = None
 
 
 HOST = Device(index=-1, uuid="cpu", name="CPU")
@@ -87,9 +88,9 @@ def list_devices() -> list[Device]:
         found = []
         for index in range(pynvml.nvmlDeviceGetCount()):
             handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            found.append(
-                Device(index, _text(pynvml.nvmlDeviceGetUUID(handle)), _text(pynvml.nvmlDeviceGetName(handle)))
-            )
+            major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+            uuid, name = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
+            found.append(Device(index, _text(uuid), _text(name), f"{major}.{minor}"))
     finally:
         pynvml.nvmlShutdown()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -12,10 +12,11 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
 
 from deepgap.cells import (
@@ -29,7 +30,11 @@ from deepgap.cells import (
     failure_row,
     write_cell,
 )
+from deepgap.engines import UNSUPPORTED as UNSUPPORTED_ENGINE
+from deepgap.engines import engine_identity, read_engine
 from deepgap.errors import CellError, UnsupportedError
+from deepgap.export import read_weights_hash
+from deepgap.fidelity import compare_logits
 from deepgap.hardware import Device, Gpu, host_threads, take_device
 from deepgap.models import load_model
 from deepgap.provenance import collect_provenance, device_memory_used
@@ -47,12 +52,29 @@ Row = tuple[str, None, str, int, int, int, float, float, float | None]
 
 @dataclass(frozen=True)
 class Request:
-    """One cell to measure. `recipe` is `Cell.recipe`; `gpu` is the profile it names."""
+    """One cell to measure.
+
+    recipe: `Cell.recipe`; gpu: the profile it names.
+    source_file: the weights, the graph or the engine that the cell's runtime takes.
+    engine_recipe: what the engine must have been built for; null for other sources.
+    held_out_file, reference_file: images with labels, and the FP32 logits of them.
+    """
 
     recipe: Mapping[str, Any]
     gpu: Gpu
-    weights_file: Path
+    source_file: Path
+    engine_recipe: Mapping[str, Any] | None
+    held_out_file: Path
+    reference_file: Path
     cell_file: Path
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A call, and the input buffers that it reads."""
+
+    call: Call
+    inputs: list[torch.Tensor]
 
 
 def measure_cell(request: Request, say: Callable[[str], None]) -> None:
@@ -63,7 +85,7 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
 
     Raises:
         DeviceError: this machine has no such device.
-        WeightsError: the weights file is missing or foreign.
+        WeightsError, GraphError, EngineError: the source file is missing, damaged or foreign.
         CellError: the model's output is not finite, or the rows break the contract.
     """
     device = take_device(request.gpu, say)
@@ -84,9 +106,19 @@ def _measure(request: Request, device: Device) -> tuple[pl.DataFrame, Footer]:
     torch.set_num_interop_threads(1)
     observed: dict[str, Any] = {"intraop_threads": torch.get_num_threads(), "interop_threads": 1}
     host_baseline = _reset_host_peak()
-    model, weights_sha256 = load_model(recipe["model"], request.weights_file)
+    source, weights_sha256, about = _load_source(request, runtime, device)
+    observed |= about
 
     baseline = device_memory_used(device) if on_gpu else 0
+
+    def observe_memory() -> None:
+        if on_gpu:
+            observed["memory_device_bytes"] = device_memory_used(device) - baseline
+            observed["memory_allocated_peak_bytes"] = torch.cuda.max_memory_allocated()
+            observed["memory_reserved_peak_bytes"] = torch.cuda.max_memory_reserved()
+        else:
+            observed["memory_host_bytes"] = None if host_baseline is None else _host_memory("VmHWM") - host_baseline
+
     try:
         if on_gpu:
             torch.backends.cudnn.benchmark = True
@@ -94,42 +126,54 @@ def _measure(request: Request, device: Device) -> tuple[pl.DataFrame, Footer]:
             torch.cuda.synchronize()
             observed["memory_context_bytes"] = device_memory_used(device) - baseline
         with torch.inference_mode(), _work_stream(on_gpu):
-            rows = _run(model, recipe, runtime, on_gpu, observed)
+            prepared = _prepare(source, recipe, runtime, on_gpu, observed)
+            rows = _time(prepared.call, recipe["protocol"], on_gpu)
+            observe_memory()
+            observed["fidelity"] = _check_answers(prepared, request)
     except UnsupportedError as error:
+        observe_memory()
         rows = failure_row(UNSUPPORTED, str(error))
     except (torch.OutOfMemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
+        observe_memory()
         rows = failure_row(OUT_OF_MEMORY, str(error).splitlines()[0])
-
-    if on_gpu:
-        observed["memory_device_bytes"] = device_memory_used(device) - baseline
-        observed["memory_allocated_peak_bytes"] = torch.cuda.max_memory_allocated()
-        observed["memory_reserved_peak_bytes"] = torch.cuda.max_memory_reserved()
-    else:
-        observed["memory_host_bytes"] = None if host_baseline is None else _host_memory("VmHWM") - host_baseline
     return rows, Footer(dict(recipe), weights_sha256, collect_provenance(device), observed)
 
 
-def _run(
-    model: torch.nn.Module,
-    recipe: Mapping[str, Any],
-    runtime: Runtime,
-    on_gpu: bool,
-    observed: dict[str, Any],
-) -> pl.DataFrame:
+def _load_source(request: Request, runtime: Runtime, device: Device) -> tuple[Any, str, dict[str, Any]]:
+    """What the runtime prepares, the hash of the weights in it, and what is worth telling of it."""
+    file = request.source_file
+    if runtime.source == "module":
+        return *load_model(request.recipe["model"], file), {}
+    if runtime.source == "graph":
+        return file, read_weights_hash(file), {}
+    assert request.engine_recipe is not None
+    engine = read_engine(file, engine_identity(device, runtime.libraries(), request.engine_recipe))
+    told = ("graph_sha256", "layers_by_precision", "kernels", "build_s")
+    return engine, engine.about["weights_sha256"], {"engine": {key: engine.about.get(key) for key in told}}
+
+
+def _prepare(
+    source: Any, recipe: Mapping[str, Any], runtime: Runtime, on_gpu: bool, observed: dict[str, Any]
+) -> Prepared:
+    """Make the inputs and the call, and time the preparation and the first call."""
     import torch
 
     device = torch.device("cuda" if on_gpu else "cpu")
     dtype = torch.float16 if recipe["precision"] == "fp16" else torch.float32
     layout = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[
-        recipe["options"]["memory_format"]
+        recipe["options"].get("memory_format", "contiguous")
     ]
-    model = model.to(device=device, dtype=dtype).to(memory_format=layout)
+    if runtime.source == "engine" and UNSUPPORTED_ENGINE in source.about:
+        raise UnsupportedError(source.about[UNSUPPORTED_ENGINE])
+    options = {name: value for name, value in recipe["options"].items() if name != "memory_format"}
+    if runtime.source == "module":
+        source = source.to(device=device, dtype=dtype).to(memory_format=layout)
     inputs = make_inputs(recipe["batch_size"], recipe["image_size"], device, dtype, layout)
 
     started = time.perf_counter_ns()
-    call = runtime.prepare(model, inputs, recipe["options"])
+    call = runtime.prepare(source, inputs, options)
     prepared = time.perf_counter_ns()
     logits = call(0)
     if on_gpu:
@@ -140,8 +184,13 @@ def _run(
         raise CellError(
             f"{recipe['model']} in {recipe['runtime']}-{recipe['precision']} gave logits that are not finite."
         )
+    return Prepared(call, inputs)
 
-    protocol = recipe["protocol"]
+
+def _time(call: Call, protocol: Mapping[str, int], on_gpu: bool) -> pl.DataFrame:
+    """All repeats of a cell: warm up, then both arms."""
+    import torch
+
     time_repeat = time_cuda if on_gpu else time_cpu
     rows: list[Row] = []
     for repeat in range(1, protocol["repeats"] + 1):
@@ -152,6 +201,28 @@ def _run(
         with _no_garbage_collection():
             rows += time_repeat(call, repeat, protocol["timed_iterations"])
     return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+
+
+def _check_answers(prepared: Prepared, request: Request) -> dict[str, Any]:
+    """Compare the logits of the held-out images with the FP32 reference, through the call that was timed.
+
+    The first input buffer is overwritten; the last images of a batch that is not full are of the timed run.
+    """
+    held_out, reference = np.load(request.held_out_file), np.load(request.reference_file)
+    images, buffer = held_out["images"], prepared.inputs[0]
+    answers = []
+    for start in range(0, len(images), len(buffer)):
+        chunk = _as_tensor(images[start : start + len(buffer)])
+        buffer[: len(chunk)].copy_(chunk)
+        answers.append(prepared.call(0)[: len(chunk)].float().cpu().numpy().copy())
+    labels = held_out["labels"] if request.recipe["weights"]["source"] == "seeded" else None
+    return asdict(compare_logits(np.concatenate(answers), reference["logits"], labels))
+
+
+def _as_tensor(array: np.ndarray) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(array)
 
 
 def make_inputs(

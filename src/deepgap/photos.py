@@ -83,7 +83,7 @@ def _rgb(image: Image.Image) -> Image.Image:
         # Pillow would clip these to 255.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "P":
-        # A palette may have transparent entries, which only RGBA can say.
+        # Pillow warns when transparent entries of a palette are dropped in one step.
         image = image.convert("RGBA")
     return image.convert("RGB")
 

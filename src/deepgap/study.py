@@ -14,6 +14,7 @@ from typing import Any
 
 from deepgap.errors import ConfigError
 from deepgap.hardware import Gpu
+from deepgap.imagesets import describe_calibration
 from deepgap.method import METHOD_VERSION
 from deepgap.runtimes import load_runtime, runtime_names
 from deepgap.schema import check_schema, nearest, unknown
@@ -35,13 +36,14 @@ class Mode:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How often a cell is called: counts, by the words of the design."""
+    """How often a cell is called, and on how many images its answers are checked."""
 
     name: str
     warmup_iterations: int
     timed_iterations: int
     repeats: int
     sweeps: int
+    fidelity_images: int
 
 
 @dataclass(frozen=True)
@@ -111,9 +113,22 @@ class Study:
         name = self.axes(gpu)["protocol"]
         return Protocol(name=name, **self.config["protocols"][name])
 
-    def weights_key(self, model: str) -> str:
-        """Names the weights file of a model: the recipe of its weights."""
-        return recipe_digest({"method_version": METHOD_VERSION, "model": model, "weights": self.config["weights"]})
+    @cached_property
+    def calibration(self) -> dict[str, Any]:
+        """The recipe of INT8 calibration.
+
+        Raises:
+            ImageError: the folder of images is missing, empty or unreadable.
+        """
+        return describe_calibration(self.config["calibration"])
+
+    def mode_settings(self, mode: Mode) -> dict[str, Any]:
+        """What defines how a model runs in a mode: its weights, its calibration, the runtime's options."""
+        options = dict(self.config["runtime_options"].get(mode.runtime, {}))
+        if load_runtime(mode.runtime).source == "module":
+            options["memory_format"] = self.config["memory_format"].get(mode.precision, "contiguous")
+        settings = {"weights": self.config["weights"], "options": options}
+        return settings | ({"calibration": self.calibration} if mode.precision == "int8" else {})
 
     def cells(self, gpu: str) -> Iterator[Cell]:
         """All cells of one GPU, sweep by sweep, in the order of the config."""
@@ -157,20 +172,13 @@ class Study:
         return {gpu: count for gpu, count in counts.items() if count}
 
     def _settings(self, mode: Mode, protocol: Protocol) -> str:
-        options = dict(self.config["runtime_options"].get(mode.runtime, {}))
-        options["memory_format"] = self.config["memory_format"].get(mode.precision, "contiguous")
-        return json.dumps(
-            {
-                "weights": self.config["weights"],
-                "options": options,
-                "protocol": {
-                    "warmup_iterations": protocol.warmup_iterations,
-                    "timed_iterations": protocol.timed_iterations,
-                    "repeats": protocol.repeats,
-                },
-            },
-            sort_keys=True,
-        )
+        counts = {
+            "warmup_iterations": protocol.warmup_iterations,
+            "timed_iterations": protocol.timed_iterations,
+            "repeats": protocol.repeats,
+            "fidelity_images": protocol.fidelity_images,
+        }
+        return json.dumps({**self.mode_settings(mode), "protocol": counts}, sort_keys=True)
 
 
 def parse_mode(text: str) -> Mode:
@@ -211,9 +219,10 @@ def load_study(config: Mapping[str, Any], schema: Mapping[str, Any], gpus: Mappi
     for name in filled["overrides"]:
         if name not in gpus:
             raise ConfigError(unknown("overrides", name, list(gpus)))
-    for name in filled["runtime_options"]:
+    for name, options in filled["runtime_options"].items():
         if name not in runtime_names():
             raise ConfigError(unknown("runtime_options", name, list(runtime_names())))
+        load_runtime(name).check_options(options)
     study = Study(filled, gpus)
     for gpu in gpus:
         _check_gpu(study, gpu)

@@ -68,7 +68,7 @@ def run_request(request: Mapping[str, Any]) -> None:
     """Measure the cell of a request through the warm worker when there is one, else in this process.
 
     Args:
-        request: plain values: `recipe`, `gpu` (the fields of the profile), `weights_file`, `cell_file`.
+        request: the fields of `measure.Request` as plain values; `gpu` holds those of the profile.
 
     Raises:
         DeepGapError: the cell could not be measured; the sentence says why.
@@ -101,12 +101,13 @@ def _connect(address: str) -> socket.socket | None:
 def _measure(request: Mapping[str, Any]) -> None:
     from deepgap.measure import Request, measure_cell
 
+    files = {name: Path(value) for name, value in request.items() if name.endswith("_file")}
     measure_cell(
         Request(
             recipe=request["recipe"],
             gpu=Gpu(**request["gpu"]),
-            weights_file=Path(request["weights_file"]),
-            cell_file=Path(request["cell_file"]),
+            engine_recipe=request["engine_recipe"],
+            **files,
         ),
         say=lambda text: print(text, file=sys.stderr, flush=True),
     )

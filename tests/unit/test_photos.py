@@ -79,11 +79,12 @@ def test_formats_agree(tmp_path, suffix):
     np.testing.assert_allclose(load_photo(path, SIZE), flat(ORANGE), atol=0.06)
 
 
+@pytest.mark.filterwarnings("error")
 def test_every_colour_mode_becomes_rgb(tmp_path):
     shape = (40, 50)
     palette = Image.new("RGB", shape, ORANGE).convert("P", palette=Image.Palette.ADAPTIVE)
     see_through = palette.copy()
-    see_through.info["transparency"] = bytes([0] * 256)
+    see_through.info["transparency"] = bytes([100] * 256)
     sixteen = Image.fromarray(np.full(shape, 120 * 257, np.uint16))
     saved = {
         "gray.png": (Image.new("L", shape, 120), (120,) * 3),

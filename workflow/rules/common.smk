@@ -5,10 +5,12 @@ from pathlib import Path
 import yaml
 from snakemake.exceptions import WorkflowError
 
+from deepgap.artifacts import Artifacts
 from deepgap.digest import code_digest
 from deepgap.errors import DeepGapError
 from deepgap.figures import FIGURES, read_caption
 from deepgap.hardware import load_gpus
+from deepgap.runtimes import load_runtime
 from deepgap.session import start_session
 from deepgap.study import load_study, present_and_missing
 from deepgap.tables import TABLES
@@ -28,6 +30,8 @@ try:
 except DeepGapError as error:
     sys.exit(f"deep-gap: {error}")
 
+artifacts = Artifacts(study)
+
 # Cells on disk are leaves of the graph: no rule makes them, so nothing can make them stale.
 present, missing = present_and_missing(
     [cell for gpu in study.gpus for cell in study.run_order(gpu)], root=Path(".")
@@ -42,7 +46,9 @@ def begin_session():
     global session
     try:
         session = start_session(
-            study.gpus[study.gpu], [cell.path for cell in to_measure.values()]
+            study.gpus[study.gpu],
+            [cell.path for cell in to_measure.values()],
+            {cell.mode.runtime for cell in to_measure.values()},
         )
     except DeepGapError as error:
         sys.exit(f"deep-gap: {error}")

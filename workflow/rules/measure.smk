@@ -1,25 +1,28 @@
 # One job a missing cell. A cell that exists matches no rule here.
 import re
-from dataclasses import asdict
 
 order = {stem: place for place, stem in enumerate(to_measure)}
 
 
-def weights_file(wildcards):
-    model = to_measure[wildcards.stem].model
-    return f"build/weights/{model}.{study.weights_key(model)}.pt"
-
-
 def measure_request(wildcards):
+    cell = to_measure[wildcards.stem]
+    built = load_runtime(cell.mode.runtime).source == "engine"
     return {
-        "recipe": to_measure[wildcards.stem].recipe,
+        "recipe": cell.recipe,
         "gpu": asdict(study.gpus[study.gpu]),
+        "engine_recipe": (
+            artifacts.engine_recipe(cell.gpu, cell.model, cell.mode) if built else None
+        ),
     }
 
 
 rule measure_cell:
     input:
-        weights=weights_file,
+        source=lambda wildcards: artifacts.source(to_measure[wildcards.stem]),
+        held_out=artifacts.held_out(study.gpu),
+        reference=lambda wildcards: artifacts.reference(
+            to_measure[wildcards.stem].model, study.gpu
+        ),
     output:
         cell=f"results/{study.gpu}/cells/{{stem}}.parquet",
     log:

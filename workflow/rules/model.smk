@@ -1,4 +1,6 @@
-# The weights that every mode of a model shares.
+# What every mode of a model shares: its weights, its ONNX graphs, and the answers that all modes are held against.
+# Before every measurement, so that the run order can mix the models.
+BUILD_PRIORITY = 1000000
 
 
 rule build_weights:
@@ -6,11 +8,10 @@ rule build_weights:
         weights="build/weights/{model}.{key}.pt",
     log:
         "logs/build_weights/{model}.{key}.log",
-    # Before every measurement, so that the run order can mix the models.
-    priority: 1000000
+    priority: BUILD_PRIORITY
     conda:
         "../../envs/measure.yaml"
-    # A measurement may not run beside this: it uses all cores of the host.
+    # A measurement may not run beside this: it uses all cores of the host. So do the rules below.
     resources:
         gpu=1,
     params:
@@ -19,3 +20,62 @@ rule build_weights:
         "Build the weights of {wildcards.model}."
     script:
         "../scripts/build_weights.py"
+
+
+rule export_onnx:
+    input:
+        weights="build/weights/{model}.{key}.pt",
+    output:
+        graph="build/onnx/{model}.{key}.{precision}.onnx",
+    log:
+        "logs/export_onnx/{model}.{key}.{precision}.log",
+    wildcard_constraints:
+        precision="fp32|fp16",
+    priority: BUILD_PRIORITY
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        gpu=1,
+    params:
+        precision="{precision}",
+    message:
+        "Export {wildcards.model} to ONNX in {wildcards.precision}."
+    script:
+        "../scripts/export_onnx.py"
+
+
+rule draw_held_out:
+    output:
+        images="build/heldout/images.{key}.npz",
+    log:
+        "logs/draw_held_out/{key}.log",
+    priority: BUILD_PRIORITY
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        gpu=1,
+    params:
+        images_wanted=study.protocol(study.gpu).fidelity_images,
+    message:
+        "Draw the held-out images."
+    script:
+        "../scripts/draw_held_out.py"
+
+
+rule compute_reference:
+    input:
+        weights=lambda wildcards: artifacts.weights(wildcards.model),
+        images=artifacts.held_out(study.gpu),
+    output:
+        logits="build/reference/{model}.{key}.npz",
+    log:
+        "logs/compute_reference/{model}.{key}.log",
+    priority: BUILD_PRIORITY
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        gpu=1,
+    message:
+        "Compute the FP32 reference answers of {wildcards.model}."
+    script:
+        "../scripts/compute_reference.py"

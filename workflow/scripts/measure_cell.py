@@ -11,7 +11,15 @@ def main(job):
     recipe = job.request["recipe"]
     name = "{gpu} {model} {runtime}-{precision} batch {batch_size} sweep {sweep}".format(**recipe)
     print(f"{describe_progress()} {name}".strip(), file=sys.stderr, flush=True)
-    run_request({**job.request, "weights_file": job.weights, "cell_file": job.cell})
+    run_request(
+        {
+            **job.request,
+            "source_file": job.source,
+            "held_out_file": job.held_out,
+            "reference_file": job.reference,
+            "cell_file": job.cell,
+        }
+    )
 
 
-run_script(main, globals(), inputs=["weights"], outputs=["cell"], params=["request"])
+run_script(main, globals(), inputs=["source", "held_out", "reference"], outputs=["cell"], params=["request"])

@@ -15,7 +15,7 @@ from deepgap.quantize.placement import read_graph
 
 BINS = 2048
 CHUNK = 4
-"""Images in one run of the network, whatever the batches they come in: no result can depend on the batches."""
+"""Images in one run of the network, whatever the batches they come in: neither results nor memory depend on these."""
 
 PIECE = 1 << 17
 """Elements that are counted at a time, so that the temporary arrays stay in the cache."""

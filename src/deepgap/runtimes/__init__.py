@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from deepgap.errors import ConfigError
+
 if TYPE_CHECKING:
     import torch
 
@@ -45,6 +47,14 @@ class BuildRequest:
     """The device and the libraries; what was timed for another identity is not reused."""
 
 
+def refuse_options(options: Mapping[str, Any]) -> None:
+    """The check of a runtime that has no options."""
+    if options:
+        raise ConfigError(
+            f"config.yaml: runtime_options: '{min(options)}' was given for a runtime that has no options; remove it."
+        )
+
+
 @dataclass(frozen=True)
 class Runtime:
     """What a runtime can do, and how it prepares a model for one batch size.
@@ -63,8 +73,12 @@ class Runtime:
     devices: frozenset[str]
     prepare: Callable[[Any, Inputs, Mapping[str, Any]], Call]
     source: Source = "module"
+    int8_form: Literal["qdq", "u8s8"] = "qdq"
+    """Which quantised graph the runtime takes: with int8 activations for GPUs, or uint8 ones for x86."""
     build: Callable[[BuildRequest], Engine] | None = None
     """Builds an engine on the device that will run it; for the source `engine` alone."""
+    check_options: Callable[[Mapping[str, Any]], object] = refuse_options
+    """Raises `ConfigError` for `runtime_options` of the config that the runtime does not have."""
     libraries: Callable[[], Mapping[str, str]] = dict
     """The versions of the libraries that an engine is bound to.
 

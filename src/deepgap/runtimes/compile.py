@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from deepgap.errors import ConfigError
 from deepgap.runtimes import Call, Inputs, Runtime
 
 if TYPE_CHECKING:
     import torch
+
+MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 def prepare(model: torch.nn.Module, inputs: Inputs, options: Mapping[str, Any]) -> Call:
@@ -23,8 +26,23 @@ def prepare(model: torch.nn.Module, inputs: Inputs, options: Mapping[str, Any]) 
     return call
 
 
+def check_options(options: Mapping[str, Any]) -> None:
+    """`mode` is torch.compile's.
+
+    Raises:
+        ConfigError: an option or its value is unknown.
+    """
+    for name, value in options.items():
+        if name != "mode" or value not in MODES:
+            raise ConfigError(
+                f"config.yaml: runtime_options.compile.{name} is {value!r}; the runtime has the option mode, one of "
+                f"{', '.join(MODES)}."
+            )
+
+
 RUNTIME = Runtime(
     precisions=frozenset({"fp32", "tf32", "fp16"}),
     devices=frozenset({"cpu", "cuda"}),
     prepare=prepare,
+    check_options=check_options,
 )

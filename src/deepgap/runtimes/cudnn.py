@@ -450,5 +450,6 @@ RUNTIME = Runtime(
     prepare=prepare,
     source="engine",
     build=build,
+    check_options=check_options,
     libraries=libraries,
 )

@@ -88,8 +88,7 @@ def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: an option is unknown or its value is not allowed.
     """
-    # The pipeline adds the cell's memory format to the options of every runtime.
-    filled = {**DEFAULTS, **{name: value for name, value in options.items() if name != "memory_format"}}
+    filled = {**DEFAULTS, **options}
     level, workspace_gib = filled["optimization_level"], filled["workspace_gib"]
     wanted = {
         "profiles": ("'per_batch' or 'paper'", filled["profiles"] in ("per_batch", "paper")),
@@ -241,8 +240,6 @@ def prepare(engine: Engine, inputs: Inputs, options: Mapping[str, Any]) -> Call:
     stream = int(torch.cuda.current_stream().cuda_stream)
     if stream == 0:
         raise EngineError("TensorRT would synchronise on the default stream; prepare it on a stream of your own.")
-    # An engine reads rows of NCHW; the memory format of a cell is that of its PyTorch model.
-    inputs = [buffer.contiguous() for buffer in inputs]
     log = Log()
     loaded = _start(trt.Runtime, _logger(log), log).deserialize_cuda_engine(engine.parts[PLAN].data)
     if loaded is None:
@@ -474,5 +471,6 @@ RUNTIME = Runtime(
     prepare=prepare,
     source="engine",
     build=build,
+    check_options=check_options,
     libraries=libraries,
 )

@@ -1,0 +1,100 @@
+# From the FP32 graph to the calibrated INT8 graphs, and from a graph to an engine for this GPU.
+from dataclasses import asdict
+
+caches = {
+    model: artifacts.calibration_cache(model)
+    for model in study.axes(study.gpu)["models"]
+}
+missing_caches = [cache for cache in caches.values() if not Path(cache).exists()]
+engines = {
+    artifacts.engine(cell.gpu, cell.model, cell.mode): cell
+    for cell in to_measure.values()
+    if load_runtime(cell.mode.runtime).source == "engine"
+}
+
+
+# A cache that exists is a leaf: its name says all that defines it, so nothing can make it stale.
+rule calibrate:
+    input:
+        graph=lambda wildcards: artifacts.onnx(wildcards.model, "fp32"),
+    output:
+        cache="build/int8/{model}.{key}.cache",
+    log:
+        "logs/calibrate/{model}.{key}.log",
+    wildcard_constraints:
+        model="|".join(m for m, cache in caches.items() if cache in missing_caches)
+        or "(?!)",
+    priority: BUILD_PRIORITY
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        gpu=1,
+    params:
+        calibration=study.config["calibration"],
+    message:
+        "Calibrate {wildcards.model} for INT8."
+    script:
+        "../scripts/calibrate.py"
+
+
+rule quantize:
+    input:
+        source=lambda wildcards: artifacts.onnx(wildcards.model, "fp32"),
+        cache="build/int8/{model}.{key}.cache",
+    output:
+        graph="build/int8/{model}.{key}.{form}.onnx",
+    log:
+        "logs/quantize/{model}.{key}.{form}.log",
+    wildcard_constraints:
+        form="qdq|u8s8",
+    priority: BUILD_PRIORITY
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        gpu=1,
+    params:
+        form="{form}",
+    message:
+        "Insert the {wildcards.form} pairs into {wildcards.model}."
+    script:
+        "../scripts/quantize.py"
+
+
+def engine_graph(wildcards):
+    cell = engines[
+        f"build/engines/{study.gpu}/{wildcards.name}.{wildcards.key}.engine"
+    ]
+    return artifacts.graph(cell.model, cell.mode)
+
+
+def engine_request(wildcards):
+    cell = engines[
+        f"build/engines/{study.gpu}/{wildcards.name}.{wildcards.key}.engine"
+    ]
+    return {
+        "gpu": asdict(study.gpus[study.gpu]),
+        "engine_recipe": artifacts.engine_recipe(cell.gpu, cell.model, cell.mode),
+        "runtime": cell.mode.runtime,
+        "precision": cell.mode.precision,
+        "timing_cache": f"build/engines/{study.gpu}/{cell.mode.runtime}.timing",
+    }
+
+
+rule build_engine:
+    input:
+        graph=engine_graph,
+    output:
+        engine=f"build/engines/{study.gpu}/{{name}}.{{key}}.engine",
+    log:
+        f"logs/build_engine/{study.gpu}/{{name}}.{{key}}.log",
+    priority: BUILD_PRIORITY
+    conda:
+        "../../envs/measure.yaml"
+    resources:
+        gpu=1,
+    params:
+        request=engine_request,
+    message:
+        "Build the engine {wildcards.name} for this GPU."
+    script:
+        "../scripts/build_engine.py"

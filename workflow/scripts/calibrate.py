@@ -1,0 +1,28 @@
+"""Find the INT8 scales of a model's activations and write them as a calibration cache."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from deepgap.imagesets import calibration_batches
+from deepgap.job import run_script
+from deepgap.quantize.cache import write_cache
+from deepgap.quantize.histograms import collect_histograms
+from deepgap.quantize.placement import calibrated_tensors, read_graph
+from deepgap.quantize.thresholds import LARGEST_INTEGER, choose_threshold
+from deepgap.study import IMAGE_SIZE
+
+
+def main(job):
+    graph, method = Path(job.graph), job.calibration["method"]
+    histograms = collect_histograms(
+        graph,
+        calibrated_tensors(read_graph(graph)),
+        partial(calibration_batches, job.calibration, IMAGE_SIZE),
+        say=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    scales = {name: choose_threshold(found, method) / LARGEST_INTEGER for name, found in histograms.items()}
+    write_cache(Path(job.cache), scales, method)
+
+
+run_script(main, globals(), inputs=["graph"], outputs=["cache"], params=["calibration"])

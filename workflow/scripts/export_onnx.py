@@ -1,0 +1,21 @@
+"""Export a model to ONNX from the weights that every mode shares."""
+
+from pathlib import Path
+
+import torch
+
+from deepgap.export import export_onnx
+from deepgap.hardware import host_threads
+from deepgap.job import run_script
+from deepgap.models import load_model
+from deepgap.study import IMAGE_SIZE
+
+
+def main(job):
+    torch.set_num_threads(host_threads())
+    output = Path(job.graph)
+    model, weights_sha256 = load_model(output.name.split(".")[0], Path(job.weights))
+    export_onnx(model, output, job.precision, IMAGE_SIZE, weights_sha256)
+
+
+run_script(main, globals(), inputs=["weights"], outputs=["graph"], params=["precision"])

@@ -1,0 +1,22 @@
+"""Make a quantised graph of an FP32 graph and its calibration cache."""
+
+import sys
+from pathlib import Path
+
+from deepgap.export import write_graph
+from deepgap.job import run_script
+from deepgap.quantize.cache import check_cache, read_cache
+from deepgap.quantize.placement import insert_qdq, insert_u8s8, read_graph
+
+FORMS = {"qdq": insert_qdq, "u8s8": insert_u8s8}
+
+
+def main(job):
+    model, cache = read_graph(Path(job.source)), Path(job.cache)
+    scales = read_cache(cache)
+    check_cache(scales, model, cache)
+    print(f"{len(scales)} scales from {cache}", file=sys.stderr)
+    write_graph(Path(job.graph), FORMS[job.form](model, scales))
+
+
+run_script(main, globals(), inputs=["source", "cache"], outputs=["graph"], params=["form"])
