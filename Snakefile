@@ -15,6 +15,7 @@ if study.gpu is not None:
     include: "workflow/rules/model.smk"
     include: "workflow/rules/engine.smk"
     include: "workflow/rules/measure.smk"
+    include: "workflow/rules/fidelity.smk"
 
 
 include: "workflow/rules/aggregate.smk"

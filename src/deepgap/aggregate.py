@@ -12,7 +12,7 @@ import polars as pl
 from deepgap.cells import LATENCY, OK, THROUGHPUT, Footer, read_cell
 from deepgap.published import read_published
 from deepgap.stats import Floats, median_interval, percentile, percentile_note, ratio_interval, run_interval
-from deepgap.summary import COVERAGE, FAMILIES, HOSTS, KEY, RUNS
+from deepgap.summary import COVERAGE, FAMILIES, FIDELITY, HOSTS, KEY, RUNS
 
 QUANTILES = {"p90_ms": 0.90, "p95_ms": 0.95, "p99_ms": 0.99}
 RUN_KEY = [*KEY, "sweep", "repeat"]
@@ -33,6 +33,21 @@ CALLS = pl.Schema(
         "first_call_ms": pl.Float64,
         "weights_sha256": pl.String,
         "cell_file": pl.String,
+    }
+)
+
+FIDELITY_KEY = FIDELITY.names()[:7]
+CELL_FIDELITY = pl.Schema(
+    {
+        **dict.fromkeys(FIDELITY_KEY, pl.String),
+        "calibration_count": pl.Int64,
+        "images": pl.Int64,
+        "all_finite": pl.Boolean,
+        "centred_cosine": pl.Float64,
+        "centred_sqnr_db": pl.Float64,
+        "top1_agreement": pl.Float64,
+        "top1_accuracy": pl.Float64,
+        "reference_top1_accuracy": pl.Float64,
     }
 )
 
@@ -190,6 +205,43 @@ def _host_rows(footers: Iterable[Footer]) -> Iterator[dict[str, Any]]:
         }
 
 
+def summarise_fidelity(footers: Iterable[Footer]) -> pl.DataFrame:
+    """One row a gpu, model and mode of the cells that were compared with FP32; see `summary.FIDELITY`."""
+    cells = pl.DataFrame(list(_fidelity_rows(footers)), schema=CELL_FIDELITY)
+    finite = pl.col("all_finite").all()
+    same = (pl.col("centred_cosine") == 1) & pl.col("centred_sqnr_db").is_null()
+    return (
+        cells.group_by(FIDELITY_KEY)
+        .agg(
+            pl.len().cast(pl.Int64).alias("cells"),
+            pl.col("images").min(),
+            pl.when(finite).then(pl.col("centred_sqnr_db").min()).alias("sqnr_db"),
+            pl.when(finite).then(pl.col("centred_cosine").min()).alias("cosine"),
+            pl.col("top1_agreement").min(),
+            pl.col("top1_accuracy").min().alias("top1_accuracy_low"),
+            pl.col("top1_accuracy").max().alias("top1_accuracy_high"),
+            pl.col("reference_top1_accuracy").min(),
+            same.fill_null(False).all().alias("identical"),
+            finite,
+        )
+        .select(FIDELITY.names())
+        .sort(FIDELITY_KEY)
+    )
+
+
+def _fidelity_rows(footers: Iterable[Footer]) -> Iterator[dict[str, Any]]:
+    for footer in footers:
+        # A cell that could not be timed gave no answers.
+        if "fidelity" in footer.observed:
+            recipe = footer.recipe
+            calibration = recipe.get("calibration", {})
+            yield {
+                **{name: recipe[name] for name in ("gpu", "model", "runtime", "precision")},
+                **{f"calibration_{name}": calibration.get(name) for name in ("method", "images", "count")},
+                **footer.observed["fidelity"],
+            }
+
+
 def summarise_coverage(
     expected: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]], unlisted: dict[str, int]
 ) -> pl.DataFrame:
@@ -237,6 +289,7 @@ def write_summary(
         "published": read_published(published),
         "coverage": summarise_coverage(expected, [footer.recipe for footer in footers], unlisted),
         "hosts": summarise_hosts(footers),
+        "fidelity": summarise_fidelity(footers),
     }
     for name, table in tables.items():
         table.write_parquet(folder / f"{name}.parquet")

@@ -39,7 +39,7 @@ def engine_identity(device: Device, libraries: Mapping[str, str], engine_recipe:
 
 def write_engine(path: Path, engine: Engine, identity: Mapping[str, Any]) -> None:
     """Write an engine in one step. `identity` is all that must be equal where it is loaded (JSON values)."""
-    header = json.dumps({"identity": identity, "about": engine.about}, sort_keys=True)
+    header = json.dumps({"identity": identity, "about": engine.about, "parts": sorted(engine.parts)}, sort_keys=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -62,10 +62,13 @@ def read_engine(path: Path, identity: Mapping[str, Any]) -> Engine:
         with np.load(path, allow_pickle=False) as file:
             parts = {name: file[name] for name in file.files}
         header = json.loads(parts.pop(HEADER).tobytes())
-        found, about = header["identity"], header["about"]
+        found, about = dict(header["identity"]), dict(header["about"])
+        if header["parts"] != sorted(parts):
+            raise ValueError("it does not have the parts that were written")
     except FileNotFoundError:
         raise EngineError(f"The engine {path} does not exist; run Snakemake to build it.") from None
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    # zipfile and numpy raise all of these on damaged archives.
+    except (OSError, EOFError, ValueError, LookupError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
         raise EngineError(
             f"{path} is damaged or not an engine ({_first_line(error)}); delete it and run Snakemake again."
         ) from None

@@ -15,6 +15,24 @@ from deepgap.quantize.placement import lint_placement
 
 INPUT = "input"
 
+CONV_DEFAULTS: dict[str, Any] = {
+    "auto_pad": b"NOTSET",
+    "dilations": (1, 1),
+    "group": 1,
+    "pads": (0, 0, 0, 0),
+    "strides": (1, 1),
+}
+POOL_DEFAULTS: dict[str, Any] = {
+    "auto_pad": b"NOTSET",
+    "ceil_mode": 0,
+    "dilations": (1, 1),
+    "pads": (0, 0, 0, 0),
+    "storage_order": 0,
+    "strides": (1, 1),
+}
+POOL = POOL_DEFAULTS | {"kernel_shape": (3, 3), "pads": (1, 1, 1, 1), "strides": (2, 2)}
+"""The one pooling that `MaxPool` stands for."""
+
 
 @dataclass(frozen=True)
 class Convolution:
@@ -109,9 +127,10 @@ class _Reader:
         return Network(self._input_scale(), tuple(steps), head)
 
     def _convolution(self, node: onnx.NodeProto) -> Convolution:
-        attributes = _attributes(node)
+        attributes = CONV_DEFAULTS | _attributes(node)
         strides, pads = set(attributes["strides"]), set(attributes["pads"])
-        if len(strides) != 1 or len(pads) != 1 or attributes["group"] != 1 or set(attributes["dilations"]) != {1}:
+        fixed = {name: attributes[name] for name in ("auto_pad", "dilations", "group")}
+        if len(strides) != 1 or len(pads) != 1 or fixed.items() - CONV_DEFAULTS.items():
             raise GraphError(f"Conv {node.name} has strides, pads, groups or dilations that no kernel here runs.")
         x, x_scale = self._quantised(node.input[0])
         stored, weight_scale = self._weight(node.input[1])
@@ -150,8 +169,7 @@ class _Reader:
         return next(node for node in makers if node.op_type == "Conv")
 
     def _max_pool(self, node: onnx.NodeProto) -> MaxPool:
-        attributes = _attributes(node)
-        if (attributes["kernel_shape"], attributes["strides"], attributes["pads"]) != ([3, 3], [2, 2], [1] * 4):
+        if POOL_DEFAULTS | _attributes(node) != POOL:
             raise GraphError(f"MaxPool {node.name} is not 3 x 3 with stride 2 and padding 1.")
         x, _ = self._quantised(node.input[0])
         return MaxPool(node.name, x, self._only_consumer(node.output[0]).output[0])
@@ -160,12 +178,17 @@ class _Reader:
         attributes = {"alpha": 1.0, "beta": 1.0, "transB": 0, "transA": 0} | _attributes(node)
         if (attributes["alpha"], attributes["beta"], attributes["transA"]) != (1.0, 1.0, 0):
             raise GraphError(f"Gemm {node.name} is not a plain linear layer.")
-        source = self.producer[node.input[0]]
-        if source.op_type != "Flatten" or self.producer[source.input[0]].op_type != "GlobalAveragePool":
+        if node.output[0] != self.graph.output[0].name:
+            raise GraphError(f"Gemm {node.name} is not the last operator of the graph.")
+        flatten = self.producer.get(node.input[0])
+        pool = self.producer.get(flatten.input[0]) if flatten is not None and flatten.op_type == "Flatten" else None
+        if pool is None or pool.op_type != "GlobalAveragePool":
             raise GraphError(f"Gemm {node.name} does not follow the global average pool.")
-        x, scale = self._quantised(self.producer[source.input[0]].input[0])
+        x, scale = self._quantised(pool.input[0])
         weight = self._array(node.input[1])
-        return Head(x, scale, weight if attributes["transB"] else weight.T, self._array(node.input[2]))
+        weight = weight if attributes["transB"] else weight.T
+        bias = self._array(node.input[2]) if len(node.input) > 2 else np.zeros(len(weight), np.float32)
+        return Head(x, scale, weight, bias)
 
     def _input_scale(self) -> float:
         node = self._only_consumer(self.graph.input[0].name)
@@ -197,4 +220,6 @@ class _Reader:
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    """Attributes by name, lists as tuples."""
+    values = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

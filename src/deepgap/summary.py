@@ -143,6 +143,37 @@ HOSTS = pl.Schema(
 )
 """One row a distinct stack and device that cells were measured with."""
 
+FIDELITY = pl.Schema(
+    {
+        "gpu": pl.String,
+        "model": pl.String,
+        "runtime": pl.String,
+        "precision": pl.String,
+        "calibration_method": pl.String,
+        "calibration_images": pl.String,
+        "calibration_count": pl.Int64,
+        "cells": pl.Int64,
+        "images": pl.Int64,
+        "sqnr_db": pl.Float64,
+        "cosine": pl.Float64,
+        "top1_agreement": pl.Float64,
+        "top1_accuracy_low": pl.Float64,
+        "top1_accuracy_high": pl.Float64,
+        "reference_top1_accuracy": pl.Float64,
+        "identical": pl.Boolean,
+        "all_finite": pl.Boolean,
+    }
+)
+"""One row a gpu, model and mode: how its answers compare with those of FP32, over all its timed cells.
+
+calibration: of int8, else null. `images`: procedural or folder; `count`: the most images that were used.
+images: held-out images on which each cell was compared.
+sqnr_db, cosine: the smallest centred figure of any cell (`deepgap.fidelity`). A cell that equals the reference has
+    no decibels and does not count in sqnr_db; both are null when an answer of any cell is not finite.
+top1_agreement: the smallest part of the images with the reference's first class.
+top1_accuracy, reference_top1_accuracy: part of the images whose first class is the label; null without labels.
+identical: every cell gave the reference's values.
+"""
 
 FRAMES: dict[str, pl.Schema] = {
     "runs": RUNS,
@@ -150,6 +181,7 @@ FRAMES: dict[str, pl.Schema] = {
     "published": PUBLISHED_VALUES,
     "coverage": COVERAGE,
     "hosts": HOSTS,
+    "fidelity": FIDELITY,
 }
 """The files of results/summary/, by stem, and their schemas."""
 
@@ -163,6 +195,7 @@ class Summary:
     published: pl.DataFrame
     coverage: pl.DataFrame
     hosts: pl.DataFrame
+    fidelity: pl.DataFrame
     gpus: dict[str, Gpu]
     reporting: Mapping[str, Any]
 

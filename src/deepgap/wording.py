@@ -13,10 +13,17 @@ HOST = "CPU"
 """The key of the host's own processor in gpus.yaml."""
 
 MODELS = tuple(GMAC_PER_IMAGE)
+PRECISIONS = ("fp32", "tf32", "fp16", "int8")
 
 
 def model_label(model: str) -> str:
     return model.replace("resnet", "ResNet-")
+
+
+def by_precision(mode: str) -> tuple[int, str]:
+    """Sorts modes as tables list them: by precision, then by name."""
+    precision = mode.rpartition("-")[2]
+    return PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS), mode
 
 
 def gpu_label(gpu: str) -> str:

@@ -12,7 +12,7 @@ import yaml
 
 from deepgap.hardware import load_gpus
 from deepgap.published import read_published
-from deepgap.summary import COVERAGE, FAMILIES, HOSTS, PUBLISHED_VALUES, RUNS, Summary
+from deepgap.summary import COVERAGE, FAMILIES, FIDELITY, HOSTS, PUBLISHED_VALUES, RUNS, Summary
 
 ROOT = Path(__file__).parents[2]
 GPUS = load_gpus(ROOT / "config/gpus.yaml", yaml.safe_load((ROOT / "workflow/schemas/gpus.schema.yaml").read_text()))
@@ -81,6 +81,7 @@ def synthetic_summary(rows: Sequence[dict[str, Any]], published: bool = True) ->
         published=values if published else pl.DataFrame(schema=PUBLISHED_VALUES),
         coverage=coverage,
         hosts=pl.DataFrame([_host(gpu) for gpu in present], schema=HOSTS),
+        fidelity=_fidelities(families),
         gpus=GPUS,
         reporting=REPORTING,
     )
@@ -126,6 +127,34 @@ def _with_speedups(families: pl.DataFrame) -> pl.DataFrame:
         .with_columns(speedup_fp32=ratio, speedup_fp32_low=ratio * 0.96, speedup_fp32_high=ratio * 1.05)
         .select(FAMILIES.names())
     )
+
+
+def synthetic_fidelity(gpu: str, model: str, mode: str, **changes: Any) -> dict[str, Any]:
+    """One row of fidelity: exact in fp32, and worse the shorter the numbers."""
+    runtime, precision = mode.split("-")
+    row: dict[str, Any] = dict.fromkeys(FIDELITY.names())
+    row |= {"gpu": gpu, "model": model, "runtime": runtime, "precision": precision, "cells": 10, "images": 256}
+    if precision == "int8":
+        row |= {"calibration_method": "entropy", "calibration_images": "procedural", "calibration_count": 128}
+    row |= {
+        "sqnr_db": {"fp32": None, "tf32": 61.04, "fp16": 54.96, "int8": 21.55}[precision],
+        "cosine": {"fp32": 1.0, "tf32": 0.9999996, "fp16": 0.9999984, "int8": 0.99652}[precision],
+        "top1_agreement": {"int8": 254 / 256}.get(precision, 1.0),
+        "top1_accuracy_low": {"int8": 230 / 256}.get(precision, 232 / 256),
+        "top1_accuracy_high": 232 / 256,
+        "reference_top1_accuracy": 232 / 256,
+        "identical": precision == "fp32",
+        "all_finite": True,
+    }
+    return row | changes
+
+
+def _fidelities(families: pl.DataFrame) -> pl.DataFrame:
+    timed = families.filter(pl.col("status") == "ok").select("gpu", "model", "runtime", "precision").unique()
+    rows = [
+        synthetic_fidelity(gpu, model, f"{runtime}-{precision}") for gpu, model, runtime, precision in timed.rows()
+    ]
+    return pl.DataFrame(rows, schema=FIDELITY)
 
 
 def _host(gpu: str) -> dict[str, Any]:

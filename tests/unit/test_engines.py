@@ -158,7 +158,17 @@ def test_a_foreign_file_is_not_an_engine(path, content):
 
 @pytest.mark.parametrize(
     "header",
-    [None, b"", b"\xff\xfe", b"[]", b"1", b"null", b"{}", b'{"identity": {}}', b'{"identity": null, "about": {}}'],
+    [
+        None,
+        b"",
+        b"\xff\xfe",
+        b"[]",
+        b"1",
+        b"null",
+        b"{}",
+        b'{"identity": {}}',
+        b'{"identity": null, "about": {}}',
+    ],
 )
 def test_an_archive_without_a_proper_header_is_not_an_engine(path, header):
     arrays = {"weights": np.zeros(3)} | ({} if header is None else {HEADER: np.frombuffer(header, np.uint8)})
@@ -196,6 +206,13 @@ def test_a_pickled_array_is_refused_and_never_loaded(path):
     Trap.sprung = False
     assert "damaged or not an engine" in sentence(path)
     assert not Trap.sprung
+
+
+def test_an_array_that_would_be_pickled_is_not_written(path):
+    with pytest.raises(ValueError, match="allow_pickle"):
+        write_engine(path, Engine({"weights": np.array([Trap()], object)}), IDENTITY)
+    assert equal(read_engine(path, IDENTITY), ENGINE)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize(

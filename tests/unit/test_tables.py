@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from deepgap.errors import DeepGapError
 from deepgap.figures import FIGURES
 from deepgap.latex import Latex, escape, render, rounded, significant
 from deepgap.numbers import macro_name, write_numbers
-from deepgap.summary import FRAMES, Summary, load_summary, summary_files
+from deepgap.summary import FIDELITY, FRAMES, Summary, load_summary, summary_files
 from deepgap.tables import TABLES, load_table
+from deepgap.tables.table4_fidelity import rounded_down
 from tests.unit.synthetic import (
     GPUS,
     REPORTING,
@@ -25,6 +27,7 @@ from tests.unit.synthetic import (
     empty_summary,
     full_summary,
     synthetic_family,
+    synthetic_fidelity,
     synthetic_summary,
 )
 
@@ -109,6 +112,64 @@ def test_table3_labels_published_shares() -> None:
     shares = context("table3_hardware", synthetic_summary([]))["shares"]
     assert {row["source"] for row in shares} == {"published"}
     assert {row["gpu"] for row in shares} == {"T4", "L4"}
+
+
+def with_fidelity(*rows: dict[str, Any]) -> Summary:
+    return replace(empty_summary(), fidelity=pl.DataFrame(list(rows), schema=FIDELITY))
+
+
+def test_table4_lists_modes_by_gpu_model_and_precision() -> None:
+    keys = [
+        ("CPU", "resnet18", "ort-int8"),
+        ("H200", "resnet50", "eager-tf32"),
+        ("H200", "resnet18", "cudnn-int8"),
+        ("H200", "resnet18", "eager-fp16"),
+        ("H200", "resnet18", "eager-fp32"),
+    ]
+    summary = with_fidelity(*(synthetic_fidelity(*key) for key in keys))
+    rows = context("table4_fidelity", summary)["rows"]
+    assert [(row["platform"], row["model"], row["mode"]) for row in rows] == [
+        ("H200", "ResNet-18", "eager-fp32"),
+        ("H200", "ResNet-18", "eager-fp16"),
+        ("H200", "ResNet-18", "cudnn-int8"),
+        ("H200", "ResNet-50", "eager-tf32"),
+        ("CPU", "ResNet-18", "ort-int8"),
+    ]
+    text = tex("table4_fidelity", summary)
+    assert text.count("H200") == 1 and text.count("ResNet-18") == 2 and text.count(r"\addlinespace") == 2
+
+
+def test_table4_says_exact_and_never_rounds_up_to_it() -> None:
+    exact, short, int8 = context(
+        "table4_fidelity",
+        with_fidelity(
+            synthetic_fidelity("H200", "resnet18", "eager-fp32"),
+            synthetic_fidelity("H200", "resnet18", "eager-fp16", top1_agreement=9999 / 10000),
+            synthetic_fidelity("H200", "resnet18", "cudnn-int8"),
+        ),
+    )["rows"]
+    assert (exact["sqnr"], exact["cosine"], exact["agreement"]) == ("exact", r"\num{1.00000}", r"\num{100.0}")
+    assert (short["sqnr"], short["cosine"], short["agreement"]) == (r"\num{55.0}", r"\num{0.99999}", r"\num{99.9}")
+    assert (int8["sqnr"], int8["cosine"], int8["agreement"]) == (r"\num{21.6}", r"\num{0.99652}", r"\num{99.2}")
+    assert (exact["accuracy"], int8["accuracy"]) == (r"\num{90.6}", r"\num{89.8}--\num{90.6}")
+    assert (exact["calibration"], int8["calibration"]) == (None, "entropy, 128 procedural images")
+
+
+def test_table4_has_dashes_for_what_does_not_exist_and_says_what_is_not_finite() -> None:
+    unknown = dict.fromkeys(("top1_accuracy_low", "top1_accuracy_high", "reference_top1_accuracy"))
+    lost = {"sqnr_db": None, "cosine": None, "all_finite": False}
+    (row,) = context(
+        "table4_fidelity", with_fidelity(synthetic_fidelity("L4", "resnet18", "eager-fp16", **lost, **unknown))
+    )["rows"]
+    assert (row["sqnr"], row["cosine"], row["accuracy"], row["reference"]) == ("not finite", "---", "---", "---")
+    assert "No cells measured" in tex("table4_fidelity", empty_summary())
+
+
+@pytest.mark.parametrize(
+    ("share", "text"), [(0.29, "29.0"), (0.9999999999999999, "99.9"), (1.0, "100.0"), (2 / 3, "66.6")]
+)
+def test_a_share_is_rounded_down_exactly(share: float, text: str) -> None:
+    assert rounded_down(share, 1, percent=True) == rf"\num{{{text}}}"
 
 
 def test_macros_are_letters_unique_and_all_that_the_prose_uses() -> None:

@@ -202,7 +202,7 @@ def test_a_build_asks_for_what_the_request_says(trt, ask, precision):
 
 
 def test_the_papers_profile_and_the_other_options(trt, ask):
-    engine = runtime.build(ask(profiles="paper", optimization_level=5, workspace_gib=0.5, memory_format="contiguous"))
+    engine = runtime.build(ask(profiles="paper", optimization_level=5, workspace_gib=0.5))
     assert trt.called("add_optimization_profile") == [(1, 32, 512)]
     assert engine.about["profiles"] == [{"min": 1, "opt": 32, "max": 512}]
     assert ("builder_optimization_level", 5) in trt.called("config")
@@ -283,7 +283,7 @@ def engine(trt, ask) -> Engine:
 @pytest.mark.parametrize("cuda_graph", [False, True])
 def test_each_call_reads_its_own_buffer(trt, engine, cuda_graph):
     inputs = buffers()
-    call = runtime.prepare(engine, inputs, {"cuda_graph": cuda_graph, "memory_format": "contiguous"})
+    call = runtime.prepare(engine, inputs, {"cuda_graph": cuda_graph})
     addresses = len(trt.called("set_tensor_address"))
     for index in (0, 1, 0):
         logits = call(index)
@@ -314,9 +314,10 @@ def test_the_call_alone_keeps_alive_what_it_uses(trt, engine, cuda_graph):
     torch.testing.assert_close(call(1), wanted)
 
 
-def test_channels_last_inputs_are_read_as_nchw(trt, engine):
+def test_channels_last_inputs_are_refused(trt, engine):
     inputs = [buffer.contiguous(memory_format=torch.channels_last) for buffer in buffers()]
-    torch.testing.assert_close(runtime.prepare(engine, inputs, {})(1), expected(inputs[1]))
+    with pytest.raises(EngineError, match="not contiguous"):
+        runtime.prepare(engine, inputs, {})
 
 
 def test_a_half_precision_engine_takes_and_gives_half_precision(trt, engine):

@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+from deepgap.artifacts import Artifacts
 from deepgap.hardware import load_gpus
 from deepgap.models import build_model
 from deepgap.study import Study, load_study
@@ -32,8 +33,8 @@ TINY: dict[str, Any] = {
     "protocol": "tiny",
     "overrides": {},
     "protocols": {
-        "tiny": {"warmup_iterations": 1, "timed_iterations": 2, "repeats": 1, "sweeps": 2},
-        "other": {"warmup_iterations": 1, "timed_iterations": 3, "repeats": 1, "sweeps": 1},
+        "tiny": {"warmup_iterations": 1, "timed_iterations": 2, "repeats": 1, "sweeps": 2, "fidelity_images": 4},
+        "other": {"warmup_iterations": 1, "timed_iterations": 3, "repeats": 1, "sweeps": 1, "fidelity_images": 4},
     },
 }
 
@@ -113,7 +114,7 @@ def weighted(tmp_path_factory) -> Project:
     """A tiny study whose weights file is there: plain random weights, which spare the conditioning's minute."""
     project = copy_project(tmp_path_factory.mktemp("weighted") / "project")
     project.change(**TINY)
-    weights = project.root / f"build/weights/resnet18.{project.study().weights_key('resnet18')}.pt"
+    weights = project.root / Artifacts(project.study()).weights("resnet18")
     weights.parent.mkdir(parents=True)
     torch.manual_seed(0)
     torch.save(build_model("resnet18").state_dict(), weights)

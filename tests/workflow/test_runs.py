@@ -17,6 +17,7 @@ import psutil
 import pytest
 from filelock import FileLock
 
+from deepgap.artifacts import Artifacts
 from deepgap.cells import read_cell
 from deepgap.figures import read_caption
 from deepgap.hardware import list_devices
@@ -96,17 +97,19 @@ def test_an_edited_cell_stops_the_aggregation_by_name(project):
     assert f"deep-gap: results/CPU/cells/{cell.name} is not a readable parquet file" in run.stdout
 
 
-def test_a_second_workflow_waits_for_the_device_and_says_so(weighted, tmp_path):
+def test_a_second_workflow_waits_for_the_device_and_says_so(measured, tmp_path):
     """By hand, without a warm worker: the script is its own process."""
-    study = weighted.study()
+    study = measured.study()
+    artifacts = Artifacts(study)
     cell = next(study.cells("CPU"))
     output = tmp_path / f"{cell.stem}.parquet"
-    request = {"recipe": cell.recipe, "gpu": asdict(study.gpus["CPU"])}
+    request = {"recipe": cell.recipe, "gpu": asdict(study.gpus["CPU"]), "engine_recipe": None}
     command = [sys.executable, "workflow/scripts/measure_cell.py", "--request", json.dumps(request)]
-    command += ["--weights", str(next(weighted.root.glob("build/weights/*.pt"))), "--cell", str(output)]
-    environment = weighted.environment({"TMPDIR": str(tmp_path)})
+    command += ["--source", artifacts.source(cell), "--held_out", artifacts.held_out("CPU")]
+    command += ["--reference", artifacts.reference(cell.model, "CPU"), "--cell", str(output)]
+    environment = measured.environment({"TMPDIR": str(tmp_path)})
     with FileLock(tmp_path / "deepgap-cpu.lock"):
-        process = subprocess.Popen(command, cwd=weighted.root, env=environment, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, cwd=measured.root, env=environment, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         said = process.stderr.readline() + process.stderr.readline()
         assert "is being measured by another workflow; waiting" in said

@@ -2,7 +2,7 @@
 
 SUMMARY = {
     name: f"results/summary/{name}.parquet"
-    for name in ("runs", "families", "published", "coverage", "hosts")
+    for name in ("runs", "families", "published", "coverage", "hosts", "fidelity")
 }
 
 

@@ -61,16 +61,12 @@ rule quantize:
 
 
 def engine_graph(wildcards):
-    cell = engines[
-        f"build/engines/{study.gpu}/{wildcards.name}.{wildcards.key}.engine"
-    ]
+    cell = engines[f"build/engines/{study.gpu}/{wildcards.name}.{wildcards.key}.engine"]
     return artifacts.graph(cell.model, cell.mode)
 
 
 def engine_request(wildcards):
-    cell = engines[
-        f"build/engines/{study.gpu}/{wildcards.name}.{wildcards.key}.engine"
-    ]
+    cell = engines[f"build/engines/{study.gpu}/{wildcards.name}.{wildcards.key}.engine"]
     return {
         "gpu": asdict(study.gpus[study.gpu]),
         "engine_recipe": artifacts.engine_recipe(cell.gpu, cell.model, cell.mode),

@@ -23,6 +23,6 @@ run_script(
     main,
     globals(),
     inputs=["cells", "published_csv"],
-    outputs=["runs", "families", "published", "coverage", "hosts"],
+    outputs=["runs", "families", "published", "coverage", "hosts", "fidelity"],
     params=["expected", "unlisted"],
 )

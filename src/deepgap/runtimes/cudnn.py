@@ -243,7 +243,8 @@ def _read_timing_cache(request: BuildRequest) -> tuple[dict[str, dict[str, Any]]
         request.say(f"The timing cache is not used: {error}")
         return {}, {}
     plans = {name.removeprefix("plan:"): part.tobytes() for name, part in cache.parts.items()}
-    return dict(cache.about["choices"]), plans
+    choices = dict(cache.about.get("choices", {}))
+    return {shape: choice for shape, choice in choices.items() if choice.get("plan") in {None, *plans}}, plans
 
 
 def _fastest(shape: Shape, plans: Plans, reason: str | None, say: Callable[[str], None]) -> dict[str, Any]:

@@ -240,6 +240,8 @@ def prepare(engine: Engine, inputs: Inputs, options: Mapping[str, Any]) -> Call:
     stream = int(torch.cuda.current_stream().cuda_stream)
     if stream == 0:
         raise EngineError("TensorRT would synchronise on the default stream; prepare it on a stream of your own.")
+    if not all(buffer.is_contiguous() for buffer in inputs):
+        raise EngineError("An engine reads rows of NCHW, but the inputs are not contiguous; make them so.")
     log = Log()
     loaded = _start(trt.Runtime, _logger(log), log).deserialize_cuda_engine(engine.parts[PLAN].data)
     if loaded is None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deepgap.summary import Summary
 
-TABLES = ("table1_peaks", "table2_hosts", "table3_hardware")
+TABLES = ("table1_peaks", "table2_hosts", "table3_hardware", "table4_fidelity")
 
 
 def load_table(name: str) -> Callable[[Summary], dict[str, Any]]:

@@ -10,7 +10,7 @@ import polars as pl
 from deepgap.peaks import Peak, best_within_latency, family_points, find_peaks
 from deepgap.published import table1_peaks
 from deepgap.summary import Summary
-from deepgap.wording import HOST, MODELS, failures_in_words, gpu_label, model_label
+from deepgap.wording import HOST, MODELS, by_precision, failures_in_words, gpu_label, model_label
 
 BASELINE = "eager-fp32"
 
@@ -45,14 +45,8 @@ def _ordered(summary: Summary, peaks: Mapping[Key, Peak]) -> list[tuple[Key, Pea
     gpus = summary.order_gpus({gpu for gpu, _, _ in peaks})
     return sorted(
         peaks.items(),
-        key=lambda item: (gpus.index(item[0][0]), _by_precision(item[0][2]), MODELS.index(item[0][1])),
+        key=lambda item: (gpus.index(item[0][0]), by_precision(item[0][2]), MODELS.index(item[0][1])),
     )
-
-
-def _by_precision(mode: str) -> tuple[int, str]:
-    order = ("fp32", "tf32", "fp16", "int8")
-    precision = mode.rpartition("-")[2]
-    return order.index(precision) if precision in order else len(order), mode
 
 
 def _measured_row(summary: Summary, key: Key, peak: Peak, peaks: Mapping[Key, Peak]) -> dict[str, Any]:

@@ -9,9 +9,7 @@ from deepgap.models import GMAC_PER_IMAGE
 from deepgap.peaks import find_peaks
 from deepgap.published import table1_peaks
 from deepgap.summary import MEASURED, PUBLISHED, Summary
-from deepgap.wording import HOST, model_label
-
-PRECISIONS = ("fp32", "tf32", "fp16", "int8")
+from deepgap.wording import HOST, PRECISIONS, model_label
 
 
 def context(summary: Summary) -> dict[str, Any]:

@@ -1,0 +1,41 @@
+"""Compare the layers of a model, in the precisions and graphs of a study's modes, with FP32."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from deepgap.hardware import Gpu, host_threads, take_device
+from deepgap.job import run_script
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(job):
+    device = take_device(Gpu(**job.gpu), say)
+    if device.index >= 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
+
+    import torch
+
+    from deepgap.fidelity_report import LAYER_IMAGES, report_layers
+    from deepgap.models import load_model
+
+    torch.set_num_threads(host_threads())
+    output = Path(job.layers)
+    graphs = [job.graphs] if isinstance(job.graphs, str) else job.graphs
+    model, _ = load_model(output.name.split("_")[0], Path(job.weights))
+    layers = report_layers(
+        model,
+        job.precisions,
+        "cuda" if device.index >= 0 else "cpu",
+        [Path(graph) for graph in graphs],
+        np.load(job.images)["images"][:LAYER_IMAGES].astype(np.float32),
+    )
+    layers.write_csv(output)
+
+
+run_script(main, globals(), inputs=["weights", "images", "graphs"], outputs=["layers"], params=["gpu", "precisions"])
