@@ -108,8 +108,10 @@ class _Reader:
                 self.consumers.setdefault(name, []).append(node)
 
     def network(self) -> Network:
+        counts = Counter(node.op_type for node in self.graph.node)
+        if counts["Gemm"] != 1:
+            raise GraphError("The Q/DQ graph is not a residual network with one classifier; make it again.")
         steps: list[Convolution | MaxPool] = []
-        head = None
         for node in self.graph.node:
             if node.op_type == "Conv" and self._only_consumer(node.output[0]).op_type != "Add":
                 steps.append(self._convolution(node))
@@ -120,10 +122,6 @@ class _Reader:
                 steps.append(self._max_pool(node))
             elif node.op_type == "Gemm":
                 head = self._head(node)
-        counts = Counter(node.op_type for node in self.graph.node)
-        folded = sum(step.skip is not None for step in steps if isinstance(step, Convolution))
-        if head is None or counts["Gemm"] != 1 or counts["Add"] != folded:
-            raise GraphError("The Q/DQ graph is not a residual network with one classifier; make it again.")
         return Network(self._input_scale(), tuple(steps), head)
 
     def _convolution(self, node: onnx.NodeProto) -> Convolution:

@@ -268,7 +268,7 @@ def test_an_engine_holds_what_its_choices_need(ask, timed):
 
 def test_each_shape_is_timed_once(ask, timed):
     engine = runtime.build(ask((1, 8)))
-    layers = [runtime._Layer(**layer) for layer in engine.about["layers"]]
+    layers = [runtime.Layer(**layer) for layer in engine.about["layers"]]
     shapes = {layer.shape(batch) for layer in layers for batch in (1, 8) if layer.op == "convolution"}
     assert len(timed) == len(set(timed)) == len(shapes) < 2 * 20
     assert set(timed) == shapes

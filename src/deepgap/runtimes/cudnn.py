@@ -80,7 +80,7 @@ def libraries() -> dict[str, str]:
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
     """A step of the network with its geometry for one image."""
 
     op: str
@@ -166,7 +166,7 @@ def build(request: BuildRequest) -> Engine:
     return Engine(parts, about)
 
 
-def _layers(network: Network, image_size: int) -> Iterator[_Layer]:
+def _layers(network: Network, image_size: int) -> Iterator[Layer]:
     """The network's steps with the sizes of their inputs. The first convolution reads the packed image."""
     from deepgap.lowering import INPUT, Convolution
 
@@ -175,7 +175,7 @@ def _layers(network: Network, image_size: int) -> Iterator[_Layer]:
         size, channels = sizes[step.x]
         if not isinstance(step, Convolution):
             sizes[step.y] = ((size + 2 - 3) // 2 + 1, channels)
-            yield _Layer(
+            yield Layer(
                 "max_pool", step.name, step.x, None, step.y, size, size, channels, channels, 3, 2, 1, False, 0
             )
             continue
@@ -190,7 +190,7 @@ def _layers(network: Network, image_size: int) -> Iterator[_Layer]:
                 )
             x, stride, padding, kernel = "packed", 1, 0, PACKED_KERNEL
             size, channels = size // 2 + PACKED_KERNEL - 1, PACKED_CHANNELS
-        yield _Layer(
+        yield Layer(
             "convolution", step.name, x, step.skip, step.y, size, size, channels, filters, kernel, stride, padding,
             step.relu, step.skip_multiplier,
         )  # fmt: skip
@@ -386,7 +386,7 @@ def load_forward(engine: Engine, batch: int, device: torch.device) -> Forward:
     from deepgap.convolutions import Operands, load_candidate
 
     about = engine.about
-    layers = [_Layer(**layer) for layer in about["layers"]]
+    layers = [Layer(**layer) for layer in about["layers"]]
     choices = about["batches"][str(batch)]
     plans = {name.removeprefix("plan:"): part.tobytes() for name, part in engine.parts.items() if name[:5] == "plan:"}
     arrays = {
