@@ -45,6 +45,7 @@ def build_engine(
         say=say,
         identity={key: value for key, value in identity.items() if key != "recipe"},
     )
+    weights_sha256 = read_weights_hash(graph)
     started = time.perf_counter()
     try:
         engine = runtime.build(request)
@@ -54,6 +55,6 @@ def build_engine(
         **engine.about,
         "build_s": round(time.perf_counter() - started, 1),
         "graph_sha256": hashlib.sha256(graph.read_bytes()).hexdigest(),
-        "weights_sha256": read_weights_hash(graph),
+        "weights_sha256": weights_sha256,
     }
     write_engine(path, Engine(engine.parts, about), identity)

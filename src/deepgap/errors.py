@@ -46,4 +46,4 @@ class CalibrationError(DeepGapError):
 
 
 class ImageError(DeepGapError):
-    """The folder of images, or an image in it, cannot be used."""
+    """Images, or the answers that were given to them, cannot be used."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import warnings
 from collections import Counter
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 OPSET = 20
 INPUT, OUTPUT, BATCH = "input", "logits", "batch"
 WEIGHTS_HASH = "weights_sha256"
+SEAL = "sha256_of_the_rest"
+"""The property at the end of a graph's file that holds the hash of all bytes before it."""
+
 TOLERANCE = {"fp32": 1e-5, "fp16": 5e-2}
 """Largest relative L2 error of the logits in ONNX Runtime."""
 
@@ -90,24 +94,63 @@ def read_weights_hash(path: Path) -> str:
     Raises:
         GraphError: the file is missing, damaged or was not exported by this project.
     """
-    try:
-        properties = {str(entry.key): str(entry.value) for entry in onnx.load(path).metadata_props}
-    except (OSError, DecodeError) as error:
-        raise GraphError(f"The graph {path} cannot be read ({error}); delete it and run Snakemake again.") from None
+    properties = _properties(load_graph(path))
     if WEIGHTS_HASH not in properties:
         raise GraphError(f"The graph {path} does not say of which weights it is; delete it and run Snakemake again.")
     return properties[WEIGHTS_HASH]
 
 
+def load_graph(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file, without a check of what is in it but that `write_graph` wrote it so.
+
+    Raises:
+        GraphError: the file is missing, damaged or was edited.
+    """
+    try:
+        content = path.read_bytes()
+        model = onnx.load_from_string(content)
+    except FileNotFoundError:
+        raise GraphError(f"The graph {path} does not exist; run Snakemake to make it.") from None
+    except (OSError, DecodeError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise GraphError(
+            f"{path} is damaged or not an ONNX model ({first_line}); delete it and run Snakemake again."
+        ) from None
+    length = len(_seal(b""))
+    # Without a seal it is not a file of `write_graph`, and what uses it has checks of its own.
+    if SEAL in _properties(model) and content[-length:] != _seal(memoryview(content)[:-length]):
+        raise GraphError(
+            f"The graph {path} was edited or damaged after it was made; delete it and run Snakemake again."
+        )
+    return model
+
+
 def write_graph(path: Path, model: onnx.ModelProto) -> None:
-    """Write a model in one step; equal models give equal bytes."""
+    """Write a model in one step, and behind it the hash of its bytes; equal models give equal bytes."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    # The seal of the graph that this one was made from.
+    onnx.helper.set_model_props(bare, {key: value for key, value in _properties(model).items() if key != SEAL})
+    content = bare.SerializeToString(deterministic=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        partial.write_bytes(model.SerializeToString(deterministic=True))
+        partial.write_bytes(content + _seal(content))
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _seal(content: bytes | memoryview) -> bytes:
+    """A message of one property; Protocol Buffers merge a message into the one that it follows."""
+    message = onnx.ModelProto()
+    onnx.helper.set_model_props(message, {SEAL: hashlib.sha256(content).hexdigest()})
+    sealed: bytes = message.SerializeToString(deterministic=True)
+    return sealed
+
+
+def _properties(model: onnx.ModelProto) -> dict[str, str]:
+    return {str(entry.key): str(entry.value) for entry in model.metadata_props}
 
 
 def _plain(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from deepgap.errors import ImageError
 from deepgap.images import CLASSES
 from deepgap.photos import digest_photos, list_photos, load_photo
 
@@ -81,6 +83,23 @@ def write_arrays(path: Path, **arrays: np.ndarray) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
+    """These arrays of an .npz.
+
+    Raises:
+        ImageError: the file is missing, damaged or lacks an array.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return [file[name] for name in names]
+    except FileNotFoundError:
+        raise ImageError(f"{path} does not exist; run Snakemake to make it.") from None
+    # zipfile and numpy raise all of these on damaged archives.
+    except (OSError, EOFError, ValueError, LookupError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+        first_line = (str(error) or type(error).__name__).splitlines()[0]
+        raise ImageError(f"{path} is damaged or foreign ({first_line}); delete it and run Snakemake again.") from None
 
 
 def _textures(start: int, stop: int, seed: int, image_size: int) -> tuple[np.ndarray, np.ndarray]:

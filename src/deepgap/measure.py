@@ -32,10 +32,11 @@ from deepgap.cells import (
 )
 from deepgap.engines import UNSUPPORTED as UNSUPPORTED_ENGINE
 from deepgap.engines import engine_identity, read_engine
-from deepgap.errors import CellError, UnsupportedError
+from deepgap.errors import CellError, UnsupportedError, WeightsError
 from deepgap.export import read_weights_hash
 from deepgap.fidelity import compare_logits
 from deepgap.hardware import Device, Gpu, host_threads, take_device
+from deepgap.imagesets import read_arrays
 from deepgap.models import load_model
 from deepgap.provenance import collect_provenance, device_memory_used
 from deepgap.runtimes import Call, Runtime, load_runtime
@@ -57,7 +58,7 @@ class Request:
     recipe: `Cell.recipe`; gpu: the profile it names.
     source_file: the weights, the graph or the engine that the cell's runtime takes.
     engine_recipe: what the engine must have been built for; null for other sources.
-    held_out_file, reference_file: images with labels, and the FP32 logits of them.
+    held_out_file, reference_file: images with labels, and the FP32 logits of them with the hash of their weights.
     """
 
     recipe: Mapping[str, Any]
@@ -86,6 +87,7 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
     Raises:
         DeviceError: this machine has no such device.
         WeightsError, GraphError, EngineError: the source file is missing, damaged or foreign.
+        ImageError: the held-out images or their reference are.
         CellError: the model's output is not finite, or the rows break the contract.
     """
     device = take_device(request.gpu, say)
@@ -108,6 +110,7 @@ def _measure(request: Request, device: Device) -> tuple[pl.DataFrame, Footer]:
     host_baseline = _reset_host_peak()
     source, weights_sha256, about = _load_source(request, runtime, device)
     observed |= about
+    _check_weights(weights_sha256, request)
 
     baseline = device_memory_used(device) if on_gpu else 0
 
@@ -152,6 +155,16 @@ def _load_source(request: Request, runtime: Runtime, device: Device) -> tuple[An
     engine = read_engine(file, engine_identity(device, runtime.libraries(), request.engine_recipe))
     told = ("graph_sha256", "layers_by_precision", "kernels", "build_s")
     return engine, engine.about["weights_sha256"], {"engine": {key: engine.about.get(key) for key in told}}
+
+
+def _check_weights(weights_sha256: str, request: Request) -> None:
+    """Refuse a source that does not hold the weights from which the reference was computed, as every mode must."""
+    (reference,) = read_arrays(request.reference_file, "weights_sha256")
+    if str(reference) != weights_sha256:
+        raise WeightsError(
+            f"{request.source_file} and {request.reference_file} were made from different weights; "
+            "delete both and run Snakemake again."
+        )
 
 
 def _prepare(
@@ -208,15 +221,16 @@ def _check_answers(prepared: Prepared, request: Request) -> dict[str, Any]:
 
     The first input buffer is overwritten; the last images of a batch that is not full are of the timed run.
     """
-    held_out, reference = np.load(request.held_out_file), np.load(request.reference_file)
-    images, buffer = held_out["images"], prepared.inputs[0]
+    images, labels = read_arrays(request.held_out_file, "images", "labels")
+    (reference,) = read_arrays(request.reference_file, "logits")
+    buffer = prepared.inputs[0]
     answers = []
     for start in range(0, len(images), len(buffer)):
         chunk = _as_tensor(images[start : start + len(buffer)])
         buffer[: len(chunk)].copy_(chunk)
         answers.append(prepared.call(0)[: len(chunk)].float().cpu().numpy().copy())
-    labels = held_out["labels"] if request.recipe["weights"]["source"] == "seeded" else None
-    return asdict(compare_logits(np.concatenate(answers), reference["logits"], labels))
+    labelled = request.recipe["weights"]["source"] == "seeded"
+    return asdict(compare_logits(np.concatenate(answers), reference, labels if labelled else None))
 
 
 def _as_tensor(array: np.ndarray) -> torch.Tensor:

@@ -66,9 +66,7 @@ def load_photo(path: Path, image_size: int) -> np.ndarray:
             upright = _rgb(ImageOps.exif_transpose(image))
     # Pillow's decoders raise almost anything on a damaged file.
     except Exception as error:
-        first_line = (
-            (str(error).strip() or type(error).__name__).splitlines()[0].replace(repr(content), "its content")
-        )
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0].replace(f" {content!r}", "")
         raise ImageError(f"The image {path} cannot be decoded ({first_line}); remove or replace it.") from None
     prepare = ResNet50_Weights.IMAGENET1K_V1.transforms(crop_size=image_size)
     pixels: np.ndarray = prepare(upright).numpy()

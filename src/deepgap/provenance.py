@@ -22,6 +22,10 @@ PACKAGES = (
     "snakemake",
     "nvidia-ml-py",
     "nvidia-cudnn-cu13",
+    "nvidia-cudnn-frontend",
+    "onnx",
+    "onnxruntime",
+    "tensorrt",
     "triton",
 )
 

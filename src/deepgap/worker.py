@@ -28,6 +28,7 @@ from deepgap.hardware import Gpu
 
 SOCKET_VARIABLE = "DEEPGAP_WORKER"
 MAX_REQUEST_BYTES = 1 << 20
+MAX_SENTENCE_BYTES = 1 << 14
 FAILED, CRASHED = 1, 70
 
 
@@ -80,10 +81,12 @@ def run_request(request: Mapping[str, Any]) -> None:
         return
     with connection:
         socket.send_fds(connection, [json.dumps(request).encode()], [sys.stderr.fileno()])
-        status = connection.recv(1)
+        status = connection.recv(1 + MAX_SENTENCE_BYTES)
         connection.recv(1)  # Until the process is gone, and the device is free.
     if not status:
         raise DeepGapError("The process that measured the cell was killed; run Snakemake again to measure it.")
+    if status[0] == FAILED:
+        raise DeepGapError(status[1:].decode(errors="ignore"))
     if status[0]:
         raise SystemExit(status[0])
 
@@ -136,7 +139,7 @@ def _serve(listener: socket.socket, lifeline: int) -> None:
 
 
 def _child(connection: socket.socket) -> int:
-    """Measure one cell in the forked child and send one byte of status."""
+    """Measure one cell in the forked child and send one byte of status, and behind it the sentence of a failure."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     text, descriptors, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, 1)
     if not descriptors:
@@ -144,16 +147,16 @@ def _child(connection: socket.socket) -> int:
     os.dup2(descriptors[0], 2)
     os.dup2(descriptors[0], 1)
     _die_with(connection)
+    sentence = ""
     try:
         _measure(json.loads(text))
         status = 0
     except DeepGapError as error:
-        print(error, file=sys.stderr, flush=True)
-        status = FAILED
+        status, sentence = FAILED, str(error)
     except BaseException:
         traceback.print_exc()
         status = CRASHED
-    connection.send(bytes([status]))
+    connection.send(bytes([status]) + sentence.encode()[:MAX_SENTENCE_BYTES])
     return status
 
 

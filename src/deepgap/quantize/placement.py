@@ -15,7 +15,7 @@ import onnx
 from onnx import numpy_helper
 
 from deepgap.errors import CalibrationError, GraphError
-from deepgap.export import OPERATORS
+from deepgap.export import OPERATORS, load_graph
 
 SMALLEST_SCALE = 1e-8
 LARGEST_BIAS = 2**30
@@ -143,13 +143,11 @@ def read_graph(path: Path) -> onnx.ModelProto:
     """Read and check an ONNX file.
 
     Raises:
-        GraphError: the file is missing, truncated or not a valid model; the sentence names it.
+        GraphError: the file is missing, damaged, edited or not a valid model; the sentence names it.
     """
+    model = load_graph(path)
     try:
-        model = onnx.load(path)
         onnx.checker.check_model(model, full_check=True)
-    except FileNotFoundError:
-        raise GraphError(f"The graph {path} does not exist; run Snakemake to make it.") from None
     except Exception as error:
         first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise GraphError(
