@@ -22,7 +22,7 @@ from deepgap.wording import HOST, MODELS
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
 PROSE_MODES = {
-    "H200": ("eager-fp32", "eager-tf32", "eager-fp16", "graph-fp16", "compile-fp16"),
+    "H200": ("eager-fp32", "eager-tf32", "eager-fp16", "graph-fp16", "compile-fp16", "cudnn-int8"),
     HOST: ("eager-fp32",),
 }
 """Modes whose macros the prose uses, measured or not."""
