@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from deepgap.method import METHOD_VERSION
@@ -11,7 +10,7 @@ from deepgap.runtimes import load_runtime
 from deepgap.study import IMAGE_SIZE, Cell, Mode, Study, recipe_digest
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Artifacts:
     """The intermediate files of a study; paths are below the project's root."""
 
@@ -72,11 +71,9 @@ class Artifacts:
             return self.graph(cell.model, cell.mode)
         return self.engine(cell.gpu, cell.model, cell.mode)
 
-    @cache  # noqa: B019
     def _weights_key(self, model: str) -> str:
         return _digest({"model": model, "weights": self.study.config["weights"]})
 
-    @cache  # noqa: B019
     def _calibration_key(self, model: str) -> str:
         settings = {"model": model, "weights": self.study.config["weights"]}
         return _digest(settings | {"calibration": self.study.calibration})

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from hypothesis import given, settings
@@ -27,6 +26,7 @@ from deepgap import convolutions
 from deepgap.convolutions import Shape, compile_plans, load_plan, load_tile, possible_tiles
 from deepgap.engines import Engine, read_engine, write_engine
 from deepgap.errors import ConfigError, GraphError, MissingLibraryError, UnsupportedError
+from deepgap.export import write_graph
 from deepgap.lowering import INPUT, Convolution, Head, MaxPool, Network
 from deepgap.runtimes import BuildRequest, load_runtime
 from deepgap.runtimes import cudnn as runtime
@@ -56,7 +56,7 @@ def scenes(count: int, seed: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("graph") / "resnet18.onnx"
-    onnx.save(qdq("resnet18"), path)
+    write_graph(path, qdq("resnet18"))
     return path
 
 
@@ -361,7 +361,7 @@ def test_a_graph_that_cannot_be_lowered_is_not_built(ask, timed, tmp_path):
     model = qdq("resnet18")
     convolution = next(node for node in model.graph.node if node.name == "conv1")
     next(attribute for attribute in convolution.attribute if attribute.name == "dilations").ints[:] = [2, 2]
-    onnx.save(model, path)
+    write_graph(path, model)
     with pytest.raises(GraphError, match="Conv conv1 has strides"):
         runtime.build(replace(ask(), graph=path))
     assert timed == []
@@ -497,7 +497,7 @@ def interpreted(tmp_path_factory) -> dict[str, np.ndarray]:
     """Features and logits of each network; one program runs all, because it imports PyTorch once more."""
     folder = tmp_path_factory.mktemp("networks")
     for name, batch in BATCHES.items():
-        onnx.save(qdq(name), folder / f"{name}.onnx")
+        write_graph(folder / f"{name}.onnx", qdq(name))
         np.save(folder / f"{name}.npy", scenes(batch, seed=7))
     command = [sys.executable, "-m", "tests.unit.test_cudnn", str(folder)]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -560,7 +560,7 @@ def test_a_network_computes_the_logits_of_onnx_runtime(interpreted, name, error)
 @pytest.fixture(scope="module")
 def on_gpu(tmp_path_factory) -> Engine:
     folder = tmp_path_factory.mktemp("gpu")
-    onnx.save(qdq("resnet18"), folder / "graph.onnx")
+    write_graph(folder / "graph.onnx", qdq("resnet18"))
     request = BuildRequest(folder / "graph.onnx", "int8", SIZE, (1, 4), {}, folder / "timing.npz", print, IDENTITY)
     write_engine(folder / "engine.npz", runtime.build(request), IDENTITY)
     assert (folder / "timing.npz").exists()

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from deepgap.errors import GraphError
-from deepgap.export import export_onnx
-from tests.unit.networks import SIZE, images, run_graph, small_network, write_small_graph
+from deepgap.export import export_onnx, load_graph, read_weights_hash, write_graph
+from tests.unit.networks import SIZE, images, run_graph, small_graph, small_network, write_small_graph
 
 pytestmark = pytest.mark.xdist_group("graphs")
 
@@ -107,6 +107,41 @@ def test_a_graph_that_differs_from_the_model_is_refused_and_not_written(model, t
         export_onnx(Otherwise(model, 1.001), path, "fp32", SIZE)
     assert path.read_bytes() == b"an earlier graph"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_edited_graph_is_refused(path, tmp_path):
+    content, edited = path.read_bytes(), tmp_path / "edited.onnx"
+    for place in (100, len(content) // 2, len(content) - 1):
+        edited.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(GraphError, match=r"edited\.onnx (was edited or damaged after|is damaged or not)"):
+            load_graph(edited)
+    # Another program keeps the properties of a graph whose weights it changes.
+    model = onnx.load(path)
+    model.graph.initializer[0].raw_data = bytes(len(model.graph.initializer[0].raw_data))
+    onnx.save(model, edited)
+    with pytest.raises(GraphError, match=r"edited\.onnx was edited or damaged after it was made; delete it"):
+        load_graph(edited)
+
+
+def test_a_graph_made_of_another_is_whole_and_keeps_what_it_tells(path, tmp_path):
+    model = load_graph(path)
+    onnx.helper.set_model_props(model, {"weights_sha256": "0" * 64, **{e.key: e.value for e in model.metadata_props}})
+    del model.graph.output[0].type.tensor_type.shape.dim[1]
+    before = model.SerializeToString(deterministic=True)
+    write_graph(tmp_path / "made.onnx", model)
+    assert model.SerializeToString(deterministic=True) == before
+    made = load_graph(tmp_path / "made.onnx")
+    assert made.graph == model.graph
+    assert read_weights_hash(tmp_path / "made.onnx") == "0" * 64
+
+
+def test_a_graph_of_another_program_has_no_seal_and_tells_no_weights(tmp_path):
+    model = small_graph("resnet18")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "foreign.onnx")
+    assert load_graph(tmp_path / "foreign.onnx") == model
+    with pytest.raises(GraphError, match=r"foreign\.onnx does not say of which weights it is; delete it"):
+        read_weights_hash(tmp_path / "foreign.onnx")
 
 
 def test_a_network_of_another_kind_is_refused(tmp_path):

@@ -27,15 +27,14 @@ try:
             Path(GPUS_FILE), schema=yaml.safe_load(Path(GPUS_SCHEMA).read_text())
         ),
     )
+    # Cells on disk are leaves of the graph: no rule makes them, so nothing can make them stale.
+    present, missing = present_and_missing(
+        [cell for gpu in study.gpus for cell in study.run_order(gpu)], root=Path(".")
+    )
 except DeepGapError as error:
     sys.exit(f"deep-gap: {error}")
 
 artifacts = Artifacts(study)
-
-# Cells on disk are leaves of the graph: no rule makes them, so nothing can make them stale.
-present, missing = present_and_missing(
-    [cell for gpu in study.gpus for cell in study.run_order(gpu)], root=Path(".")
-)
 to_measure = {cell.stem: cell for cell in missing if cell.gpu == study.gpu}
 
 

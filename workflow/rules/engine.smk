@@ -31,6 +31,7 @@ rule calibrate:
         gpu=1,
     params:
         calibration=study.config["calibration"],
+        described=study.calibration,
     message:
         "Calibrate {wildcards.model} for INT8."
     script:

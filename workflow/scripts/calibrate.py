@@ -4,7 +4,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from deepgap.imagesets import calibration_batches
+from deepgap.errors import ImageError
+from deepgap.imagesets import calibration_batches, describe_calibration
 from deepgap.job import run_script
 from deepgap.quantize.cache import write_cache
 from deepgap.quantize.histograms import collect_histograms
@@ -21,8 +22,13 @@ def main(job):
         partial(calibration_batches, job.calibration, IMAGE_SIZE),
         say=lambda text: print(text, file=sys.stderr, flush=True),
     )
+    # The cache's name tells the images that were there when Snakemake started.
+    if describe_calibration(job.calibration) != job.described:
+        raise ImageError(
+            f"The images in {job.calibration['images']} changed since this run began; run Snakemake again."
+        )
     scales = {name: choose_threshold(found, method) / LARGEST_INTEGER for name, found in histograms.items()}
     write_cache(Path(job.cache), scales, method)
 
 
-run_script(main, globals(), inputs=["graph"], outputs=["cache"], params=["calibration"])
+run_script(main, globals(), inputs=["graph"], outputs=["cache"], params=["calibration", "described"])

@@ -22,18 +22,20 @@ def main(job):
     import torch
 
     from deepgap.fidelity_report import LAYER_IMAGES, report_layers
+    from deepgap.imagesets import read_arrays
     from deepgap.models import load_model
 
     torch.set_num_threads(host_threads())
     output = Path(job.layers)
     graphs = [job.graphs] if isinstance(job.graphs, str) else job.graphs
+    (images,) = read_arrays(Path(job.images), "images")
     model, _ = load_model(output.name.split("_")[0], Path(job.weights))
     layers = report_layers(
         model,
         job.precisions,
         "cuda" if device.index >= 0 else "cpu",
         [Path(graph) for graph in graphs],
-        np.load(job.images)["images"][:LAYER_IMAGES].astype(np.float32),
+        images[:LAYER_IMAGES].astype(np.float32),
     )
     layers.write_csv(output)
 

@@ -4,10 +4,8 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from deepgap.fidelity_report import METHOD_IMAGES, compare_methods
-from deepgap.imagesets import calibration_batches
+from deepgap.imagesets import calibration_batches, read_arrays
 from deepgap.job import run_script
 from deepgap.quantize.histograms import collect_histograms
 from deepgap.quantize.placement import calibrated_tensors, read_graph
@@ -26,13 +24,14 @@ def main(job):
         partial(calibration_batches, job.calibration, IMAGE_SIZE),
         say=say,
     )
-    held_out, reference = np.load(job.images), np.load(job.reference)
+    images, labels = read_arrays(Path(job.images), "images", "labels")
+    (reference,) = read_arrays(Path(job.reference), "logits")
     methods = compare_methods(
         graph,
         histograms,
-        held_out["images"][:METHOD_IMAGES],
-        reference["logits"][:METHOD_IMAGES],
-        held_out["labels"][:METHOD_IMAGES] if job.labelled else None,
+        images[:METHOD_IMAGES],
+        reference[:METHOD_IMAGES],
+        labels[:METHOD_IMAGES] if job.labelled else None,
         say=say,
     )
     methods.write_csv(job.methods)

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from deepgap.hardware import host_threads
-from deepgap.imagesets import BATCH, write_arrays
+from deepgap.imagesets import BATCH, read_arrays, write_arrays
 from deepgap.job import run_script
 from deepgap.models import load_model
 
@@ -14,11 +13,12 @@ from deepgap.models import load_model
 def main(job):
     torch.set_num_threads(host_threads())
     output = Path(job.logits)
-    model, _ = load_model(output.name.split(".")[0], Path(job.weights))
-    images = torch.from_numpy(np.load(job.images)["images"]).float()
+    model, weights_sha256 = load_model(output.name.split(".")[0], Path(job.weights))
+    (held_out,) = read_arrays(Path(job.images), "images")
+    images = torch.from_numpy(held_out).float()
     with torch.inference_mode():
         logits = torch.cat([model(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
-    write_arrays(output, logits=logits.numpy())
+    write_arrays(output, logits=logits.numpy(), weights_sha256=weights_sha256)
 
 
 run_script(main, globals(), inputs=["weights", "images"], outputs=["logits"])
