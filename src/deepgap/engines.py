@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from deepgap.errors import EngineError
+from deepgap.files import put_in_place
 from deepgap.hardware import Device
 
 HEADER = "header"
@@ -40,15 +40,9 @@ def engine_identity(device: Device, libraries: Mapping[str, str], engine_recipe:
 def write_engine(path: Path, engine: Engine, identity: Mapping[str, Any]) -> None:
     """Write an engine in one step. `identity` is all that must be equal where it is loaded (JSON values)."""
     header = json.dumps({"identity": identity, "about": engine.about, "parts": sorted(engine.parts)}, sort_keys=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("wb") as file:
-            arrays = {HEADER: np.frombuffer(header.encode(), np.uint8), **engine.parts}
-            np.savez(file, allow_pickle=False, **arrays)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with put_in_place(path) as partial, partial.open("wb") as file:
+        arrays = {HEADER: np.frombuffer(header.encode(), np.uint8), **engine.parts}
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_engine(path: Path, identity: Mapping[str, Any]) -> Engine:

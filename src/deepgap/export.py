@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import os
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -14,6 +13,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from deepgap.errors import GraphError
+from deepgap.files import put_in_place
 
 if TYPE_CHECKING:
     import torch
@@ -132,13 +132,8 @@ def write_graph(path: Path, model: onnx.ModelProto) -> None:
     # The seal of the graph that this one was made from.
     onnx.helper.set_model_props(bare, {key: value for key, value in _properties(model).items() if key != SEAL})
     content = bare.SerializeToString(deterministic=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with put_in_place(path) as partial:
         partial.write_bytes(content + _seal(content))
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _seal(content: bytes | memoryview) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from deepgap.errors import ImageError
+from deepgap.files import put_in_place
 from deepgap.images import CLASSES
 from deepgap.photos import digest_photos, list_photos, load_photo
 
@@ -75,14 +75,8 @@ def write_held_out(path: Path, count: int, image_size: int) -> None:
 
 def write_arrays(path: Path, **arrays: np.ndarray) -> None:
     """Write an .npz in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with partial.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with put_in_place(path) as partial, partial.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_arrays(path: Path, *names: str) -> list[np.ndarray]:

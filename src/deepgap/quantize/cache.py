@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import re
 import struct
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 import onnx
 
 from deepgap.errors import CalibrationError
+from deepgap.files import put_in_place
 from deepgap.quantize.placement import calibrated_tensors
 
 VERSION = 8501
@@ -27,13 +27,8 @@ def write_cache(path: Path, scales: Mapping[str, float], method: str) -> None:
     """
     lines = [f"TRT-{VERSION}-{ENTROPY if method == 'entropy' else OTHER}"]
     lines += [f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in scales.items()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with put_in_place(path) as partial:
         partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_cache(path: Path) -> dict[str, float]:

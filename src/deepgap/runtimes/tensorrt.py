@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
 import time
 from collections import Counter
@@ -21,6 +20,7 @@ import numpy as np
 
 from deepgap.engines import Engine
 from deepgap.errors import ConfigError, DeviceError, EngineError, MissingLibraryError, UnsupportedError
+from deepgap.files import put_in_place
 from deepgap.runtimes import BuildRequest, Call, Inputs, Runtime
 
 if TYPE_CHECKING:
@@ -423,11 +423,9 @@ def _keep_timing_cache(config: trt.IBuilderConfig, request: BuildRequest) -> Non
     path = request.timing_cache
     if (cache := config.get_timing_cache()) is None:
         return
-    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(cache.serialize())
-        partial.replace(path)
+        with put_in_place(path) as partial:
+            partial.write_bytes(cache.serialize())
     except OSError as error:
         request.say(f"The timing cache {path} cannot be written ({_first_line(error)}); the next build takes longer.")
 
