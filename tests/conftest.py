@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -31,3 +32,14 @@ def config_schema() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def gpus() -> dict[str, Gpu]:
     return load_gpus(ROOT / "config/gpus.yaml", read_yaml(ROOT / "workflow/schemas/gpus.schema.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def default_precision():
+    """PyTorch's own settings of TF32 after each test: with others, torch.export refuses to work in this process."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.backends.cudnn.conv.fp32_precision = "tf32"
+        torch.backends.cudnn.rnn.fp32_precision = "tf32"
+        torch.backends.cuda.matmul.fp32_precision = "none"
