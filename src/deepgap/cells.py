@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from deepgap.errors import CellError
+from deepgap.errors import CellError, first_line
 from deepgap.study import recipe_digest
 
 FORMAT = 1
@@ -100,8 +100,7 @@ def read_cell(path: Path, expected_digest: str | None = None) -> tuple[pl.DataFr
     except FileNotFoundError:
         raise CellError(f"{path} does not exist.") from None
     except (pl.exceptions.PolarsError, OSError) as error:
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
-        raise CellError(f"{path} is not a readable parquet file ({first_line}); {mend}.") from None
+        raise CellError(f"{path} is not a readable parquet file ({first_line(error)}); {mend}.") from None
     try:
         content = json.loads(metadata[FOOTER_KEY])
         file_format = content.pop("format")

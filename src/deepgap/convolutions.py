@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from deepgap.errors import EngineError
+from deepgap.errors import EngineError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -128,7 +128,7 @@ def compile_plans(shape: Shape) -> tuple[Plans, str | None]:
         graph.build_operation_graph()
         graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.B, cudnn.heur_mode.FALLBACK])
     except (RuntimeError, cudnn.cudnnGraphNotSupportedError) as error:
-        return {}, f"cuDNN has no INT8 plan for it ({(str(error) or type(error).__name__).splitlines()[0]})"
+        return {}, f"cuDNN has no INT8 plan for it ({first_line(error)})"
     plans = {}
     for index in range(graph.get_execution_plan_count()):
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from deepgap.errors import EngineError
+from deepgap.errors import EngineError, first_line
 from deepgap.files import put_in_place
 from deepgap.hardware import Device
 
@@ -64,7 +64,7 @@ def read_engine(path: Path, identity: Mapping[str, Any]) -> Engine:
     # zipfile and numpy raise all of these on damaged archives.
     except (OSError, EOFError, ValueError, LookupError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
         raise EngineError(
-            f"{path} is damaged or not an engine ({_first_line(error)}); delete it and run Snakemake again."
+            f"{path} is damaged or not an engine ({first_line(error)}); delete it and run Snakemake again."
         ) from None
     wanted = json.loads(json.dumps(identity))
     for key in sorted(wanted.keys() | found.keys()):
@@ -74,10 +74,6 @@ def read_engine(path: Path, identity: Mapping[str, Any]) -> Engine:
                 "delete it and run Snakemake again."
             )
     return Engine(parts, about)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _show(value: object) -> str:

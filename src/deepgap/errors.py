@@ -9,6 +9,11 @@ class DeepGapError(Exception):
         return " ".join(super().__str__().split())
 
 
+def first_line(error: BaseException) -> str:
+    """What another library's error says, in a line that can stand in a sentence: its name when it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 class ConfigError(DeepGapError):
     """The study or the hardware file asks for something that is not allowed."""
 

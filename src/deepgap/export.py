@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from deepgap.errors import GraphError
+from deepgap.errors import GraphError, first_line
 from deepgap.files import put_in_place
 
 if TYPE_CHECKING:
@@ -112,9 +112,8 @@ def load_graph(path: Path) -> onnx.ModelProto:
     except FileNotFoundError:
         raise GraphError(f"The graph {path} does not exist; run Snakemake to make it.") from None
     except (OSError, DecodeError) as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise GraphError(
-            f"{path} is damaged or not an ONNX model ({first_line}); delete it and run Snakemake again."
+            f"{path} is damaged or not an ONNX model ({first_line(error)}); delete it and run Snakemake again."
         ) from None
     length = len(_seal(b""))
     # Without a seal it is not a file of `write_graph`, and what uses it has checks of its own.

@@ -25,8 +25,8 @@ from deepgap.fidelity import compare_layers, compare_logits
 from deepgap.hardware import host_threads
 from deepgap.measure import set_precision
 from deepgap.quantize.histograms import Histogram
-from deepgap.quantize.placement import insert_qdq, insert_u8s8, read_graph
-from deepgap.quantize.thresholds import LARGEST_INTEGER, METHODS, choose_threshold
+from deepgap.quantize.placement import FORMS, read_graph
+from deepgap.quantize.thresholds import METHODS, choose_scales
 
 if TYPE_CHECKING:
     import torch
@@ -38,11 +38,6 @@ STEM = "stem"
 LAYER_IMAGES, METHOD_IMAGES = 32, 200
 CHUNK = 8
 """Images in one run, so that memory does not grow with their number where only logits are kept."""
-
-FORMS: dict[str, Callable[[onnx.ModelProto, Mapping[str, float]], onnx.ModelProto]] = {
-    "qdq": insert_qdq,
-    "u8s8": insert_u8s8,
-}
 
 LAYERS = pl.Schema({"form": pl.String, "layer": pl.String, "sqnr_db": pl.Float64, "cosine": pl.Float64})
 """A row a form of the network and layer, against PyTorch's FP32 on the CPU.
@@ -131,7 +126,7 @@ def compare_methods(
     """
     rows: list[dict[str, Any]] = []
     for method in METHODS:
-        scales = {name: choose_threshold(found, method) / LARGEST_INTEGER for name, found in histograms.items()}
+        scales = choose_scales(histograms, method)
         for form, quantise in FORMS.items():
             say(f"{method}: running the {form} graph on {len(images)} images")
             logits = run_graph(quantise(graph, scales), images, [OUTPUT])[OUTPUT]

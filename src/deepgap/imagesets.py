@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deepgap.errors import ImageError
+from deepgap.errors import ImageError, first_line
 from deepgap.files import put_in_place
 from deepgap.images import CLASSES
 from deepgap.photos import digest_photos, list_photos, load_photo
@@ -92,8 +92,9 @@ def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
         raise ImageError(f"{path} does not exist; run Snakemake to make it.") from None
     # zipfile and numpy raise all of these on damaged archives.
     except (OSError, EOFError, ValueError, LookupError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
-        first_line = (str(error) or type(error).__name__).splitlines()[0]
-        raise ImageError(f"{path} is damaged or foreign ({first_line}); delete it and run Snakemake again.") from None
+        raise ImageError(
+            f"{path} is damaged or foreign ({first_line(error)}); delete it and run Snakemake again."
+        ) from None
 
 
 def _textures(start: int, stop: int, seed: int, image_size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -32,7 +32,7 @@ from deepgap.cells import (
 )
 from deepgap.engines import UNSUPPORTED as UNSUPPORTED_ENGINE
 from deepgap.engines import engine_identity, read_engine
-from deepgap.errors import CellError, UnsupportedError, WeightsError
+from deepgap.errors import CellError, UnsupportedError, WeightsError, first_line
 from deepgap.export import read_weights_hash
 from deepgap.fidelity import compare_logits
 from deepgap.hardware import Device, Gpu, host_threads, take_device
@@ -140,7 +140,7 @@ def _measure(request: Request, device: Device) -> tuple[pl.DataFrame, Footer]:
         if not _is_out_of_memory(error):
             raise
         observe_memory()
-        rows = failure_row(OUT_OF_MEMORY, str(error).splitlines()[0])
+        rows = failure_row(OUT_OF_MEMORY, first_line(error))
     return rows, Footer(dict(recipe), weights_sha256, collect_provenance(device), observed)
 
 
@@ -221,22 +221,18 @@ def _check_answers(prepared: Prepared, request: Request) -> dict[str, Any]:
 
     The first input buffer is overwritten; the last images of a batch that is not full are of the timed run.
     """
+    import torch
+
     images, labels = read_arrays(request.held_out_file, "images", "labels")
     (reference,) = read_arrays(request.reference_file, "logits")
     buffer = prepared.inputs[0]
     answers = []
     for start in range(0, len(images), len(buffer)):
-        chunk = _as_tensor(images[start : start + len(buffer)])
+        chunk = torch.from_numpy(images[start : start + len(buffer)])
         buffer[: len(chunk)].copy_(chunk)
         answers.append(prepared.call(0)[: len(chunk)].float().cpu().numpy().copy())
     labelled = request.recipe["weights"]["source"] == "seeded"
     return asdict(compare_logits(np.concatenate(answers), reference, labels if labelled else None))
-
-
-def _as_tensor(array: np.ndarray) -> torch.Tensor:
-    import torch
-
-    return torch.from_numpy(array)
 
 
 def make_inputs(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepgap.errors import WeightsError
+from deepgap.errors import WeightsError, first_line
 from deepgap.images import CLASSES, texture_images
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ def load_model(name: str, weights_file: Path) -> tuple[torch.nn.Module, str]:
     except FileNotFoundError:
         raise WeightsError(f"The weights {weights_file} are missing; run Snakemake to build them.") from None
     except Exception as error:
-        first_line = str(error).splitlines()[0]
-        raise WeightsError(f"{weights_file} does not hold weights of {name} ({first_line}); delete it.") from None
+        raise WeightsError(
+            f"{weights_file} does not hold weights of {name} ({first_line(error)}); delete it."
+        ) from None
     return model, hash_weights(state)

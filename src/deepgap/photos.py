@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepgap.errors import ImageError
+from deepgap.errors import ImageError, first_line
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -66,8 +66,8 @@ def load_photo(path: Path, image_size: int) -> np.ndarray:
             upright = _rgb(ImageOps.exif_transpose(image))
     # Pillow's decoders raise almost anything on a damaged file.
     except Exception as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0].replace(f" {content!r}", "")
-        raise ImageError(f"The image {path} cannot be decoded ({first_line}); remove or replace it.") from None
+        reason = first_line(error).replace(f" {content!r}", "")
+        raise ImageError(f"The image {path} cannot be decoded ({reason}); remove or replace it.") from None
     prepare = ResNet50_Weights.IMAGENET1K_V1.transforms(crop_size=image_size)
     pixels: np.ndarray = prepare(upright).numpy()
     return pixels

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from deepgap.errors import DeepGapError
+from deepgap.errors import DeepGapError, first_line
 from deepgap.summary import PUBLISHED, PUBLISHED_VALUES
 
 CPU = "CPU-GNR24T"
@@ -39,7 +39,7 @@ def read_published(file: Path) -> pl.DataFrame:
             f"The published values {file} are missing; restore the file from the repository."
         ) from None
     except pl.exceptions.PolarsError as error:
-        raise DeepGapError(f"{file} is not a CSV table ({str(error).splitlines()[0]}).") from None
+        raise DeepGapError(f"{file} is not a CSV table ({first_line(error)}).") from None
     if raw.columns != columns:
         raise DeepGapError(f"{file} has the columns {', '.join(raw.columns)}; expected {', '.join(columns)}.")
     try:

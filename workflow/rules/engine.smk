@@ -1,11 +1,11 @@
 # From the FP32 graph to the calibrated INT8 graphs, and from a graph to an engine for this GPU.
 from dataclasses import asdict
 
-caches = {
-    model: artifacts.calibration_cache(model)
+uncalibrated = [
+    model
     for model in study.axes(study.gpu)["models"]
-}
-missing_caches = [cache for cache in caches.values() if not Path(cache).exists()]
+    if not Path(artifacts.calibration_cache(model)).exists()
+]
 engines = {
     artifacts.engine(cell.gpu, cell.model, cell.mode): cell
     for cell in to_measure.values()
@@ -22,8 +22,7 @@ rule calibrate:
     log:
         "logs/calibrate/{model}.{key}.log",
     wildcard_constraints:
-        model="|".join(m for m, cache in caches.items() if cache in missing_caches)
-        or "(?!)",
+        model="|".join(uncalibrated) or "(?!)",
     priority: BUILD_PRIORITY
     conda:
         "../../envs/measure.yaml"
@@ -61,13 +60,17 @@ rule quantize:
         "../scripts/quantize.py"
 
 
+def engine_cell(wildcards):
+    return engines[f"build/engines/{study.gpu}/{wildcards.name}.{wildcards.key}.engine"]
+
+
 def engine_graph(wildcards):
-    cell = engines[f"build/engines/{study.gpu}/{wildcards.name}.{wildcards.key}.engine"]
+    cell = engine_cell(wildcards)
     return artifacts.graph(cell.model, cell.mode)
 
 
 def engine_request(wildcards):
-    cell = engines[f"build/engines/{study.gpu}/{wildcards.name}.{wildcards.key}.engine"]
+    cell = engine_cell(wildcards)
     return {
         "gpu": asdict(study.gpus[study.gpu]),
         "engine_recipe": artifacts.engine_recipe(cell.gpu, cell.model, cell.mode),

@@ -10,7 +10,7 @@ from deepgap.job import run_script
 from deepgap.quantize.cache import write_cache
 from deepgap.quantize.histograms import collect_histograms
 from deepgap.quantize.placement import calibrated_tensors, read_graph
-from deepgap.quantize.thresholds import LARGEST_INTEGER, choose_threshold
+from deepgap.quantize.thresholds import choose_scales
 from deepgap.study import IMAGE_SIZE
 
 
@@ -27,8 +27,7 @@ def main(job):
         raise ImageError(
             f"The images in {job.calibration['images']} changed since this run began; run Snakemake again."
         )
-    scales = {name: choose_threshold(found, method) / LARGEST_INTEGER for name, found in histograms.items()}
-    write_cache(Path(job.cache), scales, method)
+    write_cache(Path(job.cache), choose_scales(histograms, method), method)
 
 
 run_script(main, globals(), inputs=["graph"], outputs=["cache"], params=["calibration", "described"])

@@ -6,9 +6,7 @@ from pathlib import Path
 from deepgap.export import write_graph
 from deepgap.job import run_script
 from deepgap.quantize.cache import check_cache, read_cache
-from deepgap.quantize.placement import insert_qdq, insert_u8s8, read_graph
-
-FORMS = {"qdq": insert_qdq, "u8s8": insert_u8s8}
+from deepgap.quantize.placement import FORMS, read_graph
 
 
 def main(job):

@@ -5,7 +5,7 @@ Both forms start from the FP32 export and the symmetric int8 scales of its activ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from deepgap.errors import CalibrationError, GraphError
+from deepgap.errors import CalibrationError, GraphError, first_line
 from deepgap.export import OPERATORS, load_graph
 
 SMALLEST_SCALE = 1e-8
@@ -149,9 +149,8 @@ def read_graph(path: Path) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise GraphError(
-            f"{path} is damaged or not an ONNX model ({first_line}); delete it and run Snakemake again."
+            f"{path} is damaged or not an ONNX model ({first_line(error)}); delete it and run Snakemake again."
         ) from None
     return model
 
@@ -227,6 +226,13 @@ def insert_u8s8(model: onnx.ModelProto, scales: Mapping[str, float]) -> onnx.Mod
             uses.append(bias)
         quantisers[use.tensor] = Quantiser(channels, np.zeros(channels.shape, np.int8), True)
     return _place(model, uses, quantisers)
+
+
+FORMS: dict[str, Callable[[onnx.ModelProto, Mapping[str, float]], onnx.ModelProto]] = {
+    "qdq": insert_qdq,
+    "u8s8": insert_u8s8,
+}
+"""The quantised graphs, by the names of their files."""
 
 
 def lint_placement(model: onnx.ModelProto) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 
 import numpy as np
@@ -32,6 +32,11 @@ def choose_threshold(histogram: Histogram, method: str) -> float:
     """
     bins = METHODS[method](histogram.counts) if histogram.maximum else BINS
     return max(histogram.maximum * bins / BINS, SMALLEST_THRESHOLD)
+
+
+def choose_scales(histograms: Mapping[str, Histogram], method: str) -> dict[str, float]:
+    """The symmetric int8 scale of each tensor, threshold / 127."""
+    return {name: choose_threshold(found, method) / LARGEST_INTEGER for name, found in histograms.items()}
 
 
 def divergences(counts: np.ndarray) -> np.ndarray:

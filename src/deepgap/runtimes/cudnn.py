@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deepgap.engines import Engine, read_engine, write_engine
-from deepgap.errors import ConfigError, EngineError, MissingLibraryError, UnsupportedError
+from deepgap.errors import ConfigError, EngineError, MissingLibraryError, UnsupportedError, first_line
 from deepgap.runtimes import BuildRequest, Call, Inputs, Runtime
 
 if TYPE_CHECKING:
@@ -301,7 +301,7 @@ def _failure(run: Callable[[], None]) -> str | None:
     try:
         run()
     except Exception as error:
-        return (str(error) or type(error).__name__).splitlines()[0]
+        return first_line(error)
     return None
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from deepgap.engines import Engine
-from deepgap.errors import ConfigError, DeviceError, EngineError, MissingLibraryError, UnsupportedError
+from deepgap.errors import ConfigError, DeviceError, EngineError, MissingLibraryError, UnsupportedError, first_line
 from deepgap.files import put_in_place
 from deepgap.runtimes import BuildRequest, Call, Inputs, Runtime
 
@@ -66,7 +66,7 @@ def libraries() -> dict[str, str]:
     # A broken installation fails in many ways, and none of them leaves a library to work with.
     except Exception as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name == "tensorrt"
-        found = "is not installed" if absent else f"is installed but cannot be loaded ({_first_line(error)})"
+        found = "is not installed" if absent else f"is installed but cannot be loaded ({first_line(error)})"
         raise MissingLibraryError(f"The tensorrt modes need TensorRT, which {found}; {_remedy()}.") from None
     if tuple(int(number) for number in version.split(".")[:2]) < OLDEST:
         oldest = ".".join(map(str, OLDEST))
@@ -312,7 +312,7 @@ def _capture(call: Call, buffers: int) -> Call:
             raise
         except (EngineError, RuntimeError) as error:
             raise UnsupportedError(
-                f"This engine cannot be captured as a CUDA graph ({_first_line(error)}); set "
+                f"This engine cannot be captured as a CUDA graph ({first_line(error)}); set "
                 "runtime_options.tensorrt.cuda_graph to false."
             ) from None
         # A graph too knows bare addresses; `call` keeps them alive.
@@ -427,7 +427,7 @@ def _keep_timing_cache(config: trt.IBuilderConfig, request: BuildRequest) -> Non
         with put_in_place(path) as partial:
             partial.write_bytes(cache.serialize())
     except OSError as error:
-        request.say(f"The timing cache {path} cannot be written ({_first_line(error)}); the next build takes longer.")
+        request.say(f"The timing cache {path} cannot be written ({first_line(error)}); the next build takes longer.")
 
 
 def _require_gpu() -> None:
@@ -459,10 +459,6 @@ def _cuda_major() -> int | None:
         return None
     found = re.search(r"^cuda\b.*?'(\d+)", Path(torch.origin).with_name("version.py").read_text(), re.MULTILINE)
     return int(found[1]) if found else None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 RUNTIME = Runtime(
