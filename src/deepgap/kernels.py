@@ -117,7 +117,9 @@ def max_pool(x, y, pixels, out_height, out_width, height, width, C: tl.constexpr
             top, left = 2 * line - 1 + r, 2 * column - 1 + s
             inside = (pixel < pixels) & (top >= 0) & (top < height) & (left >= 0) & (left < width)
             source = x + ((image * height + top) * width + left)[:, None] * C + channel[None, :]
-            best = tl.maximum(best, tl.load(source, mask=inside[:, None], other=-128))
+            # Not `other=-128`: Triton 3.6 fills int8 values that are masked out with -1 then.
+            value = tl.where(inside[:, None], tl.load(source, mask=inside[:, None], other=0), -128)
+            best = tl.maximum(best, value.to(tl.int8))
     tl.store(y + pixel[:, None].to(tl.int64) * C + channel[None, :], best, mask=(pixel < pixels)[:, None])
 
 
