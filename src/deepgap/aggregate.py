@@ -2,39 +2,100 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
 
-from deepgap.cells import LATENCY, OK, THROUGHPUT, Footer, read_cell
+from deepgap.bounds import check_bounds, peak_share
+from deepgap.cells import COLD, LATENCY, OK, THROUGHPUT, Footer, read_cell
+from deepgap.errors import CellError
+from deepgap.flags import cell_flags, falling_memory
+from deepgap.hardware import Gpu
 from deepgap.published import read_published
-from deepgap.stats import Floats, median_interval, percentile, percentile_note, ratio_interval, run_interval
-from deepgap.summary import COVERAGE, FAMILIES, FIDELITY, HOSTS, KEY, RUNS
+from deepgap.stats import (
+    Floats,
+    median_interval,
+    percentile,
+    percentile_bound,
+    percentile_note,
+    ratio_interval,
+    run_interval,
+)
+from deepgap.summary import COVERAGE, FAMILIES, FIDELITY, HOSTS, KEY, OVERHEAD, RATIOS, RUNS, STRINGS
 
 QUANTILES = {"p90_ms": 0.90, "p95_ms": 0.95, "p99_ms": 0.99}
+BOUNDED = "p99_ms"
 RUN_KEY = [*KEY, "sweep", "repeat"]
 BASELINE = {"runtime": "eager", "precision": "fp32"}
+PRECISION_ORDER = ("fp32", "tf32", "fp16", "int8")
+RUNTIME_ORDER = ("eager", "graph", "compile", "ort", "tensorrt", "cudnn")
+STACK = ("torch", "cuda_runtime", "cudnn", "nvidia-cudnn-frontend", "onnxruntime", "tensorrt", "triton")
+"""The software that computes a model's answers; with the driver it must be the same in all cells of a family."""
+WORK_PHASES = ("prepare", "first_call", "warm_up", "latency", "throughput", "cold", "energy", "idle")
+
+FamilyKey: TypeAlias = tuple[Any, ...]
+"""The values of `KEY`."""
 
 CALLS = pl.Schema(
     {
         **KEY,
         "sweep": pl.Int64,
-        "status": pl.String,
-        "reason": pl.String,
         "arm": pl.String,
         "repeat": pl.Int64,
         "calls": pl.Int64,
         "device_ms": pl.Float64,
         "host_ms": pl.Float64,
-        "memory_bytes": pl.Int64,
-        "first_call_ms": pl.Float64,
-        "weights_sha256": pl.String,
-        "cell_file": pl.String,
+        "enqueue_ms": pl.Float64,
     }
 )
+"""All timed spans, with the key of their cell."""
+
+CELL_FACTS = (
+    "memory_bytes",
+    "first_call_ms",
+    "sm_clock_median_mhz",
+    "temperature_max_c",
+    "power_mean_w",
+    "flags",
+    "measured_at",
+    "device_sha256",
+    "weights_sha256",
+    "cell_file",
+)
+"""The columns of `summary.RUNS` that are the same in all runs of a cell."""
+
+CELLS = pl.Schema(
+    {
+        **KEY,
+        "sweep": pl.Int64,
+        "status": pl.String,
+        "reason": pl.String,
+        "memory_bytes": pl.Int64,
+        "first_call_ms": pl.Float64,
+        "sm_clock_median_mhz": pl.Float64,
+        "temperature_max_c": pl.Float64,
+        "power_mean_w": pl.Float64,
+        "flags": STRINGS,
+        "measured_at": pl.String,
+        "device_sha256": pl.String,
+        "weights_sha256": pl.String,
+        "cell_file": pl.String,
+        "memory_allocated_bytes": pl.Int64,
+        "intraop_threads": pl.Int64,
+        "energy_j_per_image": pl.Float64,
+        "energy_above_idle_j_per_image": pl.Float64,
+        "power_w": pl.Float64,
+        "energy_note": pl.String,
+        "stack": pl.String,
+    }
+)
+"""One row a cell: what its footer says."""
 
 FIDELITY_KEY = FIDELITY.names()[:7]
 CELL_FIDELITY = pl.Schema(
@@ -52,38 +113,85 @@ CELL_FIDELITY = pl.Schema(
 )
 
 
-def read_calls(files: Iterable[Path]) -> tuple[pl.LazyFrame, list[Footer]]:
-    """Read and check cells: all their rows with the cell's key beside each, and all footers.
+@dataclass(frozen=True)
+class Measurements:
+    """All cells that were read.
+
+    calls: in `CALLS`. cells: in `CELLS`, failed ones included. footers: of all cells.
+    """
+
+    calls: pl.LazyFrame
+    cells: pl.DataFrame
+    footers: list[Footer]
+
+
+def read_measurements(files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Mapping[str, float]) -> Measurements:
+    """Read cells, check that they can be true, and flag what is odd.
+
+    Args:
+        files: `<cell-id>.<recipe>.parquet`.
+        gpus: the hardware facts, by key.
+        floors: see `flags.cell_flags`.
 
     Raises:
-        CellError: a file is not what its name and footer say.
+        CellError: a file is not what its name and footer say, or holds what cannot be.
     """
-    frames, footers = [], []
+    frames, cells, footers = [], [], []
     for file in files:
         rows, footer = read_cell(file)
-        recipe, observed = footer.recipe, footer.observed
-        memory = observed.get("memory_device_bytes", observed.get("memory_host_bytes"))
-        frames.append(
-            rows.with_columns(
-                *(pl.lit(recipe[name], dtype).alias(name) for name, dtype in KEY.items()),
-                pl.lit(recipe["sweep"], pl.Int64).alias("sweep"),
-                pl.lit(memory, pl.Int64).alias("memory_bytes"),
-                pl.lit(observed.get("first_call_ms"), pl.Float64).alias("first_call_ms"),
-                pl.lit(footer.weights_sha256).alias("weights_sha256"),
-                pl.lit(file.as_posix()).alias("cell_file"),
-            )
-            .select(CALLS.names())
-            .cast(CALLS)
+        gpu = gpus[footer.recipe["gpu"]]
+        try:
+            check_bounds(rows, footer.recipe, gpu)
+        except CellError as error:
+            raise CellError(f"{file} must go unless a fact in config/gpus.yaml is wrong: {error}") from None
+        key = {name: footer.recipe[name] for name in (*KEY, "sweep")}
+        flags = cell_flags(rows, footer.recipe, footer.observed, footer.provenance, gpu, floors)
+        cells.append(key | _cell_facts(rows, footer) | {"flags": flags, "cell_file": file.as_posix()})
+        named = rows.filter(pl.col("status") == OK).with_columns(
+            pl.lit(value).alias(name) for name, value in key.items()
         )
+        frames.append(named.select(CALLS.names()).cast(CALLS))
         footers.append(footer)
-    return pl.concat(frames or [CALLS.to_frame()]).lazy(), footers
+    return Measurements(
+        pl.concat(frames or [CALLS.to_frame()]).lazy(),
+        pl.DataFrame(cells, schema=CELLS).sort(*KEY, "sweep"),
+        footers,
+    )
 
 
-def summarise_runs(calls: pl.LazyFrame) -> pl.DataFrame:
+def _cell_facts(rows: pl.DataFrame, footer: Footer) -> dict[str, Any]:
+    observed, device = footer.observed, footer.provenance["device"]
+    telemetry, energy = observed.get("telemetry", {}), observed.get("energy", {})
+    versions = {name: footer.provenance["versions"].get(name) for name in STACK}
+    first = [observed.get(name) for name in ("prepare_ms", "first_call_ms")]
+    joules, window_s = energy.get("joules"), energy.get("window_s")
+    note = energy.get("absent")
+    if note is None and energy.get("joules_per_image_above_idle") is None:
+        note = "the power of the idle device is not known" if energy else "not recorded"
+    return {
+        "status": rows["status"][0],
+        "reason": rows["reason"][0],
+        "weights_sha256": footer.weights_sha256,
+        "measured_at": footer.provenance["measured_at"],
+        "device_sha256": device.get("uuid_sha256"),
+        "stack": json.dumps(versions | {"driver": device.get("driver")}),
+        "memory_bytes": observed.get("memory_device_bytes", observed.get("memory_host_bytes")),
+        "memory_allocated_bytes": observed.get("memory_allocated_peak_bytes"),
+        "first_call_ms": None if None in first else sum(first),
+        "intraop_threads": observed.get("intraop_threads"),
+        **{name: telemetry.get(name) for name in ("sm_clock_median_mhz", "temperature_max_c", "power_mean_w")},
+        "energy_j_per_image": energy.get("joules_per_image"),
+        "energy_above_idle_j_per_image": energy.get("joules_per_image_above_idle"),
+        "power_w": None if joules is None or window_s is None else joules / window_s,
+        "energy_note": note,
+    }
+
+
+def summarise_runs(measurements: Measurements) -> pl.DataFrame:
     """One row a run of every timed cell; see `summary.RUNS`."""
-    ok = calls.filter(pl.col("status") == OK)
+    calls = measurements.calls
     latency = (
-        ok.filter(pl.col("arm") == LATENCY)
+        calls.filter(pl.col("arm") == LATENCY)
         .group_by(RUN_KEY)
         .agg(
             pl.len().cast(pl.Int64).alias("samples"),
@@ -93,67 +201,134 @@ def summarise_runs(calls: pl.LazyFrame) -> pl.DataFrame:
             pl.col("device_ms").min().alias("min_ms"),
             pl.col("device_ms").max().alias("max_ms"),
             pl.col("host_ms").median().alias("host_median_ms"),
-            pl.col("memory_bytes", "first_call_ms", "weights_sha256", "cell_file").first(),
+            pl.col("enqueue_ms").median().alias("enqueue_median_ms"),
         )
     )
     images = pl.col("calls") * pl.col("batch_size")
-    throughput = ok.filter(pl.col("arm") == THROUGHPUT).select(
+    throughput = calls.filter(pl.col("arm") == THROUGHPUT).select(
         *RUN_KEY, (images / pl.col("host_ms") * 1000).alias("throughput_img_s")
     )
-    return latency.join(throughput, on=RUN_KEY).select(RUNS.names()).sort(RUN_KEY).collect().cast(RUNS)
-
-
-def summarise_families(calls: pl.LazyFrame, runs: pl.DataFrame) -> pl.DataFrame:
-    """One row a cell family; see `summary.FAMILIES`."""
-    failed = (
-        calls.filter(pl.col("status") != OK)
-        .group_by(list(KEY))
-        .agg(pl.col("status", "reason").sort().first())
-        .collect()
-    )
-    samples = (
-        calls.filter((pl.col("status") == OK) & (pl.col("arm") == LATENCY))
-        .group_by(RUN_KEY)
-        .agg(pl.col("device_ms"))
+    return (
+        latency.join(throughput, on=RUN_KEY)
+        .join(measurements.cells.lazy().select(*KEY, "sweep", *CELL_FACTS), on=[*KEY, "sweep"])
+        .select(RUNS.names())
         .sort(RUN_KEY)
         .collect()
+        .cast(RUNS)
     )
-    pooled = {
-        key: [values.to_numpy() for values in group["device_ms"]]
-        for key, group in samples.group_by(list(KEY), maintain_order=True)
-    }
-    throughputs = {
-        key: group["throughput_img_s"].to_numpy() for key, group in runs.group_by(list(KEY), maintain_order=True)
-    }
-    memory = {key: group["memory_bytes"].max() for key, group in runs.group_by(list(KEY))}
 
-    rows = []
-    for key, family in pooled.items():
+
+def summarise_families(measurements: Measurements, runs: pl.DataFrame, gpus: Mapping[str, Gpu]) -> pl.DataFrame:
+    """One row a cell family; see `summary.FAMILIES`."""
+    calls = measurements.calls
+    latency = calls.filter(pl.col("arm") == LATENCY).group_by(RUN_KEY).agg("device_ms", "enqueue_ms")
+    latencies = _grouped(latency.sort(RUN_KEY).collect())
+    cold = calls.filter(pl.col("arm") == COLD).group_by(list(KEY)).agg(pl.col("device_ms").median()).collect()
+    cold_medians = {row[:-1]: row[-1] for row in cold.iter_rows()}
+    throughputs = {key: group["throughput_img_s"].to_numpy() for key, group in _grouped(runs).items()}
+
+    rows: list[dict[str, Any]] = []
+    for key, cells in _grouped(measurements.cells).items():
         named = dict(zip(KEY, key, strict=True))
+        timed, lost = cells.filter(pl.col("status") == OK), cells.filter(pl.col("status") != OK)
+        row = named | _cell_columns(cells)
+        if timed.is_empty():
+            failure = lost.sort("status", "reason").row(0, named=True)
+            rows.append(row | {"status": failure["status"], "reason": failure["reason"]})
+            continue
         baseline = throughputs.get(tuple((named | BASELINE).values()))
-        rows.append(
-            named
-            | {"status": OK, "memory_bytes": memory[key]}
-            | _latency_columns(family)
-            | _throughput_columns(throughputs[key], baseline)
+        row |= {"status": OK, "cold_median_ms": cold_medians.get(key)}
+        row |= _latency_columns(latencies[key]) | _energy_columns(timed)
+        row |= _throughput_columns(throughputs[key], baseline)
+        row["share_of_peak"] = peak_share(
+            named["model"], named["precision"], row["throughput_img_s"], gpus[named["gpu"]]
         )
-    timed = pl.DataFrame(rows, schema=FAMILIES)
-    lost = failed.join(timed, on=list(KEY), how="anti")
-    return pl.concat([timed, lost], how="diagonal").select(FAMILIES.names()).sort(list(KEY))
+        if lost.height:
+            row["flags"].add("partly_failed")
+        rows.append(row)
+    families = {tuple(row[name] for name in KEY): row for row in rows}
+    for key, flag in _flags_between([row for row in rows if row["status"] == OK], gpus):
+        families[key]["flags"].add(flag)
+    tidy = [{name: row.get(name) for name in FAMILIES} | {"flags": sorted(row["flags"])} for row in rows]
+    return pl.DataFrame(tidy, schema=FAMILIES).sort(list(KEY))
 
 
-def _latency_columns(runs: Sequence[Floats]) -> dict[str, Any]:
-    samples = np.concatenate(runs)
-    low, high = median_interval(runs) or (None, None)
+def _grouped(frame: pl.DataFrame) -> dict[FamilyKey, pl.DataFrame]:
+    """The rows of each cell family."""
+    return frame.partition_by(list(KEY), maintain_order=True, as_dict=True)
+
+
+def _cell_columns(cells: pl.DataFrame) -> dict[str, Any]:
+    """What the footers of a family's cells, failed ones included, say together; flags and weights are sets."""
+    timed = cells.filter(pl.col("status") == OK)
+    flags_of_cells = cells["flags"].to_list()
+    flags = set().union(*flags_of_cells)
+    if timed["stack"].n_unique() > 1:
+        flags.add("mixed_stack")
     return {
-        "runs": len(runs),
+        "sweeps": timed.height,
+        "first_call_ms": timed["first_call_ms"].median(),
+        "intraop_threads": cells["intraop_threads"].max(),
+        "memory_bytes": timed["memory_bytes"].max(),
+        "memory_allocated_bytes": timed["memory_allocated_bytes"].max(),
+        "weights": set(timed["weights_sha256"]),
+        "flags": flags,
+        "flagged_cells": sum(map(bool, flags_of_cells)),
+    }
+
+
+def _flags_between(rows: Sequence[Mapping[str, Any]], gpus: Mapping[str, Gpu]) -> Iterator[tuple[FamilyKey, str]]:
+    """The flags that only several timed families together show, each with the family that has it."""
+    sweeps: dict[FamilyKey, dict[int, int | None]] = {}
+    for row in rows:
+        if gpus[row["gpu"]].device == "cuda":
+            sweeps.setdefault(_sweep_key(row), {})[row["batch_size"]] = row["memory_bytes"]
+    falling = {key: falling_memory(memory_bytes) for key, memory_bytes in sweeps.items()}
+    weights: dict[FamilyKey, set[str]] = {}
+    for row in rows:
+        weights.setdefault((row["gpu"], row["model"]), set()).update(row["weights"])
+    for row in rows:
+        key = tuple(row[name] for name in KEY)
+        if row["batch_size"] in falling.get(_sweep_key(row), ()):
+            yield key, "memory_falls"
+        if len(weights[row["gpu"], row["model"]]) > 1:
+            yield key, "weights_differ"
+
+
+def _sweep_key(row: Mapping[str, Any]) -> FamilyKey:
+    return tuple(row[name] for name in KEY if name != "batch_size")
+
+
+def _latency_columns(runs: pl.DataFrame) -> dict[str, Any]:
+    """Statistics of a family's latency calls; a row a run with lists of device and enqueue times."""
+    of_runs = [values.to_numpy() for values in runs["device_ms"]]
+    samples = np.concatenate(of_runs)
+    low, high = median_interval(of_runs) or (None, None)
+    return {
+        "runs": len(of_runs),
         "samples": len(samples),
         "median_ms": float(np.median(samples)),
         "median_low_ms": low,
         "median_high_ms": high,
+        "enqueue_median_ms": runs["enqueue_ms"].explode().median(),
         **{name: percentile(samples, quantile) for name, quantile in QUANTILES.items()},
         "percentile_note": percentile_note(len(samples), list(QUANTILES.values())),
+        "p99_bound_ms": percentile_bound(samples, QUANTILES[BOUNDED]),
         "variation": float(np.std(samples, ddof=1) / np.mean(samples)) if len(samples) > 1 else None,
+    }
+
+
+def _energy_columns(timed: pl.DataFrame) -> dict[str, Any]:
+    """Energy of a family's timed cells. Where some have it the others' reasons do not matter."""
+    counted = timed.filter(pl.col("energy_j_per_image").is_not_null())
+    joules, above_idle = counted["energy_j_per_image"].median(), counted["energy_above_idle_j_per_image"].median()
+    notes = (timed if joules is None else counted)["energy_note"].drop_nulls().unique().sort()
+    return {
+        "energy_j_per_image": joules,
+        "energy_above_idle_j_per_image": above_idle,
+        "images_per_joule": None if joules is None else 1 / joules,  # type: ignore[operator]
+        "power_w": counted["power_w"].median(),
+        "energy_note": "; ".join(notes) if above_idle is None else None,
     }
 
 
@@ -171,19 +346,58 @@ def _throughput_columns(values: Floats, baseline: Floats | None) -> dict[str, An
     return columns
 
 
+def mode_order(runtime: str, precision: str) -> tuple[Any, ...]:
+    """Sorts modes from the plainest to the most specialised: by precision, then by runtime, others last by name."""
+
+    def place(name: str, order: Sequence[str]) -> tuple[int, str]:
+        return (order.index(name) if name in order else len(order)), name
+
+    return place(precision, PRECISION_ORDER), place(runtime, RUNTIME_ORDER)
+
+
+def summarise_ratios(runs: pl.DataFrame) -> pl.DataFrame:
+    """One row a pair of modes, the later one of `mode_order` over the earlier; see `summary.RATIOS`."""
+    place = ["gpu", "model", "batch_size", "threads"]
+    rows = []
+    for key, here in runs.group_by(place, maintain_order=True):
+        modes = here.partition_by("runtime", "precision", maintain_order=True, as_dict=True)
+        for earlier, later in combinations(sorted(modes, key=lambda mode: mode_order(*mode)), 2):
+            top, bottom = modes[later]["throughput_img_s"].to_numpy(), modes[earlier]["throughput_img_s"].to_numpy()
+            low, high = ratio_interval(top, bottom) or (None, None)
+            row = dict(zip(place, key, strict=True))
+            row |= {"ratio": float(np.median(top) / np.median(bottom)), "low": low, "high": high}
+            for operand, mode in (("numerator", later), ("denominator", earlier)):
+                row[operand] = "-".join(mode)
+                row[f"{operand}_runs"] = modes[mode].height
+                row[f"{operand}_cells"] = [Path(file).stem for file in sorted(set(modes[mode]["cell_file"]))]
+            rows.append(row)
+    return pl.DataFrame(rows, schema=RATIOS).sort(*place, "numerator", "denominator")
+
+
 def summarise_hosts(footers: Iterable[Footer]) -> pl.DataFrame:
     """One row a distinct stack and device; see `summary.HOSTS`."""
-    columns = HOSTS.names()[4:]
+    columns = HOSTS.names()[4:-1]
     frame = pl.DataFrame(
         list(_host_rows(footers)),
-        schema={"gpu": pl.String, "measured_at": pl.String, **{name: HOSTS[name] for name in columns}},
+        schema={
+            "gpu": pl.String,
+            "measured_at": pl.String,
+            "device_sha256": pl.String,
+            **{name: HOSTS[name] for name in columns},
+        },
     )
+    # Cells of fewer threads are of the same stack as those of all.
+    threads = pl.col("intraop_threads")
+    others = ["gpu", *(name for name in columns if name != "intraop_threads")]
+    devices = pl.col("device_sha256").drop_nulls().n_unique().cast(pl.Int64)
     return (
-        frame.group_by("gpu", *columns)
+        frame.with_columns(threads.fill_null(threads.max().over(others)))
+        .group_by("gpu", *columns)
         .agg(
             pl.len().cast(pl.Int64).alias("cells"),
             pl.col("measured_at").min().alias("first_measured_at"),
             pl.col("measured_at").max().alias("last_measured_at"),
+            pl.when(devices > 0).then(devices).alias("devices"),
         )
         .select(HOSTS.names())
         .sort("gpu", "first_measured_at")
@@ -198,7 +412,8 @@ def _host_rows(footers: Iterable[Footer]) -> Iterator[dict[str, Any]]:
             "gpu": footer.recipe["gpu"],
             "measured_at": footer.provenance["measured_at"],
             "device": device["name"],
-            "intraop_threads": footer.observed["intraop_threads"],
+            "device_sha256": device.get("uuid_sha256"),
+            "intraop_threads": None if footer.recipe["threads"] else footer.observed.get("intraop_threads"),
             **{name: device.get(name) for name in ("driver", "max_sm_clock_mhz", "power_limit_w", "ecc")},
             **{name: host[name] for name in ("cpu", "logical_cores", "memory_gib", "os", "kernel")},
             **{name: versions[name] for name in ("python", "torch", "torchvision", "cuda_runtime", "cudnn")},
@@ -268,28 +483,68 @@ def summarise_coverage(
     )
 
 
+def overhead(footers: Iterable[Footer]) -> pl.DataFrame:
+    """What a cell's process does beside waiting, preparing and timing, by gpu; see `summary.OVERHEAD`."""
+    rows = []
+    for footer in footers:
+        seconds = footer.observed.get("phases_s", {})
+        rows.append(
+            {
+                "gpu": footer.recipe["gpu"],
+                "cell_s": footer.observed.get("cell_s"),
+                "wait_s": seconds.get("wait", 0.0),
+                "work_s": sum(seconds.get(name, 0.0) for name in WORK_PHASES),
+            }
+        )
+    rest = pl.col("cell_s") - pl.col("wait_s") - pl.col("work_s")
+    return (
+        pl.DataFrame(rows, schema={name: OVERHEAD[name] for name in ("gpu", "cell_s", "wait_s", "work_s")})
+        .filter(pl.col("cell_s").is_not_null())
+        .group_by("gpu")
+        .agg(
+            pl.len().cast(pl.Int64).alias("cells"),
+            pl.col("cell_s", "wait_s", "work_s").sum(),
+            rest.mean().alias("overhead_s_per_cell"),
+        )
+        .select(OVERHEAD.names())
+        .sort("gpu")
+    )
+
+
 def write_summary(
     cells: Sequence[Path],
     published: Path,
+    gpus: Mapping[str, Gpu],
+    floors: Mapping[str, float],
     expected: Sequence[dict[str, Any]],
     unlisted: dict[str, int],
     folder: Path,
 ) -> pl.DataFrame:
     """Write the tidy tables of `deepgap.summary` into `folder` and return the coverage.
 
+    Args:
+        cells: their files.
+        published: the transcribed numbers of the published study.
+        gpus: the hardware facts, by key.
+        floors: see `flags.cell_flags`.
+        expected, unlisted: see `summarise_coverage`.
+        folder: of the tables.
+
     Raises:
-        CellError: a cell is not what its name and footer say.
+        CellError: a cell is not what its name and footer say, or holds what cannot be.
         DeepGapError: the published numbers cannot be read.
     """
-    calls, footers = read_calls(cells)
-    runs = summarise_runs(calls)
+    measurements = read_measurements(cells, gpus, floors)
+    footers, runs = measurements.footers, summarise_runs(measurements)
     tables = {
         "runs": runs,
-        "families": summarise_families(calls, runs),
+        "families": summarise_families(measurements, runs, gpus),
         "published": read_published(published),
         "coverage": summarise_coverage(expected, [footer.recipe for footer in footers], unlisted),
         "hosts": summarise_hosts(footers),
         "fidelity": summarise_fidelity(footers),
+        "ratios": summarise_ratios(runs),
+        "overhead": overhead(footers),
     }
     for name, table in tables.items():
         table.write_parquet(folder / f"{name}.parquet")

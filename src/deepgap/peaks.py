@@ -1,4 +1,4 @@
-"""Operating points chosen from a sweep over batch sizes: its peak, its best under a bound, its Pareto set."""
+"""Operating points chosen from a sweep over batch sizes: peak, saturation, best under a bound, Pareto set."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import polars as pl
+
+SATURATED = 0.95
+"""The part of the peak's throughput at which a sweep counts as saturated."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,13 @@ def find_peak(points: Sequence[Point]) -> Peak:
     top = min(points, key=lambda point: (-point.throughput, point.batch_size))
     tied = tuple(sorted(point.batch_size for point in points if point is top or _overlap(point, top)))
     return Peak(point=top, tied=tied, at_edge=max(tied) == max(point.batch_size for point in points))
+
+
+def saturation(points: Sequence[Point]) -> Point:
+    """Where a sweep of at least one point saturates: the smallest batch size with `SATURATED` of the peak's
+    throughput. A larger batch adds latency and next to no throughput."""
+    enough = SATURATED * find_peak(points).point.throughput
+    return min((point for point in points if point.throughput >= enough), key=lambda point: point.batch_size)
 
 
 def _overlap(one: Point, other: Point) -> bool:

@@ -44,6 +44,40 @@ def percentile_note(count: int, quantiles: Sequence[float]) -> str | None:
     return f"{count} samples: {', '.join(absent)}" if absent else None
 
 
+def percentile_bound(samples: Floats, quantile: float, confidence: float = 0.99) -> float | None:
+    """Upper confidence bound of a quantile: the smallest of `samples`, shape (n,), that lies at or above the true
+    quantile with this confidence, whatever the distribution.
+
+    The k-th smallest does so unless k or more samples lie below the quantile, a binomial count (David and Nagaraja,
+    Order Statistics, 3rd ed., section 7.1). None where even the largest sample gives less confidence.
+    """
+    count = len(samples)
+    below = int(stats.binom.ppf(confidence, count, quantile))
+    if count == 0 or below >= count:
+        return None
+    return float(np.partition(samples, below)[below])
+
+
+def median_rank_interval(samples: Floats) -> tuple[float, float] | None:
+    """95 % interval of the median of independent samples, shape (n,), whatever their distribution.
+
+    Between two order statistics of ranks l and n + 1 - l, with the largest l for which fewer than l samples lie below
+    the median with a probability of at most 2.5 % (David and Nagaraja, Order Statistics, 3rd ed., section 7.1). None
+    with fewer than six samples.
+    """
+    rank = _median_rank(len(samples))
+    if rank == 0:
+        return None
+    ordered = np.partition(samples, [rank - 1, len(samples) - rank])
+    return float(ordered[rank - 1]), float(ordered[-rank])
+
+
+@cache
+def _median_rank(count: int) -> int:
+    """The lower rank of `median_rank_interval`, from 1; 0 where there is none."""
+    return int(stats.binom.ppf(0.025, count, 0.5)) if count else 0
+
+
 def median_interval(runs: Sequence[Floats]) -> tuple[float, float] | None:
     """95 % interval of the median of all samples pooled, by bootstrap over whole runs.
 
@@ -51,10 +85,31 @@ def median_interval(runs: Sequence[Floats]) -> tuple[float, float] | None:
     Welsh, J. R. Stat. Soc. B 69, 2007). None with fewer than three runs.
 
     Args:
-        runs: one array of samples a run, of equal length.
+        runs: one array of at least one sample a run; their lengths may differ.
     """
-    samples = np.stack(runs)
-    return _interval(len(runs), lambda drawn: np.median(samples[drawn], axis=(-2, -1)))
+    pooled = np.concatenate(runs)
+    owner = np.repeat(np.arange(len(runs)), [len(run) for run in runs])
+    order = np.argsort(pooled, kind="stable")
+    ordered, owner = pooled[order], owner[order]
+    return _interval(len(runs), lambda drawn: _drawn_medians(ordered, owner, len(runs), drawn))
+
+
+def _drawn_medians(ordered: Floats, owner: NDArray[np.int64], runs: int, drawn: NDArray[np.int64]) -> Floats:
+    """The median of the samples of all drawn runs, for each draw.
+
+    Each sample counts as often as its run was drawn, so the samples need to be sorted only once.
+
+    Args:
+        ordered: all samples, ascending, shape (n,); owner: the run number of each.
+        drawn: run numbers, shape (..., runs).
+    """
+    draws = drawn.reshape(-1, runs)
+    times_drawn = (draws[:, :, np.newaxis] == np.arange(runs)).sum(axis=1, dtype=np.int32)
+    reached = np.cumsum(times_drawn[:, owner], axis=1, dtype=np.int32)
+    total = reached[:, -1:]
+    lower, upper = ((reached > rank).argmax(axis=1) for rank in ((total - 1) // 2, total // 2))
+    medians: Floats = (ordered[lower] + ordered[upper]) / 2
+    return medians.reshape(drawn.shape[:-1])
 
 
 def run_interval(values: Floats) -> tuple[float, float] | None:

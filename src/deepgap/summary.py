@@ -18,6 +18,9 @@ from deepgap.errors import DeepGapError
 from deepgap.hardware import Gpu, load_gpus
 
 MEASURED, PUBLISHED = "measured", "published"
+ALL_THREADS = 0
+"""As in `deepgap.study`, which nothing that renders needs otherwise."""
+STRINGS: Any = pl.List(pl.String)
 
 KEY = {
     "gpu": pl.String,
@@ -25,7 +28,9 @@ KEY = {
     "runtime": pl.String,
     "precision": pl.String,
     "batch_size": pl.Int64,
+    "threads": pl.Int64,
 }
+"""What names a cell family: all sweeps and repeats of it. threads: of the host's processor; 0 is all of its cores."""
 
 RUNS = pl.Schema(
     {
@@ -39,50 +44,112 @@ RUNS = pl.Schema(
         "min_ms": pl.Float64,
         "max_ms": pl.Float64,
         "host_median_ms": pl.Float64,
+        "enqueue_median_ms": pl.Float64,
         "throughput_img_s": pl.Float64,
         "memory_bytes": pl.Int64,
         "first_call_ms": pl.Float64,
+        "sm_clock_median_mhz": pl.Float64,
+        "temperature_max_c": pl.Float64,
+        "power_mean_w": pl.Float64,
+        "flags": STRINGS,
+        "measured_at": pl.String,
+        "device_sha256": pl.String,
         "weights_sha256": pl.String,
         "cell_file": pl.String,
     }
 )
-"""One row a run (a repeat of a sweep) of every cell that was timed. Latencies are device times."""
+"""One row a run (a repeat of a sweep) of every cell that was timed.
+
+Latencies are device times. All from memory_bytes on are of the run's cell, null where the device does not tell.
+first_call_ms: preparing the model on the device and the first call.
+sm_clock, temperature, power: over all timed spans of the cell.
+flags: those of the cell (`deepgap.flags`). device_sha256: which device of its kind it was; null for a processor.
+"""
 
 FAMILIES = pl.Schema(
     {
         **KEY,
         "status": pl.String,
         "reason": pl.String,
+        "sweeps": pl.Int64,
         "runs": pl.Int64,
         "samples": pl.Int64,
+        "first_call_ms": pl.Float64,
+        "intraop_threads": pl.Int64,
         "median_ms": pl.Float64,
         "median_low_ms": pl.Float64,
         "median_high_ms": pl.Float64,
+        "enqueue_median_ms": pl.Float64,
+        "cold_median_ms": pl.Float64,
         "p90_ms": pl.Float64,
         "p95_ms": pl.Float64,
         "p99_ms": pl.Float64,
+        "p99_bound_ms": pl.Float64,
         "percentile_note": pl.String,
         "variation": pl.Float64,
         "throughput_img_s": pl.Float64,
         "throughput_low_img_s": pl.Float64,
         "throughput_high_img_s": pl.Float64,
+        "share_of_peak": pl.Float64,
         "memory_bytes": pl.Int64,
+        "memory_allocated_bytes": pl.Int64,
+        "energy_j_per_image": pl.Float64,
+        "energy_above_idle_j_per_image": pl.Float64,
+        "images_per_joule": pl.Float64,
+        "power_w": pl.Float64,
+        "energy_note": pl.String,
         "speedup_fp32": pl.Float64,
         "speedup_fp32_low": pl.Float64,
         "speedup_fp32_high": pl.Float64,
+        "flags": STRINGS,
+        "flagged_cells": pl.Int64,
     }
 )
-"""One row a cell family: all sweeps and repeats of a gpu, model, mode and batch size.
+"""One row a cell family: all sweeps and repeats of a gpu, model, mode, batch size and number of threads.
 
-status: ok, out_of_memory or unsupported (then the reason, and all numbers null).
+status: ok, out_of_memory or unsupported (then the reason, no sweeps, and all that was to be measured null).
+sweeps: cells that were timed, each in a process of its own.
+first_call_ms: preparing the model on the device and the first call; the median over cells.
+intraop_threads: the number of threads that the host's part really had; the most of any cell.
 median, percentiles: device latency over the pooled samples; a percentile that the samples cannot carry is
     null, and percentile_note says why.
+enqueue_median: host time until a call returned, of the same calls; null on a CPU.
+cold_median: device latency after the L2 cache was overwritten; null where that was not measured.
+p99_bound: at 99 % confidence the 99th percentile is no higher, if calls are independent; null with too few samples.
 low, high: 95 % bootstrap interval over runs; null with fewer than three runs.
 variation: standard deviation over mean of the pooled latencies.
 throughput: images over wall time of runs that keep the device fed; the median over runs.
+share_of_peak: operations a second at that throughput over the dense peak of the precision; null without a peak.
 memory: most device memory of the family's cells above the baseline (NVML); on a CPU the growth of the
-resident set over that before the model was loaded.
-speedup_fp32: throughput over that of eager-fp32 at the same gpu, model and batch size; null without it.
+resident set over that before the model was loaded. memory_allocated: the most that PyTorch allocated.
+energy, power: from the device's energy counter over a steady window, the median over the cells that have one; above
+    idle: less the power of the idle device. energy_note says why one of them is null.
+speedup_fp32: throughput over that of eager-fp32 at the same gpu, model, batch size and threads; null without it.
+flags: those of any cell and of the family (`deepgap.flags`), sorted; flagged_cells: cells with a flag of their own.
+"""
+
+RATIOS = pl.Schema(
+    {
+        "gpu": pl.String,
+        "model": pl.String,
+        "batch_size": pl.Int64,
+        "threads": pl.Int64,
+        "numerator": pl.String,
+        "denominator": pl.String,
+        "ratio": pl.Float64,
+        "low": pl.Float64,
+        "high": pl.Float64,
+        "numerator_runs": pl.Int64,
+        "denominator_runs": pl.Int64,
+        "numerator_cells": STRINGS,
+        "denominator_cells": STRINGS,
+    }
+)
+"""One row a pair of modes at one gpu, model, batch size and number of threads: the ratio of their throughputs.
+
+numerator, denominator: modes; the numerator is the later one of `aggregate.mode_order`.
+ratio: of the medians over runs. low, high: its 95 % bootstrap interval over runs; null with fewer than three.
+runs, cells: what each operand was computed from; cells are file names without their ending.
 """
 
 PUBLISHED_VALUES = pl.Schema(
@@ -139,9 +206,30 @@ HOSTS = pl.Schema(
         "power_limit_w": pl.Float64,
         "ecc": pl.Boolean,
         "intraop_threads": pl.Int64,
+        "devices": pl.Int64,
     }
 )
-"""One row a distinct stack and device that cells were measured with."""
+"""One row a distinct stack and kind of device that cells were measured with.
+
+intraop_threads: of the cells that use all cores. devices: distinct devices of the kind; null for a processor.
+"""
+
+OVERHEAD = pl.Schema(
+    {
+        "gpu": pl.String,
+        "cells": pl.Int64,
+        "cell_s": pl.Float64,
+        "wait_s": pl.Float64,
+        "work_s": pl.Float64,
+        "overhead_s_per_cell": pl.Float64,
+    }
+)
+"""One row a gpu: seconds in all of its cells that say how long they took.
+
+cell_s: the cells' processes from start to file. wait_s: for the device, while another cell had it.
+work_s: preparing, first calls, warm-up, all timed arms and the idle time before an energy window.
+overhead_s_per_cell: the rest (cell_s less wait_s and work_s) over the number of cells.
+"""
 
 FIDELITY = pl.Schema(
     {
@@ -182,6 +270,8 @@ FRAMES: dict[str, pl.Schema] = {
     "coverage": COVERAGE,
     "hosts": HOSTS,
     "fidelity": FIDELITY,
+    "ratios": RATIOS,
+    "overhead": OVERHEAD,
 }
 """The files of results/summary/, by stem, and their schemas."""
 
@@ -196,19 +286,29 @@ class Summary:
     coverage: pl.DataFrame
     hosts: pl.DataFrame
     fidelity: pl.DataFrame
+    ratios: pl.DataFrame
+    overhead: pl.DataFrame
     gpus: dict[str, Gpu]
     reporting: Mapping[str, Any]
 
     @cached_property
     def measured(self) -> pl.DataFrame:
-        """The families that have numbers, with their `mode`, in the order of gpus.yaml, model, mode and
-        batch."""
-        return self._ordered(self.families.filter(pl.col("status") == "ok"))
+        """The families with all threads that have numbers, with their `mode`, in the order of gpus.yaml, model, mode
+        and batch."""
+        return self._ordered(self.families.filter(pl.col("status") == "ok", pl.col("threads") == ALL_THREADS))
 
     @cached_property
     def failed(self) -> pl.DataFrame:
-        """The families that were tried and have no numbers, with their `mode`, status and reason."""
-        return self._ordered(self.families.filter(pl.col("status") != "ok"))
+        """The families with all threads that were tried and have no numbers, with their `mode`, status and reason."""
+        return self._ordered(self.families.filter(pl.col("status") != "ok", pl.col("threads") == ALL_THREADS))
+
+    @cached_property
+    def thread_scaling(self) -> pl.DataFrame:
+        """The families that have numbers, of each gpu, model and mode that has them at several numbers of threads, in
+        the order of `measured` and then by threads, all cores last."""
+        timed = self.families.filter(pl.col("status") == "ok")
+        several = pl.col("threads").n_unique().over("gpu", "model", "runtime", "precision") > 1
+        return self._ordered(timed.filter(several))
 
     def order_gpus(self, keys: set[str]) -> list[str]:
         """These GPUs in the order of gpus.yaml; others (a published host) after them, by name."""
@@ -219,8 +319,9 @@ class Summary:
         return (
             families.with_columns(mode=pl.format("{}-{}", "runtime", "precision"))
             .with_columns(_gpu=pl.col("gpu").cast(gpus), _depth=pl.col("model").str.extract(r"(\d+)").cast(pl.Int64))
-            .sort("_gpu", "_depth", "model", "runtime", "precision", "batch_size")
-            .drop("_gpu", "_depth")
+            .with_columns(_all=pl.col("threads") == ALL_THREADS)
+            .sort("_gpu", "_depth", "model", "runtime", "precision", "batch_size", "_all", "threads")
+            .drop("_gpu", "_depth", "_all")
         )
 
 

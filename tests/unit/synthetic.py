@@ -1,4 +1,4 @@
-"""Synthetic summaries: invented numbers with the shape of real ones. Nothing here was measured."""
+"""Synthetic summaries and cells: invented numbers with the shape of real ones. Nothing here was measured."""
 
 from __future__ import annotations
 
@@ -10,9 +10,22 @@ from typing import Any
 import polars as pl
 import yaml
 
+from deepgap.cells import SCHEMA, Footer, write_cell
 from deepgap.hardware import load_gpus
 from deepgap.published import read_published
-from deepgap.summary import COVERAGE, FAMILIES, FIDELITY, HOSTS, PUBLISHED_VALUES, RUNS, Summary
+from deepgap.study import recipe_digest
+from deepgap.summary import (
+    ALL_THREADS,
+    COVERAGE,
+    FAMILIES,
+    FIDELITY,
+    HOSTS,
+    OVERHEAD,
+    PUBLISHED_VALUES,
+    RATIOS,
+    RUNS,
+    Summary,
+)
 
 ROOT = Path(__file__).parents[2]
 GPUS = load_gpus(ROOT / "config/gpus.yaml", yaml.safe_load((ROOT / "workflow/schemas/gpus.schema.yaml").read_text()))
@@ -40,7 +53,11 @@ def synthetic_family(gpu: str, model: str, mode: str, batch_size: int, **changes
         "runtime": runtime,
         "precision": precision,
         "batch_size": batch_size,
+        "threads": ALL_THREADS,
         "status": "ok",
+        "sweeps": 2,
+        "flags": [],
+        "flagged_cells": 0,
         "runs": 4 if gpu != "CPU" else 3,
         "samples": 200,
         "median_ms": median,
@@ -61,7 +78,8 @@ def synthetic_failure(
     row: dict[str, Any] = dict.fromkeys(FAMILIES.names())
     runtime, precision = mode.split("-")
     row |= {"gpu": gpu, "model": model, "runtime": runtime, "precision": precision, "batch_size": batch_size}
-    return row | {"status": status, "reason": "synthetic", "runs": 0, "samples": 0}
+    row |= {"threads": ALL_THREADS, "flags": [], "flagged_cells": 0, "sweeps": 0, "runs": 0, "samples": 0}
+    return row | {"status": status, "reason": "synthetic"}
 
 
 def synthetic_summary(rows: Sequence[dict[str, Any]], published: bool = True) -> Summary:
@@ -82,6 +100,8 @@ def synthetic_summary(rows: Sequence[dict[str, Any]], published: bool = True) ->
         coverage=coverage,
         hosts=pl.DataFrame([_host(gpu) for gpu in present], schema=HOSTS),
         fidelity=_fidelities(families),
+        ratios=pl.DataFrame(schema=RATIOS),
+        overhead=pl.DataFrame(schema=OVERHEAD),
         gpus=GPUS,
         reporting=REPORTING,
     )
@@ -117,7 +137,7 @@ def _mode(row: dict[str, Any]) -> str:
 
 
 def _with_speedups(families: pl.DataFrame) -> pl.DataFrame:
-    key = ["gpu", "model", "batch_size"]
+    key = ["gpu", "model", "batch_size", "threads"]
     base = families.filter(pl.col("runtime") == "eager", pl.col("precision") == "fp32").select(
         *key, pl.col("throughput_img_s").alias("base")
     )
@@ -175,3 +195,91 @@ def _host(gpu: str) -> dict[str, Any]:
     if gpu != "CPU":
         row |= {"driver": "000.00", "max_sm_clock_mhz": 1980, "power_limit_w": 700.0, "ecc": True}
     return row
+
+
+def synthetic_recipe(gpu: str, model: str, mode: str, batch_size: int, **changes: Any) -> dict[str, Any]:
+    """The parts of a recipe on which reading and aggregating depend."""
+    runtime, precision = mode.split("-")
+    protocol = {"timed_iterations": 20, "repeats": 2, "cold_iterations": 0}
+    recipe = {
+        "gpu": gpu,
+        "model": model,
+        "runtime": runtime,
+        "precision": precision,
+        "batch_size": batch_size,
+        "threads": ALL_THREADS,
+        "sweep": 1,
+        "energy_s": 0,
+        "protocol": protocol | {"stop": {"minimum_iterations": 2, "minimum_ms": 0, "half_width": 0.1}},
+    }
+    return recipe | changes
+
+
+def synthetic_rows(
+    latencies_ms: Sequence[Sequence[float]],
+    calls_ms: Sequence[float],
+    enqueue: float | None = 0.1,
+    wait_ms: float = 0.01,
+    cold_ms: Sequence[Sequence[float]] = (),
+) -> pl.DataFrame:
+    """The rows of a timed cell.
+
+    Args:
+        latencies_ms, cold_ms: device times of each repeat's calls; calls_ms: of a call in each throughput run.
+        enqueue: enqueue time over device time; null as on a CPU.
+        wait_ms: host time beside the device's.
+    """
+    rows = []
+    spans = [("latency", r, 1, t) for r, times in enumerate(latencies_ms, 1) for t in times]
+    spans += [("throughput", r, 10, 10 * t) for r, t in enumerate(calls_ms, 1)]
+    spans += [("cold", r, 1, t) for r, times in enumerate(cold_ms, 1) for t in times]
+    for i, (arm, repeat, calls, device) in enumerate(spans):
+        late = None if enqueue is None else enqueue * device
+        rows.append(("ok", None, arm, repeat, i + 1, calls, float(i), device, device + wait_ms, late))
+    frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    return frame.with_columns(iteration=pl.int_range(1, pl.len() + 1).over("arm", "repeat").cast(pl.Int32))
+
+
+def synthetic_footer(recipe: dict[str, Any], **observed: Any) -> Footer:
+    """A footer of a healthy cell with these observations changed; a null one is left out."""
+    on_gpu = recipe["gpu"] != "CPU"
+    found: dict[str, Any] = {
+        "cell_s": 10.0,
+        "phases_s": {"wait": 1.0, "load": 0.5, "warm_up": 1.5, "latency": 2.0, "throughput": 2.5, "fidelity": 0.5},
+        "intraop_threads": recipe["threads"] or 8,
+        "prepare_ms": 30.0,
+        "first_call_ms": 12.0,
+        "steady": True,
+        "fidelity": {"top1_agreement": 1.0},
+        "telemetry": {
+            "samples": 100,
+            "sm_clock_median_mhz": 1900,
+            "temperature_max_c": 50,
+            "power_mean_w": 400.0,
+            "throttle_reasons": ["gpu_idle"],
+            "other_processes": 0,
+        },
+        "energy": {"absent": "no window"},
+        "memory_device_bytes": 600 << 20,
+        "memory_allocated_peak_bytes": 300 << 20,
+    }
+    if not on_gpu:
+        found |= {"telemetry": {"absent": "no GPU"}, "memory_host_bytes": 200 << 20}
+        del found["memory_device_bytes"], found["memory_allocated_peak_bytes"]
+    found |= observed
+    device = {"name": f"Synthetic {recipe['gpu']}", "uuid_sha256": "a" * 12 if on_gpu else None}
+    if on_gpu:
+        device |= {"driver": "000.00", "default_sm_clock_mhz": 1900, "max_sm_clock_mhz": 1980}
+    host = {"cpu": "Synthetic", "logical_cores": 8, "memory_gib": 16.0, "os": "Synthetic", "kernel": "0"}
+    versions = {"python": "3.11.0", "torch": "0.0", "torchvision": "0.0", "cuda_runtime": None, "cudnn": None}
+    provenance = {"measured_at": "2000-01-01T00:00:00+00:00", "versions": versions, "host": host, "device": device}
+    return Footer(recipe, "0" * 64, provenance, {name: value for name, value in found.items() if value is not None})
+
+
+def write_synthetic_cell(folder: Path, rows: pl.DataFrame, footer: Footer) -> Path:
+    """Write a cell under the name that its recipe gives it."""
+    recipe = footer.recipe
+    stem = f"{recipe['model']}_{_mode(recipe)}_b{recipe['batch_size']}_t{recipe['threads']}_s{recipe['sweep']}"
+    path = folder / f"{stem}.{recipe_digest(recipe)}.parquet"
+    write_cell(path, rows, footer)
+    return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepgap.peaks import Point, best_within_latency, find_peak, non_dominated
+from deepgap.peaks import Point, best_within_latency, find_peak, non_dominated, saturation
 
 # Few distinct values, so that equal ones are common.
 VALUES = st.integers(1, 6).map(float)
@@ -56,6 +56,14 @@ def test_best_within_latency_is_the_highest_of_those_allowed(points: list[Point]
         assert not allowed
     else:
         assert best.latency_ms <= limit and best.throughput == max(allowed)
+
+
+@given(sweeps(), st.floats(0.9, 1))
+def test_saturation_is_the_first_batch_size_with_95_percent_of_the_peak(points: list[Point], part: float) -> None:
+    top = max(point.throughput for point in points)
+    points = [*points, Point(3, part * top, 1.0)]
+    smallest = min(point.batch_size for point in points if point.throughput >= 0.95 * top)
+    assert saturation(points).batch_size == smallest
 
 
 def test_a_peak_without_an_interval_ties_with_nothing() -> None:

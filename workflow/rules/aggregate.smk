@@ -2,7 +2,16 @@
 
 SUMMARY = {
     name: f"results/summary/{name}.parquet"
-    for name in ("runs", "families", "published", "coverage", "hosts", "fidelity")
+    for name in (
+        "runs",
+        "families",
+        "published",
+        "coverage",
+        "hosts",
+        "fidelity",
+        "ratios",
+        "overhead",
+    )
 }
 
 
@@ -11,6 +20,8 @@ rule aggregate:
         cells=[cell.path for cell in present]
         + [cell.path for cell in to_measure.values()],
         published_csv="data/published/deep_gap.csv",
+        gpus=GPUS_FILE,
+        schema=GPUS_SCHEMA,
     output:
         **SUMMARY,
     log:
@@ -20,6 +31,7 @@ rule aggregate:
     params:
         expected=study.expected_counts(),
         unlisted=study.unlisted_counts(Path("results")),
+        fidelity_floor=study.config["reporting"]["fidelity_floor"],
         code=code_digest("deepgap.aggregate", "deepgap.published"),
     message:
         "Aggregate the cells of all GPUs."

@@ -3,8 +3,12 @@
 import sys
 from pathlib import Path
 
+import yaml
+
 from deepgap.aggregate import describe_coverage, write_summary
+from deepgap.hardware import load_gpus
 from deepgap.job import run_script
+from deepgap.summary import FRAMES
 
 
 def main(job):
@@ -12,6 +16,8 @@ def main(job):
     coverage = write_summary(
         [Path(file) for file in cells],
         Path(job.published_csv),
+        load_gpus(Path(job.gpus), yaml.safe_load(Path(job.schema).read_text())),
+        job.fidelity_floor,
         job.expected,
         job.unlisted,
         Path(job.runs).parent,
@@ -22,7 +28,7 @@ def main(job):
 run_script(
     main,
     globals(),
-    inputs=["cells", "published_csv"],
-    outputs=["runs", "families", "published", "coverage", "hosts", "fidelity"],
-    params=["expected", "unlisted"],
+    inputs=["cells", "published_csv", "gpus", "schema"],
+    outputs=list(FRAMES),
+    params=["expected", "unlisted", "fidelity_floor"],
 )
