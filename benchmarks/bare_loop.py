@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from deepgap.cells import THROUGHPUT
-from deepgap.measure import make_inputs, set_precision, time_cuda
+from deepgap.measure import make_inputs, set_precision
 from deepgap.models import load_model
 from deepgap.runtimes import load_runtime
+from deepgap.timing import CUDA
 
 CASES = (("fp32", 8), ("fp32", 128), ("tf32", 128), ("fp16", 1), ("fp16", 32), ("fp16", 256))
 
@@ -47,8 +47,7 @@ def main() -> None:
             torch.cuda.synchronize()
             pipeline, bare = [], []
             for _ in range(options.rounds):
-                rows = time_cuda(call, repeat=1, iterations=options.iterations)
-                host_ms = next(row[7] for row in rows if row[2] == THROUGHPUT)
+                host_ms = CUDA.run(call, options.iterations).host_ms
                 pipeline.append(options.iterations * batch_size / host_ms * 1000)
                 bare.append(bare_loop(model, inputs, options.iterations))
             ratios = sorted(ours / theirs for ours, theirs in zip(pipeline, bare, strict=True))

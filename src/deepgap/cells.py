@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,12 +13,13 @@ from typing import Any
 import polars as pl
 
 from deepgap.errors import CellError, first_line
+from deepgap.files import put_in_place
 from deepgap.study import recipe_digest
 
-FORMAT = 1
+FORMAT = 2
 FOOTER_KEY = "deepgap"
 OK, OUT_OF_MEMORY, UNSUPPORTED = "ok", "out_of_memory", "unsupported"
-LATENCY, THROUGHPUT = "latency", "throughput"
+LATENCY, THROUGHPUT, COLD, ENERGY = "latency", "throughput", "cold", "energy"
 
 SCHEMA = pl.Schema(
     {
@@ -29,6 +29,7 @@ SCHEMA = pl.Schema(
         "repeat": pl.Int32,
         "iteration": pl.Int32,
         "calls": pl.Int32,
+        "start_ms": pl.Float64,
         "device_ms": pl.Float64,
         "host_ms": pl.Float64,
         "enqueue_ms": pl.Float64,
@@ -37,8 +38,10 @@ SCHEMA = pl.Schema(
 """A row is one timed span of `calls` back-to-back calls.
 
 status, reason: `ok`, or why nothing was timed (then the only row, all else null).
-arm: `latency` (one call, then synchronise) or `throughput` (calls queued ahead, synchronised at the end).
-repeat, iteration: from 1; a throughput row is a whole repeat and has iteration 1.
+arm: `latency` (one call, then synchronise), `throughput` (calls queued ahead, synchronised at the end), `cold`
+(a latency call after the L2 cache was overwritten) or `energy` (a throughput run long enough for the energy counter).
+repeat, iteration: from 1; a throughput row is a whole repeat and has iteration 1; the energy row has repeat 1.
+start_ms: host clock at the span's start since the cell's start; telemetry has the same clock.
 device_ms: CUDA events around the span; on a CPU the same as host_ms.
 host_ms: host clock from before the first call until the device is done.
 enqueue_ms: host clock until the last call has returned; null on a CPU, where calls do not return early.
@@ -54,7 +57,7 @@ class Footer:
     provenance: dict[str, Any]
     """The software and the device: versions, driver, names, limits."""
     observed: dict[str, Any]
-    """What was seen while measuring: first call, memory, threads."""
+    """What was seen while measuring: see `deepgap.measure.OBSERVED`."""
 
 
 def write_cell(path: Path, rows: pl.DataFrame, footer: Footer) -> None:
@@ -62,22 +65,18 @@ def write_cell(path: Path, rows: pl.DataFrame, footer: Footer) -> None:
 
     Raises:
         CellError: the rows break the contract; nothing is written.
+        DiskError: there is no room for the file.
     """
     _check_rows(path, rows, footer.recipe)
     text = json.dumps(
         {"format": FORMAT, **asdict(footer), "rows_sha256": _hash_rows(rows)}, sort_keys=True, allow_nan=False
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    os.close(handle)
-    partial = Path(name)
-    try:
-        rows.write_parquet(partial, metadata={FOOTER_KEY: text}, compression="zstd")
+    # Through memory, because polars does not tell a full disk from a broken table.
+    content = io.BytesIO()
+    rows.write_parquet(content, metadata={FOOTER_KEY: text}, compression="zstd")
+    with put_in_place(path) as partial:
+        partial.write_bytes(content.getbuffer())
         read_cell(partial, expected_digest=recipe_digest(footer.recipe))
-        partial.chmod(0o644)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_cell(path: Path, expected_digest: str | None = None) -> tuple[pl.DataFrame, Footer]:
@@ -137,17 +136,25 @@ def _check_rows(path: Path, rows: pl.DataFrame, recipe: Mapping[str, Any]) -> No
         return
     if statuses != {OK}:
         refuse(f"the statuses are {sorted(map(str, statuses))}")
-    protocol = recipe["protocol"]
-    repeats, iterations = protocol["repeats"], protocol["timed_iterations"]
-    for arm, expected in ((LATENCY, repeats * iterations), (THROUGHPUT, repeats)):
-        found = rows.filter(pl.col("arm") == arm).height
-        if found != expected:
-            refuse(f"{found} {arm} rows where the protocol asks for {expected}")
-    if rows.height != repeats * iterations + repeats:
-        refuse("rows of an unknown arm")
+    fewest, most = _row_counts(recipe)
+    for arm in rows["arm"].unique():
+        if arm not in most:
+            refuse(f"rows of an unknown arm, {arm}")
+    for arm in most:
+        per_repeat = rows.filter(pl.col("arm") == arm).group_by("repeat").len()["len"]
+        repeats = 1 if arm == ENERGY else recipe["protocol"]["repeats"]
+        if most[arm] and len(per_repeat) != repeats:
+            refuse(f"{len(per_repeat)} repeats of the arm {arm} where the protocol asks for {repeats}")
+        if any(not fewest[arm] <= count <= most[arm] for count in per_repeat):
+            refuse(
+                f"{', '.join(map(str, per_repeat))} {arm} rows in its repeats where the protocol asks for "
+                f"{fewest[arm]} to {most[arm]}"
+            )
     keys = rows.select("arm", "repeat", "iteration")
     if keys.is_duplicated().any():
         refuse("a repeat and iteration stands twice")
+    if rows["start_ms"].null_count() or not (rows["start_ms"].is_finite() & (rows["start_ms"] >= 0)).all():
+        refuse("a start is missing, not finite or negative")
     times = rows.select("device_ms", "host_ms")
     if (
         times.null_count().sum_horizontal()[0]
@@ -156,6 +163,19 @@ def _check_rows(path: Path, rows: pl.DataFrame, recipe: Mapping[str, Any]) -> No
         refuse("a time is missing, not finite or not positive")
     if (rows["calls"] < 1).any():
         refuse("a span has no calls")
+
+
+def _row_counts(recipe: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
+    """The fewest and the most rows of each arm in a repeat."""
+    protocol = recipe["protocol"]
+    most = {
+        LATENCY: protocol["timed_iterations"],
+        THROUGHPUT: 1,
+        COLD: protocol["cold_iterations"],
+        ENERGY: 1 if recipe["energy_s"] else 0,
+    }
+    stop = protocol["stop"]
+    return most | ({LATENCY: stop["minimum_iterations"]} if stop else {}), most
 
 
 def _hash_rows(rows: pl.DataFrame) -> str:

@@ -26,6 +26,14 @@ class CellError(DeepGapError):
     """A cell file is not what its name and its footer say."""
 
 
+class TelemetryError(DeepGapError):
+    """The device could not be sampled, or samples cannot be read."""
+
+
+class DiskError(DeepGapError):
+    """There is no room for a file."""
+
+
 class WeightsError(DeepGapError):
     """The weights of a model cannot be had."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from filelock import FileLock, Timeout
 from deepgap.errors import ConfigError, DeviceError
 from deepgap.schema import check_schema
 
+LOCK_POLL_S = 0.02
 RENDER_HINT = "'snakemake --cores 1' renders the paper from the data present without any device"
 
 
@@ -100,6 +103,31 @@ def list_devices() -> list[Device]:
     return [device for device in found if str(device.index) in wanted or device.uuid in wanted]
 
 
+def keep_nvml_open() -> None:
+    """Start NVML for as long as this process lives, where there is a driver.
+
+    Starting it takes tens of milliseconds, and every query here starts and ends it; NVML counts its users, so all
+    but the first start are then free.
+    """
+    import pynvml
+
+    with suppress(pynvml.NVMLError):
+        pynvml.nvmlInit()
+
+
+def compute_processes(device: Device) -> int:
+    """How many processes have a compute context on a GPU; 0 where the driver does not tell."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        return len(pynvml.nvmlDeviceGetComputeRunningProcesses(pynvml.nvmlDeviceGetHandleByIndex(device.index)))
+    except pynvml.NVMLError:
+        return 0
+    finally:
+        pynvml.nvmlShutdown()
+
+
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
 
@@ -154,13 +182,17 @@ def take_device(gpu: Gpu, say: Callable[[str], None]) -> Device:
     """
     devices = matching_devices(gpu)
     locks = [FileLock(Path(tempfile.gettempdir()) / f"deepgap-{device.uuid}.lock", mode=0o666) for device in devices]
-    taken = next((place for place, lock in enumerate(locks) if _try_lock(lock)), None)
-    if taken is None:
-        say(f"{devices[0].name} is being measured by another workflow; waiting until it is free.")
-        locks[0].acquire()
-        taken = 0
-    _held.append(locks[taken])
-    return devices[taken]
+    said = False
+    while True:
+        for device, lock in zip(devices, locks, strict=True):
+            if _try_lock(lock):
+                _held.append(lock)
+                return device
+        if not said:
+            name = devices[0].name if len(devices) == 1 else f"Each of the {len(devices)} {devices[0].name}"
+            say(f"{name} is being measured; waiting until one is free.")
+            said = True
+        time.sleep(LOCK_POLL_S)
 
 
 def _try_lock(lock: FileLock) -> bool:

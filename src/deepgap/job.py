@@ -7,6 +7,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -20,6 +21,7 @@ def run_script(
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
     params: Sequence[str] = (),
+    optional_outputs: Sequence[str] = (),
 ) -> None:
     """Call `main(job)` with the script's files and parameters as attributes of `job`.
 
@@ -30,15 +32,17 @@ def run_script(
         main: the script's work.
         namespace: the script's `globals()`, where Snakemake puts its object and `__doc__` describes the script.
         inputs, outputs, params: the names that the rule gives.
+        optional_outputs: those that it may leave out; null then.
     """
     snakemake = namespace.get("snakemake")
     job: argparse.Namespace | SimpleNamespace
     if snakemake is None:
-        job = _parse(namespace["__doc__"], inputs, outputs, params)
+        job = _parse(namespace["__doc__"], inputs, outputs, optional_outputs, params)
     else:
         job = SimpleNamespace(
             **{name: snakemake.input[name] for name in inputs},
             **{name: snakemake.output[name] for name in outputs},
+            **{name: snakemake.output.get(name) for name in optional_outputs},
             **{name: snakemake.params[name] for name in params},
         )
     log = snakemake.log[0] if snakemake is not None and snakemake.log else None
@@ -53,13 +57,19 @@ def run_script(
 
 
 def _parse(
-    description: str, inputs: Sequence[str], outputs: Sequence[str], params: Sequence[str]
+    description: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    optional_outputs: Sequence[str],
+    params: Sequence[str],
 ) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description)
     for name in inputs:
         parser.add_argument(f"--{name}", required=True, nargs="+", metavar="FILE")
     for name in outputs:
         parser.add_argument(f"--{name}", required=True, metavar="FILE")
+    for name in optional_outputs:
+        parser.add_argument(f"--{name}", metavar="FILE")
     for name in params:
         parser.add_argument(f"--{name}", required=True, type=json.loads, metavar="JSON")
     job = parser.parse_args()
@@ -72,6 +82,8 @@ def _parse(
 def _fail(text: str, log: str | None) -> NoReturn:
     print(text, file=sys.stderr, flush=True)
     if log is not None:
-        Path(log).parent.mkdir(parents=True, exist_ok=True)
-        Path(log).write_text(text + "\n")
+        # The disk may be full: that is what the text says then.
+        with suppress(OSError):
+            Path(log).parent.mkdir(parents=True, exist_ok=True)
+            Path(log).write_text(text + "\n")
     raise SystemExit(1)

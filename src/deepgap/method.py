@@ -2,7 +2,7 @@
 
 from deepgap.runtimes import runtime_names
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 """Raised when an edit can change a measured number or a cell's contents; all cells are then measured anew.
 
 `tests/unit/test_method.py` fails when the modules below change without a decision.
@@ -22,6 +22,8 @@ METHOD_MODULES = (
     "deepgap.quantize.histograms",
     "deepgap.quantize.placement",
     "deepgap.quantize.thresholds",
+    "deepgap.telemetry",
+    "deepgap.timing",
     *(f"deepgap.runtimes.{name}" for name in runtime_names()),
 )
 """The modules that can change a measured number."""

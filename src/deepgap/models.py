@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 GMAC_PER_IMAGE = {"resnet18": 1.81, "resnet50": 4.09, "resnet101": 7.80}
 """Multiply-adds of one 224 x 224 image in 10^9, from torchvision's model pages; FLOP are twice these."""
 
-RESIDUAL_GAMMA = 0.25
+RESIDUAL_GAMMA = 0.1
 STATISTICS_IMAGES = 64
 HEAD_IMAGES = 400
 RIDGE = 0.2

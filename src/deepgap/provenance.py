@@ -8,6 +8,7 @@ import platform
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def collect_provenance(device: Device) -> dict[str, Any]:
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
             "python": platform.python_version(),
-            **{name: _version(name) for name in PACKAGES},
+            **package_versions(),
             "cuda_runtime": torch.version.cuda,
             "cudnn": _cudnn_version() if device.index >= 0 else None,
         },
@@ -102,6 +103,12 @@ def _gpu_facts(device: Device) -> dict[str, Any]:
     finally:
         nvml.nvmlShutdown()
     return facts
+
+
+@cache
+def package_versions() -> dict[str, str | None]:
+    """The installed versions of `PACKAGES`; null where one is not installed."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str | None:

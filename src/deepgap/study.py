@@ -7,8 +7,9 @@ import hashlib
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from deepgap.runtimes import load_runtime, runtime_names
 from deepgap.schema import check_schema, nearest, unknown
 
 IMAGE_SIZE = 224
-AXES = ("models", "modes", "batch_sizes", "protocol")
+AXES = ("models", "modes", "batch_sizes", "protocol", "energy", "thread_counts")
+ALL_THREADS = 0
+"""The number of threads that stands for all cores of the process; `all` in the config."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,12 @@ class Mode:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How often a cell is called, and on how many images its answers are checked."""
+    """How often a cell is called, and on how many images its answers are checked.
+
+    cold_iterations: calls a repeat with a cold L2 cache; 0 leaves the arm out.
+    stop: when a repeat may end before its `timed_iterations` (`half_width`, `minimum_iterations`, `minimum_ms`);
+        null never.
+    """
 
     name: str
     warmup_iterations: int
@@ -44,6 +52,8 @@ class Protocol:
     repeats: int
     sweeps: int
     fidelity_images: int
+    cold_iterations: int = 0
+    stop: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +64,10 @@ class Cell:
     model: str
     mode: Mode
     batch_size: int
+    threads: int
     sweep: int
     settings: str
-    """JSON of all else that gives the cell its meaning: weights, options, protocol."""
+    """JSON of all else that gives the cell its meaning: weights, options, protocol, energy."""
 
     @cached_property
     def recipe(self) -> dict[str, Any]:
@@ -68,6 +79,7 @@ class Cell:
             "runtime": self.mode.runtime,
             "precision": self.mode.precision,
             "batch_size": self.batch_size,
+            "threads": self.threads,
             "sweep": self.sweep,
             "image_size": IMAGE_SIZE,
             **json.loads(self.settings),
@@ -76,7 +88,8 @@ class Cell:
     @cached_property
     def stem(self) -> str:
         """The file name without its ending: `<cell-id>.<recipe>`."""
-        cell_id = f"{self.model}_{self.mode}_b{self.batch_size}_s{self.sweep}"
+        threads = f"_t{self.threads}" if self.threads != ALL_THREADS else ""
+        cell_id = f"{self.model}_{self.mode}_b{self.batch_size}{threads}_s{self.sweep}"
         return f"{cell_id}.{recipe_digest(self.recipe)}"
 
     @property
@@ -133,13 +146,16 @@ class Study:
     def cells(self, gpu: str) -> Iterator[Cell]:
         """All cells of one GPU, sweep by sweep, in the order of the config."""
         axes, protocol = self.axes(gpu), self.protocol(gpu)
+        energy = axes["energy"]
         modes = [parse_mode(mode) for mode in axes["modes"]]
-        settings = {mode: self._settings(mode, protocol) for mode in modes}
+        settings = {(mode, s): self._settings(mode, protocol, s) for mode in modes for s in (0, energy["seconds"])}
         for sweep in range(1, protocol.sweeps + 1):
             for model in axes["models"]:
-                for mode in modes:
-                    for batch_size in axes["batch_sizes"]:
-                        yield Cell(gpu, model, mode, batch_size, sweep, settings[mode])
+                for mode, batch_size in product(modes, axes["batch_sizes"]):
+                    counted = sweep <= energy["sweeps"] and batch_size in energy["batch_sizes"]
+                    seconds = energy["seconds"] if counted and self.gpus[gpu].device == "cuda" else 0
+                    for threads in self._thread_counts(axes, mode):
+                        yield Cell(gpu, model, mode, batch_size, threads, sweep, settings[mode, seconds])
 
     def run_order(self, gpu: str) -> list[Cell]:
         """The cells of one GPU in the order in which they are measured.
@@ -159,7 +175,8 @@ class Study:
             for model in axes["models"]:
                 for mode in map(parse_mode, axes["modes"]):
                     row = {"gpu": gpu, "model": model, "runtime": mode.runtime, "precision": mode.precision}
-                    rows.append(row | {"expected": len(axes["batch_sizes"]) * sweeps})
+                    threads = len(self._thread_counts(axes, mode))
+                    rows.append(row | {"expected": len(axes["batch_sizes"]) * threads * sweeps})
         return rows
 
     def unlisted_counts(self, results: Path) -> dict[str, int]:
@@ -171,14 +188,15 @@ class Study:
         }
         return {gpu: count for gpu, count in counts.items() if count}
 
-    def _settings(self, mode: Mode, protocol: Protocol) -> str:
-        counts = {
-            "warmup_iterations": protocol.warmup_iterations,
-            "timed_iterations": protocol.timed_iterations,
-            "repeats": protocol.repeats,
-            "fidelity_images": protocol.fidelity_images,
-        }
-        return json.dumps({**self.mode_settings(mode), "protocol": counts}, sort_keys=True)
+    @staticmethod
+    def _thread_counts(axes: Mapping[str, Any], mode: Mode) -> list[int]:
+        counts = axes["thread_counts"].get(str(mode), ["all"])
+        return [ALL_THREADS if count == "all" else count for count in counts]
+
+    def _settings(self, mode: Mode, protocol: Protocol, energy_s: float) -> str:
+        counts = {key: value for key, value in asdict(protocol).items() if key not in ("name", "sweeps")}
+        settings = {**self.mode_settings(mode), "protocol": counts, "energy_s": energy_s}
+        return json.dumps(settings, sort_keys=True)
 
 
 def parse_mode(text: str) -> Mode:
@@ -240,6 +258,25 @@ def _check_gpu(study: Study, gpu: str) -> None:
     if axes["protocol"] not in study.config["protocols"]:
         raise ConfigError(unknown(place("protocol"), axes["protocol"], list(study.config["protocols"])))
     profile = study.gpus[gpu]
+    protocol = study.protocol(gpu)
+    if protocol.stop and protocol.stop["minimum_iterations"] > protocol.timed_iterations:
+        raise ConfigError(
+            f"config.yaml: protocols.{protocol.name}.stop.minimum_iterations is "
+            f"{protocol.stop['minimum_iterations']}, more than its timed_iterations, {protocol.timed_iterations}."
+        )
+    if protocol.cold_iterations and profile.device == "cpu" and study.gpu == gpu:
+        raise ConfigError(
+            f"config.yaml: protocols.{protocol.name}.cold_iterations is {protocol.cold_iterations}, but calls with a "
+            f"cold L2 cache are for GPUs; give {gpu} a protocol without them."
+        )
+    for text in axes["thread_counts"]:
+        where = f"config.yaml: {place('thread_counts')}"
+        if profile.device != "cpu" and (study.gpu == gpu or "thread_counts" in override):
+            raise ConfigError(
+                f"{where} has '{text}', but thread counts are an axis of the host's processor, not {gpu}."
+            )
+        if text not in axes["modes"] and "thread_counts" in override:
+            raise ConfigError(f"{where} has '{text}', which is not one of the modes of {gpu}.")
     for index, text in enumerate(axes["modes"]):
         where = f"config.yaml: {place('modes')}[{index}]"
         try:

@@ -9,6 +9,7 @@ the operating system closes the pipe, and the parent ends with all its children.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -19,12 +20,15 @@ import sys
 import tempfile
 import threading
 import traceback
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepgap.errors import DeepGapError
-from deepgap.hardware import Gpu
+
+if TYPE_CHECKING:
+    from deepgap.measure import Request
 
 SOCKET_VARIABLE = "DEEPGAP_WORKER"
 MAX_REQUEST_BYTES = 1 << 20
@@ -49,6 +53,8 @@ class WarmWorker:
                 [sys.executable, "-m", "deepgap.worker", str(listener.fileno()), str(read_end)],
                 pass_fds=[listener.fileno(), read_end],
                 stdin=subprocess.DEVNULL,
+                # Whether there is a GPU is asked of NVML: asking CUDA would spoil it for the forked processes.
+                env={**os.environ, SOCKET_VARIABLE: "", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
             )
         os.close(read_end)
         os.environ[SOCKET_VARIABLE] = address
@@ -80,9 +86,12 @@ def run_request(request: Mapping[str, Any]) -> None:
         _measure(request)
         return
     with connection:
-        socket.send_fds(connection, [json.dumps(request).encode()], [sys.stderr.fileno()])
-        status = connection.recv(1 + MAX_SENTENCE_BYTES)
-        connection.recv(1)  # Until the process is gone, and the device is free.
+        try:
+            socket.send_fds(connection, [json.dumps(request).encode()], [sys.stderr.fileno()])
+            status = connection.recv(1 + MAX_SENTENCE_BYTES)
+        except ConnectionError:
+            # Killed before it has read the request.
+            status = b""
     if not status:
         raise DeepGapError("The process that measured the cell was killed; run Snakemake again to measure it.")
     if status[0] == FAILED:
@@ -102,18 +111,17 @@ def _connect(address: str) -> socket.socket | None:
 
 
 def _measure(request: Mapping[str, Any]) -> None:
-    from deepgap.measure import Request, measure_cell
+    from deepgap.measure import measure_cell
 
-    files = {name: Path(value) for name, value in request.items() if name.endswith("_file")}
-    measure_cell(
-        Request(
-            recipe=request["recipe"],
-            gpu=Gpu(**request["gpu"]),
-            engine_recipe=request["engine_recipe"],
-            **files,
-        ),
-        say=lambda text: print(text, file=sys.stderr, flush=True),
-    )
+    measure_cell(_parse(request), say=lambda text: print(text, file=sys.stderr, flush=True))
+
+
+def _parse(request: Mapping[str, Any]) -> Request:
+    from deepgap.hardware import Gpu
+    from deepgap.measure import Request
+
+    files = {name: value and Path(value) for name, value in request.items() if name.endswith("_file")}
+    return Request(**{**request, **files, "gpu": Gpu(**request["gpu"])})
 
 
 def _serve(listener: socket.socket, lifeline: int) -> None:
@@ -121,35 +129,45 @@ def _serve(listener: socket.socket, lifeline: int) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    import torch  # noqa: F401
+    import torch
     import torchvision  # noqa: F401
 
-    import deepgap.measure  # noqa: F401
+    from deepgap.measure import preload
 
+    # A fork of a process whose OpenMP threads have run could hang in them.
+    torch.set_num_threads(1)
+    # Polars has idle threads in this process, and they hold no lock.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     while True:
         ready, _, _ = select.select([listener.fileno(), lifeline], [], [])
         if lifeline in ready:
             os.killpg(0, signal.SIGKILL)
         connection, _ = listener.accept()
-        if os.fork() == 0:
-            listener.close()
-            os.close(lifeline)
-            os._exit(_child(connection))
+        text, descriptors, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, 1)
+        if descriptors:
+            request = json.loads(text)
+            preload(_parse(request))
+            # Frozen objects are no work for the children's garbage collectors, and their memory stays shared.
+            gc.collect()
+            gc.freeze()
+            if os.fork() == 0:
+                listener.close()
+                os.close(lifeline)
+                os._exit(_child(connection, request, descriptors[0]))
+            os.close(descriptors[0])
         connection.close()
 
 
-def _child(connection: socket.socket) -> int:
+def _child(connection: socket.socket, request: Mapping[str, Any], output: int) -> int:
     """Measure one cell in the forked child and send one byte of status, and behind it the sentence of a failure."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    text, descriptors, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, 1)
-    if not descriptors:
-        return CRASHED
-    os.dup2(descriptors[0], 2)
-    os.dup2(descriptors[0], 1)
+    os.dup2(output, 2)
+    os.dup2(output, 1)
+    os.close(output)
     _die_with(connection)
     sentence = ""
     try:
-        _measure(json.loads(text))
+        _measure(request)
         status = 0
     except DeepGapError as error:
         status, sentence = FAILED, str(error)

@@ -14,7 +14,17 @@ from deepgap.cells import FOOTER_KEY, SCHEMA, UNSUPPORTED, Footer, failure_row, 
 from deepgap.errors import CellError
 from deepgap.study import recipe_digest
 
-RECIPE = {"model": "synthetic", "protocol": {"warmup_iterations": 1, "timed_iterations": 2, "repeats": 2}}
+RECIPE = {
+    "model": "synthetic",
+    "energy_s": 0,
+    "protocol": {
+        "warmup_iterations": 1,
+        "timed_iterations": 2,
+        "repeats": 2,
+        "cold_iterations": 0,
+        "stop": None,
+    },
+}
 
 
 def footer(recipe: dict = RECIPE) -> Footer:
@@ -26,7 +36,7 @@ def synthetic_rows(times: list[float]) -> pl.DataFrame:
     keys = [(r, *arm) for r in (1, 2) for arm in ((1, 1, "latency"), (2, 1, "latency"), (1, 2, "throughput"))]
     return pl.DataFrame(
         [
-            ("ok", None, arm, repeat, iteration, calls, time, time, None)
+            ("ok", None, arm, repeat, iteration, calls, 0.5, time, time, None)
             for (repeat, iteration, calls, arm), time in zip(keys, times, strict=True)
         ],
         schema=SCHEMA,
@@ -76,8 +86,10 @@ def test_missing_rows_are_refused(tmp_path):
     for short in (rows.head(5), rows.filter(pl.col("arm") == "latency"), rows.clear()):
         with pytest.raises(CellError):
             write_cell(cell_path(tmp_path), short, footer())
-    with pytest.raises(CellError, match="stands twice"):
+    with pytest.raises(CellError, match="1 repeats of the arm latency"):
         write_cell(cell_path(tmp_path), rows.with_columns(pl.lit(1, pl.Int32).alias("repeat")), footer())
+    with pytest.raises(CellError, match="stands twice"):
+        write_cell(cell_path(tmp_path), rows.with_columns(pl.lit(1, pl.Int32).alias("iteration")), footer())
     assert list(tmp_path.iterdir()) == []
 
 

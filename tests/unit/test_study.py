@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -45,6 +46,13 @@ def load(config, config_schema, gpus):
         ({"weights": {"source": "imagnet"}}, ["weights.source", "'imagnet'", "seeded, imagenet"]),
         ({"runtime_options": {"tensort": {}}}, ["runtime_options", "'tensort'"]),
         ({"batches": [1]}, ["unknown key 'batches'", "batch_sizes"]),
+        ({"energy": {"seconds": 4.9, "sweeps": 1, "batch_sizes": [1]}}, ["energy.seconds", "4.9", "at least 5"]),
+        ({"energy": {"seconds": 5, "sweeps": -1, "batch_sizes": [1]}}, ["energy.sweeps", "-1", "at least 0"]),
+        ({"energy": {"seconds": 5, "sweeps": 1, "batch_sizes": [0]}}, ["energy.batch_sizes[0]", "0", "at least 1"]),
+        ({"overrides": {"T4": {"energy": {"seconds": 5}}}}, ["overrides.T4.energy", "lacks"]),
+        ({"thread_counts": {"eager-fp32": [0]}}, ["thread_counts.eager-fp32[0]", "0"]),
+        ({"thread_counts": {"eager-fp32": ["some"]}}, ["thread_counts.eager-fp32[0]", "'some'"]),
+        ({"thread_counts": {"eager-fp32": []}}, ["thread_counts.eager-fp32", "empty"]),
     ],
 )
 def test_bad_config_is_refused_in_one_sentence(load, changes, parts):
@@ -54,6 +62,138 @@ def test_bad_config_is_refused_in_one_sentence(load, changes, parts):
     assert "\n" not in sentence
     for part in parts:
         assert part in sentence
+
+
+COUNTS = {"warmup_iterations": 2, "timed_iterations": 30, "repeats": 1, "sweeps": 3, "fidelity_images": 16}
+STOP = {"half_width": 0.01, "minimum_iterations": 20, "minimum_ms": 100}
+CPU_AXES = {"modes": ["eager-fp32", "ort-fp32"], "batch_sizes": [1, 8], "protocol": "p"}
+
+
+def changed(
+    cpu: dict[str, Any] | None = None, protocol: dict[str, Any] | None = None, **changes: Any
+) -> dict[str, Any]:
+    """A study of one model with a protocol `p`, which the CPU has."""
+    return {
+        "models": ["resnet18"],
+        "modes": ["eager-fp32", "eager-fp16"],
+        "batch_sizes": [1, 2, 8],
+        "protocol": "p",
+        "protocols": {"p": COUNTS | (protocol or {})},
+        "energy": {"seconds": 7, "sweeps": 2, "batch_sizes": [1, 8]},
+        "overrides": {"CPU": CPU_AXES | (cpu or {})},
+        **changes,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        (
+            changed(protocol={"stop": STOP | {"minimum_iterations": 31}}),
+            ["protocols.p.stop.minimum_iterations", "31", "timed_iterations, 30"],
+        ),
+        (changed(gpu="CPU", protocol={"cold_iterations": 5}), ["protocols.p.cold_iterations", "5", "CPU"]),
+        (
+            changed(gpu="T4", thread_counts={"eager-fp32": [1]}),
+            ["config.yaml: thread_counts", "'eager-fp32'", "host's processor, not T4"],
+        ),
+        (
+            changed(overrides={"CPU": CPU_AXES, "T4": {"thread_counts": {"eager-fp32": [1]}}}),
+            ["config.yaml: overrides.T4.thread_counts", "'eager-fp32'", "host's processor, not T4"],
+        ),
+        (
+            changed(cpu={"thread_counts": {"ort-int8": [1]}}),
+            ["config.yaml: overrides.CPU.thread_counts", "'ort-int8'", "modes of CPU"],
+        ),
+        (changed(cpu={"protocol": "q"}), ["overrides.CPU.protocol", "'q'", "p"]),
+    ],
+    ids=["stop", "cold", "threads of a GPU", "threads of an override", "threads of no mode", "protocol"],
+)
+def test_what_a_gpu_cannot_have_is_refused_in_one_sentence_with_its_place(load, changes, parts):
+    with pytest.raises(ConfigError) as caught:
+        load(**changes)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert sentence.endswith(".")
+    assert sentence.count(". ") == 0
+    for part in parts:
+        assert part in sentence
+
+
+def test_what_another_gpu_cannot_have_is_no_matter(load):
+    """A protocol with cold calls and the host's threads, where neither is asked of a device that lacks it."""
+    load(**changed(gpu="T4", protocol={"cold_iterations": 5}))
+    load(**changed(gpu="CPU", thread_counts={"eager-fp32": [1]}))
+    load(**changed(gpu="CPU", protocol={"stop": STOP | {"minimum_iterations": 30}}))
+
+
+def test_energy_is_of_some_sweeps_and_batches_of_gpus(load):
+    cells = list(load(**changed()).cells("T4"))
+    assert len(cells) == 2 * 3 * 3
+    with_energy = {(cell.sweep, cell.batch_size) for cell in cells if cell.recipe["energy_s"] == 7}
+    assert with_energy == {(sweep, batch) for sweep in (1, 2) for batch in (1, 8)}
+    assert {cell.recipe["energy_s"] for cell in cells} == {0, 7}
+    assert {cell.recipe["energy_s"] for cell in load(**changed()).cells("CPU")} == {0}
+
+
+def test_an_override_of_energy_is_of_its_gpu_alone(load):
+    energy = {"seconds": 5, "sweeps": 0, "batch_sizes": []}
+    study = load(**changed(overrides={"CPU": CPU_AXES, "L4": {"energy": energy}}))
+    assert {cell.recipe["energy_s"] for cell in study.cells("L4")} == {0}
+    assert 7 in {cell.recipe["energy_s"] for cell in study.cells("T4")}
+
+
+def test_other_energy_renames_only_the_cells_that_have_it(load):
+    before = list(load(**changed()).cells("T4"))
+    after = list(load(**changed(energy={"seconds": 9, "sweeps": 1, "batch_sizes": [1]})).cells("T4"))
+    kept = {cell.stem for cell in before} & {cell.stem for cell in after}
+    assert kept == {cell.stem for cell in before if cell.recipe["energy_s"] == 0}
+
+
+def test_thread_counts_multiply_the_cells_of_their_mode(load):
+    study = load(**changed(cpu={"thread_counts": {"eager-fp32": [1, 4, "all"]}}))
+    cells = list(study.cells("CPU"))
+    assert len(cells) == (3 + 1) * 2 * 3
+    names = sorted(cell.stem.split(".")[0] for cell in cells if cell.sweep == 1 and cell.batch_size == 8)
+    assert names == [
+        "resnet18_eager-fp32_b8_s1", "resnet18_eager-fp32_b8_t1_s1", "resnet18_eager-fp32_b8_t4_s1",
+        "resnet18_ort-fp32_b8_s1",
+    ]  # fmt: skip
+    assert {cell.recipe["threads"] for cell in cells if "_t1_" in cell.path} == {1}
+    assert {cell.recipe["threads"] for cell in cells if "_t" not in cell.path} == {0}
+    assert len({cell.stem for cell in cells}) == len(cells)
+
+
+def test_naming_all_threads_changes_no_cell(load):
+    named = load(**changed(cpu={"thread_counts": {"eager-fp32": ["all"]}}))
+    assert [c.stem for c in named.cells("CPU")] == [c.stem for c in load(**changed()).cells("CPU")]
+
+
+@pytest.mark.parametrize("name", ["CPU", "T4", "H200"])
+def test_expected_counts_are_those_of_the_cells(load, name):
+    for study in (load(), load(**changed(cpu={"thread_counts": {"eager-fp32": [1, "all"]}}))):
+        expected = {
+            (row["model"], row["runtime"], row["precision"]): row["expected"]
+            for row in study.expected_counts()
+            if row["gpu"] == name
+        }
+        counted = Counter((c.model, c.mode.runtime, c.mode.precision) for c in study.cells(name))
+        assert counted == expected
+
+
+@pytest.mark.parametrize("protocol", [{"cold_iterations": 5}, {"stop": STOP}], ids=["cold", "stop"])
+def test_cold_calls_and_an_early_end_rename_the_cells(load, protocol):
+    plain, other = load(**changed()), load(**changed(protocol=protocol))
+    assert {c.stem for c in plain.cells("T4")}.isdisjoint(c.stem for c in other.cells("T4"))
+    (name, value), recipe = next(iter(protocol.items())), next(other.cells("T4")).recipe
+    assert recipe["protocol"][name] == value
+    assert next(plain.cells("T4")).recipe["protocol"][name] in (0, None)
+
+
+def test_their_absence_can_be_written_down(load):
+    """The schema's defaults, given or not, are the same cells."""
+    given = load(**changed(protocol={"cold_iterations": 0}))
+    assert [c.stem for c in given.cells("T4")] == [c.stem for c in load(**changed()).cells("T4")]
 
 
 def test_every_schema_key_is_described(config_schema):
@@ -84,8 +224,8 @@ def test_recipes_name_cells_uniquely_and_hold_no_place(load):
     cells = [cell for gpu in ("T4", "CPU", "H200") for cell in load().cells(gpu)]
     assert len({recipe_digest(cell.recipe) for cell in cells}) == len(cells)
     assert set(cells[0].recipe) == {
-        "method_version", "gpu", "model", "runtime", "precision", "batch_size", "sweep",
-        "image_size", "weights", "options", "protocol",
+        "method_version", "gpu", "model", "runtime", "precision", "batch_size", "threads", "sweep",
+        "image_size", "weights", "options", "protocol", "energy_s",
     }  # fmt: skip
 
 
@@ -113,10 +253,11 @@ def test_run_order_is_seeded_sweep_major_and_not_sorted(load):
     assert order == load().run_order("CPU")
     assert sorted(order, key=lambda c: c.stem) == sorted(load().cells("CPU"), key=lambda c: c.stem)
     assert [cell.sweep for cell in order] == sorted(cell.sweep for cell in order)
-    first = [(c.model, c.batch_size) for c in order if c.sweep == 1]
-    second = [(c.model, c.batch_size) for c in order if c.sweep == 2]
+    first = [(c.model, c.mode, c.batch_size, c.threads) for c in order if c.sweep == 1]
+    second = [(c.model, c.mode, c.batch_size, c.threads) for c in order if c.sweep == 2]
     assert first != second
-    assert first != sorted(first)
+    assert sorted(first, key=str) == sorted(second, key=str)
+    assert first != [(c.model, c.mode, c.batch_size, c.threads) for c in load().cells("CPU") if c.sweep == 1]
 
 
 def test_present_and_missing(load, tmp_path):

@@ -13,6 +13,7 @@ def measure_request(wildcards):
         "engine_recipe": (
             artifacts.engine_recipe(cell.gpu, cell.model, cell.mode) if built else None
         ),
+        "place": order[wildcards.stem] + 1,
     }
 
 
@@ -25,6 +26,12 @@ rule measure_cell:
         ),
     output:
         cell=f"results/{study.gpu}/cells/{{stem}}.parquet",
+        # Only NVIDIA GPUs can be sampled.
+        **(
+            {"telemetry": f"results/{study.gpu}/telemetry/{{stem}}.parquet"}
+            if study.gpus[study.gpu].device == "cuda"
+            else {}
+        ),
     log:
         f"logs/measure_cell/{study.gpu}/{{stem}}.log",
     wildcard_constraints:

@@ -1,5 +1,6 @@
 """Build the state dict that every mode of a model shares."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -18,8 +19,11 @@ def main(job):
     state = build_weights(
         output.name.split(".")[0], job.settings, IMAGE_SIZE, say=lambda text: print(text, file=sys.stderr)
     )
+    # Through memory, because torch.save does not say that a disk is full.
+    content = io.BytesIO()
+    torch.save(state, content)
     with put_in_place(output) as partial:
-        torch.save(state, partial)
+        partial.write_bytes(content.getbuffer())
 
 
 run_script(main, globals(), outputs=["weights"], params=["settings"])

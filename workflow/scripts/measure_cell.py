@@ -18,8 +18,16 @@ def main(job):
             "held_out_file": job.held_out,
             "reference_file": job.reference,
             "cell_file": job.cell,
+            "telemetry_file": job.telemetry,
         }
     )
 
 
-run_script(main, globals(), inputs=["source", "held_out", "reference"], outputs=["cell"], params=["request"])
+run_script(
+    main,
+    globals(),
+    inputs=["source", "held_out", "reference"],
+    outputs=["cell"],
+    optional_outputs=["telemetry"],
+    params=["request"],
+)

@@ -79,6 +79,9 @@ class Runtime:
     """Builds an engine on the device that will run it; for the source `engine` alone."""
     check_options: Callable[[Mapping[str, Any]], object] = refuse_options
     """Raises `ConfigError` for `runtime_options` of the config that the runtime does not have."""
+    preload: Callable[[], None] = lambda: None
+    """Imports that each cell's process would do; called in the process that they are forked from. It must not touch
+    CUDA, which a fork could not use then."""
     libraries: Callable[[], Mapping[str, str]] = dict
     """The versions of the libraries that an engine is bound to.
 

@@ -26,6 +26,12 @@ def prepare(model: torch.nn.Module, inputs: Inputs, options: Mapping[str, Any]) 
     return call
 
 
+def preload() -> None:
+    """torch.compile imports its compilers at its first call."""
+    import torch._dynamo
+    import torch._inductor.compile_fx  # noqa: F401
+
+
 def check_options(options: Mapping[str, Any]) -> None:
     """`mode` is torch.compile's.
 
@@ -45,4 +51,5 @@ RUNTIME = Runtime(
     devices=frozenset({"cpu", "cuda"}),
     prepare=prepare,
     check_options=check_options,
+    preload=preload,
 )

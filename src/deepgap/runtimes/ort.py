@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepgap.hardware import host_threads
 from deepgap.runtimes import Call, Inputs, Runtime
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def prepare(graph: Path, inputs: Inputs, options: Mapping[str, Any]) -> Call:
     from deepgap.export import INPUT, OUTPUT
 
     settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = host_threads()
+    settings.intra_op_num_threads = torch.get_num_threads()
     settings.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(graph), settings, providers=["CPUExecutionProvider"])
     classes = session.get_outputs()[0].shape[1]

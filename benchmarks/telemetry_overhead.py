@@ -1,0 +1,94 @@
+"""What sampling the device costs the latency of the work on it: each round times the same calls with and without.
+
+Run on an NVIDIA GPU: python benchmarks/telemetry_overhead.py --gpu H200. Prints a line of JSON a case: the ratio of
+the medians with and without sampling, over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+
+import torch
+import yaml
+
+from deepgap.hardware import load_gpus, matching_devices
+from deepgap.measure import make_inputs, set_precision
+from deepgap.models import build_model
+from deepgap.runtimes import load_runtime
+from deepgap.timing import CUDA, warm_up
+
+ROOT = Path(__file__).resolve().parent.parent
+CASES = (("eager", 1), ("graph", 1), ("graph", 32))
+SAMPLER = """
+import sys, time
+from deepgap.telemetry import Telemetry, open_nvml
+telemetry = Telemetry(lambda: open_nvml(int(sys.argv[1])), time.perf_counter_ns())
+sys.stdin.read()
+print(telemetry.stop().height)
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gpu", required=True, help="a key of config/gpus.yaml")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of timed calls a round, with and without each")
+    options = parser.parse_args()
+    schema = yaml.safe_load((ROOT / "workflow/schemas/gpus.schema.yaml").read_text())
+    device = matching_devices(load_gpus(ROOT / "config/gpus.yaml", schema)[options.gpu])[0]
+    os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
+    set_precision("fp16")
+    torch.backends.cudnn.benchmark = True
+    torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
+    for runtime, batch_size in CASES:
+        with torch.inference_mode():
+            model = build_model("resnet50").half().cuda().to(memory_format=torch.channels_last)
+            inputs = make_inputs(batch_size, 224, torch.device("cuda"), torch.float16, torch.channels_last)
+            call = load_runtime(runtime).prepare(model, inputs, {})
+            warm_up(call, CUDA, 20)
+            count = int(options.seconds * 1000 / median(span.host_ms for span in CUDA.each(call, 50, None)))
+            ratios, samples = [], []
+            for place in range(options.rounds):
+                # The order alternates, so that a drift of the clocks does not look like an effect.
+                order = (False, True) if place % 2 else (True, False)
+                times = {}
+                for sampled in order:
+                    sampler = start_sampler(device.index) if sampled else None
+                    times[sampled] = median(span.device_ms for span in CUDA.each(call, count, None))
+                    if sampler is not None:
+                        samples.append(int(sampler.communicate()[0]))
+                ratios.append(times[True] / times[False])
+        print(
+            json.dumps(
+                {
+                    "runtime": runtime,
+                    "batch_size": batch_size,
+                    "rounds": options.rounds,
+                    "calls_a_round": count,
+                    "latency_ratio_median": round(median(ratios), 5),
+                    "latency_ratio_min": round(min(ratios), 5),
+                    "latency_ratio_max": round(max(ratios), 5),
+                    "samples_a_round": median(samples),
+                }
+            ),
+            flush=True,
+        )
+
+
+def start_sampler(index: int) -> subprocess.Popen[str]:
+    """A sampler in a new interpreter, because this one has used CUDA and must not fork."""
+    command = [sys.executable, "-c", SAMPLER, str(index)]
+    sampler = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    time.sleep(1.5)
+    return sampler
+
+
+if __name__ == "__main__":
+    main()
