@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import tempfile
 import time
@@ -44,7 +45,7 @@ class Gpu:
     @property
     def device(self) -> str:
         """PyTorch's device type: `cpu` for the host's processor, else `cuda`."""
-        return "cpu" if self.name_pattern is None else "cuda"
+        return "cpu" if self.compute_capability is None else "cuda"
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,15 @@ def list_devices() -> list[Device]:
     return [device for device in found if str(device.index) in wanted or device.uuid in wanted]
 
 
+def cpu_name() -> str:
+    """The name that the host's processor gives itself; its architecture where it gives none."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
 def keep_nvml_open() -> None:
     """Start NVML for as long as this process lives, where there is a driver.
 
@@ -138,8 +148,14 @@ def matching_devices(gpu: Gpu) -> list[Device]:
     Raises:
         DeviceError: there is none; the sentence names what was found.
     """
-    if gpu.name_pattern is None:
-        return [HOST]
+    if gpu.device == "cpu":
+        if gpu.name_pattern is None or re.fullmatch(gpu.name_pattern, cpu_name()):
+            return [HOST]
+        raise DeviceError(
+            f"gpu={gpu.key} was asked for, but this machine's processor is {cpu_name()}; "
+            "gpu=CPU measures any processor."
+        )
+    assert gpu.name_pattern is not None
     devices = list_devices()
     matches = [device for device in devices if re.fullmatch(gpu.name_pattern, device.name)]
     if matches:
@@ -157,14 +173,14 @@ def detect_gpu(gpus: Mapping[str, Gpu]) -> str:
     devices = list_devices()
     for device in devices:
         for key, gpu in gpus.items():
-            if gpu.name_pattern and re.fullmatch(gpu.name_pattern, device.name):
+            if gpu.device == "cuda" and gpu.name_pattern and re.fullmatch(gpu.name_pattern, device.name):
                 return key
     if devices:
         raise DeviceError(
             f"This machine's {devices[0].name} has no entry in config/gpus.yaml; "
             "add one whose name_pattern matches that name."
         )
-    return next(key for key, gpu in gpus.items() if gpu.name_pattern is None)
+    return next(key for key, gpu in gpus.items() if gpu.device == "cpu" and gpu.name_pattern is None)
 
 
 _held: list[FileLock] = []

@@ -10,10 +10,9 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from deepgap.hardware import Device
+from deepgap.hardware import Device, cpu_name
 
 PACKAGES = (
     "torch",
@@ -44,13 +43,13 @@ def collect_provenance(device: Device) -> dict[str, Any]:
             "cudnn": _cudnn_version() if device.index >= 0 else None,
         },
         "host": {
-            "cpu": _cpu_name(),
+            "cpu": cpu_name(),
             "logical_cores": os.cpu_count(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "os": _os_name(),
             "kernel": platform.release(),
         },
-        "device": _gpu_facts(device) if device.index >= 0 else {"name": _cpu_name(), "uuid_sha256": None},
+        "device": _gpu_facts(device) if device.index >= 0 else {"name": cpu_name(), "uuid_sha256": None},
     }
 
 
@@ -123,14 +122,6 @@ def _cudnn_version() -> str | None:
 
     number = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
     return None if number is None else f"{number // 10000}.{number % 10000 // 100}.{number % 100}"
-
-
-def _cpu_name() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def _os_name() -> str:

@@ -298,6 +298,13 @@ class Summary:
         return self._ordered(self.families.filter(pl.col("status") == "ok", pl.col("threads") == ALL_THREADS))
 
     @cached_property
+    def processor(self) -> str:
+        """The processor that GPUs are compared with: this machine's own where it was measured, or a committed one."""
+        measured = set(self.measured["gpu"])
+        processors = [key for key, gpu in self.gpus.items() if gpu.device == "cpu"]
+        return next((key for key in processors if key in measured), processors[0])
+
+    @cached_property
     def failed(self) -> pl.DataFrame:
         """The families with all threads that were tried and have no numbers, with their `mode`, status and reason."""
         return self._ordered(self.families.filter(pl.col("status") != "ok", pl.col("threads") == ALL_THREADS))

@@ -148,14 +148,14 @@ def test_the_committed_cells_are_the_studys(real_study):
     assert plan.get("measure_cell", 0) == len(listed - committed)
 
 
-def test_batch_96_adds_models_times_modes_times_sweeps(real_study):
+def test_a_new_batch_size_adds_models_times_modes_times_sweeps(real_study):
     before = real_study.plan("cells", "--config", "gpu=H200").get("measure_cell", 0)
     path = real_study.root / "config/config.yaml"
     text = path.read_text()
-    assert "batch_sizes: [1, 8, 32, 128, 512]" in text
-    path.write_text(text.replace("batch_sizes: [1, 8, 32, 128, 512]", "batch_sizes: [1, 8, 32, 96, 128, 512]"))
+    assert "96, 128, 256, 384, 512]" in text
+    path.write_text(text.replace("96, 128, 256, 384, 512]", "96, 128, 160, 256, 384, 512]"))
     plan = real_study.plan("cells", "--config", "gpu=H200")
-    assert plan["measure_cell"] - before == 3 * 6 * 2
+    assert plan["measure_cell"] - before == 3 * 6 * 3
 
 
 def test_the_scripts_fit_the_trap_of_snakemakes_preamble():

@@ -10,7 +10,7 @@ import polars as pl
 from deepgap.peaks import Peak, best_within_latency, family_points, find_peaks
 from deepgap.published import table1_peaks
 from deepgap.summary import Summary
-from deepgap.wording import HOST, MODELS, by_precision, failures_in_words, gpu_label, model_label
+from deepgap.wording import MODELS, by_precision, failures_in_words, gpu_label, model_label
 
 BASELINE = "eager-fp32"
 
@@ -55,7 +55,7 @@ def _measured_row(summary: Summary, key: Key, peak: Peak, peaks: Mapping[Key, Pe
     points = family_points(summary.measured.filter(here, pl.col("throughput_img_s").is_not_null()))
     matched = {point.batch_size: point.throughput for point in points}.get(summary.reporting["matched_batch_size"])
     bounded = best_within_latency(points, summary.reporting["matched_latency_ms"])
-    cpu = peaks.get((HOST, model, BASELINE))
+    cpu = peaks.get((summary.processor, model, BASELINE))
     return {
         "platform": gpu_label(gpu),
         "mode": mode,
