@@ -9,6 +9,7 @@ import pytest
 
 from deepgap.cells import failure_row
 from deepgap.flags import FLAGS, cell_flags, falling_memory
+from tests.conftest import ROOT
 from tests.unit.synthetic import GPUS, synthetic_footer, synthetic_recipe, synthetic_rows
 
 FLOORS = {"top1_agreement": 0.95}
@@ -124,3 +125,8 @@ def test_memory_falls_where_a_smaller_batch_used_more() -> None:
     ]
     assert falling_memory({64: 100 * mib, 8: 200 * mib}) == [64]
     assert falling_memory({}) == falling_memory({1: None, 2: 5}) == []
+
+
+def test_the_documentation_explains_every_flag():
+    text = (ROOT / "docs/measuring.md").read_text()
+    assert [name for name, sentence in FLAGS.items() if f"| {name} | {sentence} |" not in text] == []
