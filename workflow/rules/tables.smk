@@ -41,8 +41,8 @@ rule write_numbers:
     params:
         reporting=study.config["reporting"],
         captions=[read_caption(figure) for figure in FIGURES],
-        code=code_digest("deepgap.numbers"),
+        code=code_digest("deepgap.numbers", "deepgap.claims"),
     message:
-        "Write the numbers of the text."
+        "Write the numbers of the text and check its claims."
     script:
         "../scripts/write_numbers.py"

@@ -1,0 +1,143 @@
+r"""What the text says in words about the data, and whether it is true of the data at hand.
+
+A claim is a sentence of paper/main.tex inside `\Claim<Name>{...}`. One that the data contradict stops the build by
+its name; one that they cannot tell, because something is not measured, prints as not measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from deepgap.errors import DeepGapError
+from deepgap.peaks import Peak, find_peaks
+from deepgap.published import table1_peaks
+from deepgap.summary import Summary
+
+GPU = "H200"
+"""The GPU of which the text speaks."""
+
+NOT_MEASURED = "(not measured in this edition.)"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement and its test: true, false, or None where the data cannot tell."""
+
+    name: str
+    statement: str
+    holds: Callable[[Summary], bool | None]
+
+
+def check_claims(summary: Summary) -> dict[str, bool]:
+    r"""Whether each claim of `CLAIMS` can be told, by name.
+
+    Raises:
+        DeepGapError: the data contradict a claim; all of them are named.
+    """
+    verdicts = {claim.name: claim.holds(summary) for claim in CLAIMS}
+    broken = [f"{claim.name} ({claim.statement})" for claim in CLAIMS if verdicts[claim.name] is False]
+    if broken:
+        raise DeepGapError(
+            f"The paper's text claims what the data contradict: {'; '.join(broken)}; "
+            "mend the sentence in paper/main.tex and its test in src/deepgap/claims.py."
+        )
+    return {name: verdict is not None for name, verdict in verdicts.items()}
+
+
+def write_claims(summary: Summary) -> str:
+    r"""A macro a claim that prints its sentence, or that it is not measured."""
+    return "".join(
+        f"\\newcommand{{\\Claim{name}}}[1]{{{'#1' if told else NOT_MEASURED}}}\n"
+        for name, told in check_claims(summary).items()
+    )
+
+
+def _all(verdicts: Sequence[bool]) -> bool | None:
+    return all(verdicts) if verdicts else None
+
+
+def _peaks(summary: Summary) -> Iterator[dict[str, Peak]]:
+    """The peaks of the text's GPU by mode, a model at a time."""
+    peaks = find_peaks(summary.measured)
+    for model in dict.fromkeys(model for gpu, model, _ in peaks if gpu == GPU):
+        yield {mode: peak for (gpu, of, mode), peak in peaks.items() if (gpu, of) == (GPU, model)}
+
+
+def _compare(
+    value: str, better: str, worse: str, factor: float, batch_size: int | None = None
+) -> Callable[[Summary], bool | None]:
+    """Whether `better` has at most 1 / factor of the `value` of `worse`, wherever both have one."""
+
+    def holds(summary: Summary) -> bool | None:
+        here = summary.measured.filter(pl.col("gpu") == GPU, pl.col(value).is_not_null())
+        if batch_size is not None:
+            here = here.filter(pl.col("batch_size") == batch_size)
+        one, other = (here.filter(pl.col("mode") == mode) for mode in (better, worse))
+        both = one.join(other, on=["model", "batch_size", "threads"], suffix="_other")
+        return _all((both[value] * factor <= both[f"{value}_other"]).to_list())
+
+    return holds
+
+
+def _tf32_faster(summary: Summary) -> bool | None:
+    pairs = [p for p in _peaks(summary) if {"eager-fp32", "eager-tf32"} <= p.keys()]
+    return _all([p["eager-tf32"].point.throughput > 1.5 * p["eager-fp32"].point.throughput for p in pairs])
+
+
+def _int8_fastest(summary: Summary) -> bool | None:
+    pairs = [p for p in _peaks(summary) if "cudnn-int8" in p and len(p) > 1]
+    return _all([max(p, key=lambda mode: p[mode].point.throughput) == "cudnn-int8" for p in pairs])
+
+
+def _flagged(flag: str, mode: str, smallest: int, largest: int) -> Callable[[Summary], bool | None]:
+    def holds(summary: Summary) -> bool | None:
+        here = summary.measured.filter(
+            pl.col("gpu") == GPU, pl.col("mode") == mode, pl.col("batch_size").is_between(smallest, largest)
+        )
+        return _all(here["flags"].list.contains(flag).to_list())
+
+    return holds
+
+
+def _int8_agrees(summary: Summary) -> bool | None:
+    here = summary.fidelity.filter(pl.col("gpu") == GPU, pl.col("precision") == "int8")
+    return _all((here["top1_agreement"] >= 0.95).to_list())
+
+
+def _headline_is_one_cell(summary: Summary) -> bool | None:
+    peaks = table1_peaks(summary.published)
+    key = ["model", "runtime", "precision"]
+    t4, l4 = (peaks.filter(pl.col("gpu") == gpu) for gpu in ("T4", "L4"))
+    ratios = l4.join(t4, on=key).select(pl.col("throughput_img_s") / pl.col("throughput_img_s_right")).to_series()
+    return None if ratios.len() < 2 else bool(ratios.sort()[-1] > 1.3 * ratios.sort()[-2])
+
+
+CLAIMS = (
+    Claim("TfThirtyTwoIsFaster", f"on the {GPU} eager-tf32 peaks over 1.5 times eager-fp32", _tf32_faster),
+    Claim("IntEightIsFastest", f"on the {GPU} cudnn-int8 has the highest peak of every model", _int8_fastest),
+    Claim(
+        "GraphHalvesLatency",
+        f"on the {GPU} graph-fp16 has at most half of eager-fp16's median latency at batch size 1",
+        _compare("median_ms", "graph-fp16", "eager-fp16", 2, batch_size=1),
+    ),
+    Claim(
+        "EagerIsLaunchBound",
+        f"on the {GPU} eager-fp16 is launch-bound at every batch size up to 8",
+        _flagged("launch_bound", "eager-fp16", 1, 8),
+    ),
+    Claim(
+        "IntEightMeetsThePowerLimit",
+        f"on the {GPU} cudnn-int8 is throttled at every batch size from 256",
+        _flagged("throttled", "cudnn-int8", 256, 65536),
+    ),
+    Claim(
+        "IntEightSavesEnergy",
+        f"on the {GPU} cudnn-int8 takes less energy an image than compile-fp16 at every batch size that has both",
+        _compare("energy_j_per_image", "cudnn-int8", "compile-fp16", 1),
+    ),
+    Claim("IntEightAgrees", f"on the {GPU} INT8 agrees with FP32 on 95 % of the held-out images", _int8_agrees),
+    Claim("HeadlineIsOneCell", "the published L4-over-T4 headline is 1.3 times its next cell", _headline_is_one_cell),
+)
