@@ -1,6 +1,30 @@
 # The paper's parts, and the PDF.
 
 
+rule write_report:
+    input:
+        **SUMMARY,
+        gpus=GPUS_FILE,
+        schema=GPUS_SCHEMA,
+        specs=expand("paper/figures/{figure}.vl.json", figure=FIGURES),
+        cells=rules.aggregate.input.cells,
+        template="paper/templates/report.html.j2",
+    output:
+        page="paper/report.html",
+    log:
+        "logs/write_report.log",
+    conda:
+        "../../envs/paper.yaml"
+    params:
+        reporting=study.config["reporting"],
+        captions=[read_caption(figure) for figure in FIGURES],
+        code=code_digest("deepgap.report"),
+    message:
+        "Write the interactive page."
+    script:
+        "../scripts/write_report.py"
+
+
 rule paper:
     input:
         expand("paper/tables/{table}.tex", table=TABLES),
@@ -10,6 +34,7 @@ rule paper:
             ending=["vl.json", "pdf", "svg", "png"],
         ),
         rules.write_numbers.output,
+        rules.write_report.output,
     message:
         "All tables, figures and numbers of the paper are rendered."
 

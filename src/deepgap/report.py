@@ -1,0 +1,124 @@
+"""The measurements as one HTML page that works without a network: charts, tables, and the rows behind each point."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import polars as pl
+import vl_convert
+
+from deepgap.cells import LATENCY
+from deepgap.figures import read_caption
+from deepgap.flags import FLAGS
+from deepgap.published import table1_peaks
+from deepgap.summary import Summary
+from deepgap.theme import PRECISION_COLOURS, RUNTIME_MARKS
+from deepgap.wording import MODELS, by_precision
+
+MOST_RAW_CELLS = 3000
+"""With more cells than this the page holds their runs and not every call, which would make it slow."""
+
+DIGITS = 5
+"""Significant digits of a number in the page; the files have all of them."""
+
+QUANTITIES = (
+    ("throughput_img_s", "throughput (img/s)", "throughput_low_img_s", "throughput_high_img_s"),
+    ("median_ms", "median latency (ms)", "median_low_ms", "median_high_ms"),
+    ("p99_ms", "p99 latency (ms)", None, "p99_bound_ms"),
+    ("speedup_fp32", "speedup over eager-fp32", "speedup_fp32_low", "speedup_fp32_high"),
+    ("images_per_joule", "images a joule", None, None),
+    ("power_w", "power (W)", None, None),
+    ("share_of_peak", "share of the dense peak", None, None),
+    ("memory_bytes", "device memory (bytes)", None, None),
+    ("first_call_ms", "first call (ms)", None, None),
+)
+"""What the chart can show: column, title, and the columns of its interval or bound."""
+
+
+def write_page(summary: Summary, specs: Mapping[str, Path], cells: Sequence[Path], template: Path, root: str) -> str:
+    """The page.
+
+    Args:
+        summary: the tidy tables.
+        specs: Vega-Lite files of the paper's figures, by the figure's name.
+        cells: the cell files, for the single calls.
+        template: the jinja2 template of the page.
+        root: where the project's root is, seen from the page: a prefix for links to cell files.
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    content = {
+        "families": _in_order(summary, summary.families),
+        "runs": _in_order(summary, summary.runs),
+        "calls": _calls(cells) if len(cells) <= MOST_RAW_CELLS else {},
+        "hosts": _rows(summary.hosts),
+        "fidelity": _rows(summary.fidelity),
+        "coverage": _rows(summary.coverage.drop_nulls("model")),
+        "published": _rows(table1_peaks(summary.published)),
+        "flags": FLAGS,
+        "quantities": QUANTITIES,
+        "colours": PRECISION_COLOURS,
+        "shapes": {runtime: shape for runtime, (shape, _) in RUNTIME_MARKS.items()},
+        "root": root,
+    }
+    figures = [
+        {"name": name, "caption": read_caption(name), "spec": json.loads(path.read_text())}
+        for name, path in specs.items()
+    ]
+    return environment.from_string(template.read_text()).render(
+        content=_script(content),
+        figures=figures,
+        specs=_script([figure["spec"] for figure in figures]),
+        library=_library(),
+        cells=len(cells),
+        gpus=", ".join(summary.order_gpus(set(summary.families["gpu"]))) or "no device",
+    )
+
+
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script that sets `vegaEmbed`."""
+    snippet = "window.vegaEmbed = vegaEmbed;"
+    return str(vl_convert.javascript_bundle(snippet)).replace("</script", "<\\/script")
+
+
+def _script(value: Any) -> str:
+    """JSON that may stand in a script element: nothing in it can end the element."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    floats = [name for name, dtype in frame.schema.items() if dtype == pl.Float64]
+    finite = frame.with_columns(
+        pl.when(pl.col(name).is_finite()).then(pl.col(name).round_sig_figs(DIGITS)).alias(name) for name in floats
+    )
+    return finite.to_dicts()
+
+
+def _in_order(summary: Summary, frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rows with their mode, by GPU as in gpus.yaml, model by depth, mode and batch size."""
+    gpus = summary.order_gpus(set(frame["gpu"]))
+    rows = _rows(frame.with_columns(mode=pl.format("{}-{}", "runtime", "precision")))
+    return sorted(
+        rows,
+        key=lambda row: (
+            gpus.index(row["gpu"]),
+            MODELS.index(row["model"]) if row["model"] in MODELS else len(MODELS),
+            by_precision(row["mode"]),
+            row["batch_size"],
+            row["threads"],
+        ),
+    )
+
+
+def _calls(cells: Sequence[Path]) -> dict[str, list[list[Any]]]:
+    """The latency calls of each cell by its file: repeat, and device time in milliseconds."""
+    calls = {}
+    for file in cells:
+        rows = pl.read_parquet(file, columns=["arm", "repeat", "device_ms"]).filter(pl.col("arm") == LATENCY)
+        times = rows["device_ms"].round_sig_figs(DIGITS)
+        calls[file.as_posix()] = [rows["repeat"].to_list(), times.to_list()]
+    return calls
