@@ -38,7 +38,7 @@ check: setup  ## lint, types and formatting
 	$(BIN)/snakemake --lint
 
 clean:  ## remove generated files; measured cells stay
-	rm -rf build logs results/summary results/fidelity paper/tables paper/figures paper/numbers.tex paper/paper.pdf paper/report.html
+	rm -rf build logs results/summary results/fidelity results/recommendation.* paper/tables paper/figures paper/numbers.tex paper/paper.pdf paper/report.html
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16

@@ -14,8 +14,8 @@ import polars as pl
 
 from deepgap.bounds import check_bounds, peak_share
 from deepgap.cells import COLD, LATENCY, OK, THROUGHPUT, Footer, read_cell
-from deepgap.errors import CellError
-from deepgap.flags import cell_flags, falling_memory
+from deepgap.errors import CellError, TelemetryError
+from deepgap.flags import NO_THROTTLING, cell_flags, falling_memory
 from deepgap.hardware import Gpu
 from deepgap.published import read_published
 from deepgap.stats import (
@@ -27,7 +27,21 @@ from deepgap.stats import (
     ratio_interval,
     run_interval,
 )
-from deepgap.summary import COVERAGE, FAMILIES, FIDELITY, HOSTS, KEY, OVERHEAD, RATIOS, RUNS, STRINGS
+from deepgap.study import recipe_digest
+from deepgap.summary import (
+    COVERAGE,
+    DESIGN,
+    FAMILIES,
+    FIDELITY,
+    HOSTS,
+    KEY,
+    OVERHEAD,
+    RATIOS,
+    RUNS,
+    STRINGS,
+    TELEMETRY,
+)
+from deepgap.telemetry import CLOCK_EVENT_REASONS, INTERVAL_S, read_telemetry
 
 QUANTILES = {"p90_ms": 0.90, "p95_ms": 0.95, "p99_ms": 0.99}
 BOUNDED = "p99_ms"
@@ -93,6 +107,8 @@ CELLS = pl.Schema(
         "power_w": pl.Float64,
         "energy_note": pl.String,
         "stack": pl.String,
+        "timed_start_ms": pl.Float64,
+        "timed_end_ms": pl.Float64,
     }
 )
 """One row a cell: what its footer says."""
@@ -184,6 +200,8 @@ def _cell_facts(rows: pl.DataFrame, footer: Footer) -> dict[str, Any]:
         "energy_above_idle_j_per_image": energy.get("joules_per_image_above_idle"),
         "power_w": None if joules is None or window_s is None else joules / window_s,
         "energy_note": note,
+        "timed_start_ms": rows["start_ms"].min(),
+        "timed_end_ms": rows.select((pl.col("start_ms") + pl.col("host_ms")).max()).item(),
     }
 
 
@@ -328,6 +346,7 @@ def _energy_columns(timed: pl.DataFrame) -> dict[str, Any]:
         "energy_above_idle_j_per_image": above_idle,
         "images_per_joule": None if joules is None else 1 / joules,  # type: ignore[operator]
         "power_w": counted["power_w"].median(),
+        "energy_windows": counted.height,
         "energy_note": "; ".join(notes) if above_idle is None else None,
     }
 
@@ -511,6 +530,109 @@ def overhead(footers: Iterable[Footer]) -> pl.DataFrame:
     )
 
 
+def summarise_telemetry(files: Iterable[Path], measurements: Measurements) -> pl.DataFrame:
+    """One row a second of each measured cell that has samples; see `summary.TELEMETRY`.
+
+    Args:
+        files: `<cell-id>.<recipe>.parquet` of `deepgap.telemetry`; those of other cells are left out.
+
+    Raises:
+        TelemetryError: a file is damaged, or belongs to another cell than the one in its name.
+    """
+    cells = {(row["gpu"], Path(row["cell_file"]).name): row for row in measurements.cells.iter_rows(named=True)}
+    frames = []
+    for file in files:
+        samples, about = read_telemetry(file)
+        recipe, started = about.get("recipe", {}), about.get("clock_zero_unix_s")
+        if recipe_digest(recipe) != file.name.split(".")[-2] or started is None:
+            raise TelemetryError(f"{file} does not hold the samples of the cell in its name; remove it.")
+        cell = cells.get((recipe["gpu"], file.name))
+        if cell is not None:
+            frames.append(_label_samples(samples, cell, started))
+    if not frames:
+        return TELEMETRY.to_frame()
+    key = [name for name in (*KEY, "sweep", "started_unix_s", "power_semantics", "timed") if name != "threads"]
+    first, last = pl.col("time_ms").min(), pl.col("time_ms").max()
+    seconds = (
+        pl.concat(frames)
+        .group_by(*key, pl.col("time_ms") // 1000)
+        .agg(
+            pl.len().cast(pl.Int64).alias("samples"),
+            (first / 1000).alias("time_s"),
+            (last / 1000).alias("last_s"),
+            pl.col("interval_s").first(),
+            *(pl.col(name).median() for name in ("temperature_c", "power_w", "utilisation_percent", "sm_clock_mhz")),
+            pl.col("sm_clock_mhz").min().alias("sm_clock_min_mhz"),
+            pl.col("sm_clock_mhz").max().alias("sm_clock_max_mhz"),
+            pl.col("clock_event_reasons").bitwise_or(),
+        )
+    )
+    masks = seconds["clock_event_reasons"].to_list()
+    return (
+        seconds.with_columns(
+            (pl.col("last_s") - pl.col("time_s") + pl.col("interval_s")).alias("duration_s"),
+            pl.Series("throttle_reasons", [throttle_reasons(mask) for mask in masks], dtype=STRINGS),
+        )
+        .select(TELEMETRY.names())
+        .cast(TELEMETRY)
+        .sort("gpu", "started_unix_s", "model", "runtime", "precision", "batch_size", "sweep", "time_s")
+    )
+
+
+def _label_samples(samples: pl.DataFrame, cell: Mapping[str, Any], started: float) -> pl.DataFrame:
+    """The samples of one cell with its key, and which are of its timed part."""
+    # As in `telemetry.summarise_samples`: the power of the moment where the device tells it.
+    instant = samples["power_instant_w"].null_count() == 0
+    power, semantics = (
+        ("power_instant_w", "NVML_FI_DEV_POWER_INSTANT") if instant else ("power_w", "nvmlDeviceGetPowerUsage")
+    )
+    timed = pl.col("time_ms").is_between(cell["timed_start_ms"], cell["timed_end_ms"])
+    return samples.select(
+        *(pl.lit(cell[name], CELLS[name]).alias(name) for name in (*KEY, "sweep") if name != "threads"),
+        pl.lit(started, pl.Float64).alias("started_unix_s"),
+        pl.lit(semantics).alias("power_semantics"),
+        (pl.lit(False) if cell["timed_start_ms"] is None else timed).alias("timed"),
+        (pl.col("time_ms").diff().median() / 1000).fill_null(INTERVAL_S).alias("interval_s"),
+        "time_ms",
+        pl.col(power).alias("power_w"),
+        *("temperature_c", "utilisation_percent", "sm_clock_mhz", "clock_event_reasons"),
+    )
+
+
+def throttle_reasons(mask: int | None) -> list[str]:
+    """The names in NVML's bit mask of clock event reasons that hold the clocks down, sorted."""
+    held = {name for name, bit in CLOCK_EVENT_REASONS.items() if (mask or 0) & bit} - NO_THROTTLING
+    return sorted(held)
+
+
+def describe_design(axes: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
+    """What the study asks for; see `summary.DESIGN`.
+
+    Args:
+        axes: by gpu, `Study.axes` with `counts`, the fields of its `study.Protocol`, and `sampled`, whether the
+            device can have energy windows.
+    """
+    rows = []
+    for gpu, asked in axes.items():
+        counts, energy = asked["counts"], asked["energy"] if asked["sampled"] else {}
+        stop = counts["stop"] or {}
+        threads = [", ".join(map(str, asked["thread_counts"].get(mode, ["all"]))) for mode in asked["modes"]]
+        rows.append(
+            {
+                "gpu": gpu,
+                **{name: list(asked[name]) for name in ("models", "modes", "batch_sizes")},
+                "threads": threads,
+                "protocol": asked["protocol"],
+                **{name: counts[name] for name in DESIGN if name in counts},
+                **{name: stop.get(name) for name in ("minimum_iterations", "half_width")},
+                "energy_s": energy.get("seconds"),
+                "energy_sweeps": energy.get("sweeps"),
+                "energy_batch_sizes": energy.get("batch_sizes"),
+            }
+        )
+    return pl.DataFrame(rows, schema=DESIGN)
+
+
 def write_summary(
     cells: Sequence[Path],
     published: Path,
@@ -519,6 +641,8 @@ def write_summary(
     expected: Sequence[dict[str, Any]],
     unlisted: dict[str, int],
     folder: Path,
+    telemetry: Sequence[Path] = (),
+    axes: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> pl.DataFrame:
     """Write the tidy tables of `deepgap.summary` into `folder` and return the coverage.
 
@@ -529,9 +653,12 @@ def write_summary(
         floors: see `flags.cell_flags`.
         expected, unlisted: see `summarise_coverage`.
         folder: of the tables.
+        telemetry: see `summarise_telemetry`.
+        axes: see `describe_design`.
 
     Raises:
         CellError: a cell is not what its name and footer say, or holds what cannot be.
+        TelemetryError: samples are not of the cell in their file's name.
         DeepGapError: the published numbers cannot be read.
     """
     measurements = read_measurements(cells, gpus, floors)
@@ -545,6 +672,8 @@ def write_summary(
         "fidelity": summarise_fidelity(footers),
         "ratios": summarise_ratios(runs),
         "overhead": overhead(footers),
+        "telemetry": summarise_telemetry(telemetry, measurements),
+        "design": describe_design(axes or {}),
     }
     for name, table in tables.items():
         table.write_parquet(folder / f"{name}.parquet")

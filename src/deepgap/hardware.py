@@ -41,6 +41,7 @@ class Gpu:
     tdp_w: float | None
     peak_tops: Mapping[str, float | None]
     sources: Mapping[str, list[str]]
+    price_eur_per_hour: float | None = None
 
     @property
     def device(self) -> str:

@@ -22,6 +22,7 @@ def run_script(
     outputs: Sequence[str] = (),
     params: Sequence[str] = (),
     optional_outputs: Sequence[str] = (),
+    optional_inputs: Sequence[str] = (),
 ) -> None:
     """Call `main(job)` with the script's files and parameters as attributes of `job`.
 
@@ -33,14 +34,16 @@ def run_script(
         namespace: the script's `globals()`, where Snakemake puts its object and `__doc__` describes the script.
         inputs, outputs, params: the names that the rule gives.
         optional_outputs: those that it may leave out; null then.
+        optional_inputs: lists of files that may be empty.
     """
     snakemake = namespace.get("snakemake")
     job: argparse.Namespace | SimpleNamespace
     if snakemake is None:
-        job = _parse(namespace["__doc__"], inputs, outputs, optional_outputs, params)
+        job = _parse(namespace["__doc__"], inputs, optional_inputs, outputs, optional_outputs, params)
     else:
         job = SimpleNamespace(
             **{name: snakemake.input[name] for name in inputs},
+            **{name: list(snakemake.input[name]) for name in optional_inputs},
             **{name: snakemake.output[name] for name in outputs},
             **{name: snakemake.output.get(name) for name in optional_outputs},
             **{name: snakemake.params[name] for name in params},
@@ -59,6 +62,7 @@ def run_script(
 def _parse(
     description: str,
     inputs: Sequence[str],
+    optional_inputs: Sequence[str],
     outputs: Sequence[str],
     optional_outputs: Sequence[str],
     params: Sequence[str],
@@ -66,6 +70,8 @@ def _parse(
     parser = argparse.ArgumentParser(description=description)
     for name in inputs:
         parser.add_argument(f"--{name}", required=True, nargs="+", metavar="FILE")
+    for name in optional_inputs:
+        parser.add_argument(f"--{name}", default=[], nargs="+", metavar="FILE")
     for name in outputs:
         parser.add_argument(f"--{name}", required=True, metavar="FILE")
     for name in optional_outputs:

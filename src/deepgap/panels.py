@@ -142,11 +142,11 @@ def log_axis(title: str, values: Iterable[float | None], horizontal: bool = Fals
     return Axis(title, low, high, fine if len(fine) <= 6 else coarse, 10, horizontal)
 
 
-def zero_axis(title: str, values: Iterable[float | None]) -> Axis:
-    """Values on a linear axis that starts at zero, with about five ticks."""
+def zero_axis(title: str, values: Iterable[float | None], intervals: float = 5.5, horizontal: bool = False) -> Axis:
+    """Values on a linear axis that starts at zero, with ticks for this many intervals at most."""
     high = max(value for value in values if value is not None) * 1.08
-    step = next(step for step in _steps() if high / step <= 5.5)
-    return Axis(title, 0, high, tuple(step * index for index in range(int(high / step) + 1)), base=None)
+    step = next(step for step in _steps() if high / step <= intervals)
+    return Axis(title, 0, high, tuple(step * index for index in range(int(high / step) + 1)), None, horizontal)
 
 
 def _steps() -> Iterable[float]:
@@ -301,6 +301,21 @@ def crosses(failed: Sequence[Row], xs: alt.X, colour: alt.Color) -> alt.Chart:
     return chart
 
 
+def failure_note(lost: Sequence[Row], top: bool = False, letters: int = 18) -> alt.Chart:
+    """What failed in words, in the lower right corner of a panel or, with `top`, in the upper left one."""
+    lines = textwrap.wrap(failures_in_words(lost), width=letters)
+    note = alt.Chart(inline([{"words": " ".join(lines)}]))
+    if top:
+        told = note.mark_text(text=lines, align="left", baseline="top", lineHeight=8, color=QUIET)
+        corner: alt.Chart = told.encode(x=alt.value(3), y=alt.value(3))
+        return corner
+    told = note.mark_text(
+        text=lines, align="right", baseline="bottom", lineHeight=8, dy=-8 * (len(lines) - 1), color=QUIET
+    )
+    corner = told.encode(x=alt.value(PANEL_WIDTH - 3), y=alt.value(PANEL_HEIGHT - 3))
+    return corner
+
+
 def words(text: str, width: int = PANEL_WIDTH, height: int = PANEL_HEIGHT) -> Panel:
     """A panel that says in words why nothing is drawn."""
     lines = textwrap.wrap(text, width=int(width / (SMALL_FONT_SIZE * 0.5)))
@@ -321,7 +336,37 @@ def nothing_at_all(what: str) -> alt.VConcatChart:
         f"Nothing to draw for {what}: no cells measured and no values published. "
         "Measure this machine's processor with: snakemake --cores 1 --config gpu=CPU"
     )
+    return nothing_to_draw(text)
+
+
+def nothing_to_draw(text: str) -> alt.VConcatChart:
+    """A figure that says in words why it is empty."""
     return alt.vconcat(words(text, width=GRID_WIDTH, height=60), config=CONFIG)
+
+
+def with_notes(chart: alt.VConcatChart, sentences: Sequence[str]) -> alt.VConcatChart:
+    """The chart with sentences below it, each in lines of its own."""
+    lines = [
+        line for text in sentences for line in textwrap.wrap(text, width=int(GRID_WIDTH / (SMALL_FONT_SIZE * 0.46)))
+    ]
+    if not lines:
+        return chart
+    rows = [{"text": line, "y": 5.0 + 9 * place} for place, line in enumerate(lines)]
+    told = alt.Chart(inline(rows)).mark_text(align="left", baseline="middle", color=QUIET)
+    note = overlay(
+        [told.encode(x=alt.value(0), y=alt.Y("y:Q", scale=None, axis=None), text="text:N")],
+        GRID_WIDTH,
+        9 * len(lines),
+    )
+    chart &= note.properties(view=alt.ViewBackground(stroke=None))
+    return chart
+
+
+def published_without_cells(summary: Summary) -> list[str]:
+    """A sentence for each GPU of the published study that has no cells here, in the order of gpus.yaml."""
+    measured = set(summary.families["gpu"])
+    stated = set(summary.published["gpu"].drop_nulls())
+    return [f"{nothing_measured(gpu)}." for gpu in summary.gpus if gpu in stated and gpu not in measured]
 
 
 def row_title(summary: Summary, gpu: str, published: bool, note: str = "") -> str:
@@ -465,15 +510,15 @@ def common_entries(points: Sequence[Row], failed: Sequence[Row]) -> list[Entry]:
     return entries + ([FAILED] if failed else [])
 
 
-def draw_legend(entries: Sequence[Entry]) -> Panel:
-    """All entries in lines over the width of the grid; places are in pixels."""
+def draw_legend(entries: Sequence[Entry], width: int = GRID_WIDTH) -> Panel:
+    """All entries in lines over this width, that of the grid; places are in pixels."""
     line_height = 11
     x, y = 0.0, line_height / 2
     rows: list[dict[str, Any]] = []
     for entry in entries:
         key = 14 if entry.dash is None else 26
         length = key + len(entry.label) * FONT_SIZE * 0.46 + 10
-        if x + length > GRID_WIDTH and x > 0:
+        if x + length > width and x > 0:
             x, y = 0.0, y + line_height
         rows.append(
             {
@@ -502,7 +547,7 @@ def draw_legend(entries: Sequence[Entry]) -> Panel:
         .encode(_pixels("words"), place, text="label:N"),
     ]
     blank = alt.ViewBackground(stroke=None)
-    legend = overlay(layers, GRID_WIDTH, int(y + line_height / 2))
+    legend = overlay(layers, width, int(y + line_height / 2))
     return legend.properties(view=blank, resolve=APART)
 
 

@@ -90,6 +90,27 @@ def median_latencies(values: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def p99_latencies(values: pl.DataFrame) -> pl.DataFrame:
+    """99th percentiles of latency as printed: the key, batch_size, p99_ms, approx, source; a range is two rows."""
+    return values.filter(pl.col("quantity") == "p99_latency").select(
+        *VALUE_KEY,
+        pl.col("batch").cast(pl.Int64).alias("batch_size"),
+        pl.col("value").alias("p99_ms"),
+        "approx",
+        "source",
+    )
+
+
+def temperature_ranges(values: pl.DataFrame) -> pl.DataFrame:
+    """Temperatures in degrees Celsius that the study states of all runs of a GPU: gpu, low, high, source."""
+    return (
+        values.filter(pl.col("quantity") == "gpu_temperature")
+        .group_by("gpu", "source", maintain_order=True)
+        .agg(pl.col("value").min().alias("low"), pl.col("value").max().alias("high"))
+        .select("gpu", "low", "high", "source")
+    )
+
+
 def device_memory(values: pl.DataFrame) -> pl.DataFrame:
     """Device memory: the key, batch_size (null where the study names none), memory_gib, approx, source.
 

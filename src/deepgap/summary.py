@@ -97,6 +97,7 @@ FAMILIES = pl.Schema(
         "energy_above_idle_j_per_image": pl.Float64,
         "images_per_joule": pl.Float64,
         "power_w": pl.Float64,
+        "energy_windows": pl.Int64,
         "energy_note": pl.String,
         "speedup_fp32": pl.Float64,
         "speedup_fp32_low": pl.Float64,
@@ -122,8 +123,8 @@ throughput: images over wall time of runs that keep the device fed; the median o
 share_of_peak: operations a second at that throughput over the dense peak of the precision; null without a peak.
 memory: most device memory of the family's cells above the baseline (NVML); on a CPU the growth of the
 resident set over that before the model was loaded. memory_allocated: the most that PyTorch allocated.
-energy, power: from the device's energy counter over a steady window, the median over the cells that have one; above
-    idle: less the power of the idle device. energy_note says why one of them is null.
+energy, power: from the device's energy counter over a steady window, the median over the energy_windows cells that
+    have one; above idle: less the power of the idle device. energy_note says why one of them is null.
 speedup_fp32: throughput over that of eager-fp32 at the same gpu, model, batch size and threads; null without it.
 flags: those of any cell and of the family (`deepgap.flags`), sorted; flagged_cells: cells with a flag of their own.
 """
@@ -263,6 +264,69 @@ top1_accuracy, reference_top1_accuracy: part of the images whose first class is 
 identical: every cell gave the reference's values.
 """
 
+TELEMETRY = pl.Schema(
+    {
+        "gpu": pl.String,
+        "model": pl.String,
+        "runtime": pl.String,
+        "precision": pl.String,
+        "batch_size": pl.Int64,
+        "sweep": pl.Int64,
+        "time_s": pl.Float64,
+        "duration_s": pl.Float64,
+        "timed": pl.Boolean,
+        "started_unix_s": pl.Float64,
+        "samples": pl.Int64,
+        "temperature_c": pl.Float64,
+        "power_w": pl.Float64,
+        "power_semantics": pl.String,
+        "utilisation_percent": pl.Float64,
+        "sm_clock_mhz": pl.Float64,
+        "sm_clock_min_mhz": pl.Int64,
+        "sm_clock_max_mhz": pl.Int64,
+        "throttle_reasons": STRINGS,
+    }
+)
+"""What the device did: one row a second at most of each cell whose samples are there; a processor has none.
+
+time_s: of the row's first sample, since the cell's start, which was at started_unix_s. duration_s: what the row's
+    samples span, the time until a next one included.
+timed: between the cell's first timed call and the end of its last, the warm-up of later repeats included; the other
+    rows are of loading, preparing, the first warm-up and the held-out images.
+temperature, power, utilisation, sm_clock: medians over the row's samples; min and max of the clock beside it.
+power_semantics: the name of NVML's query, of which power_w is the value.
+throttle_reasons: names of the clock event reasons that held the clocks down in any sample, sorted.
+"""
+
+DESIGN = pl.Schema(
+    {
+        "gpu": pl.String,
+        "models": STRINGS,
+        "modes": STRINGS,
+        "threads": STRINGS,
+        "batch_sizes": pl.List(pl.Int64),
+        "protocol": pl.String,
+        "sweeps": pl.Int64,
+        "repeats": pl.Int64,
+        "warmup_iterations": pl.Int64,
+        "timed_iterations": pl.Int64,
+        "minimum_iterations": pl.Int64,
+        "half_width": pl.Float64,
+        "cold_iterations": pl.Int64,
+        "fidelity_images": pl.Int64,
+        "energy_s": pl.Float64,
+        "energy_sweeps": pl.Int64,
+        "energy_batch_sizes": pl.List(pl.Int64),
+    }
+)
+"""What the study asks for: one row a gpu, cells or not.
+
+threads: for each of `modes` the numbers of threads that it runs with, as words; `all` on a GPU.
+protocol: its name, and after it its counts (`study.Protocol`); minimum_iterations and half_width are null where a
+    repeat never ends before its timed_iterations.
+energy: seconds of an energy window, and the sweeps and batch sizes that have one; null on a processor.
+"""
+
 FRAMES: dict[str, pl.Schema] = {
     "runs": RUNS,
     "families": FAMILIES,
@@ -272,6 +336,8 @@ FRAMES: dict[str, pl.Schema] = {
     "fidelity": FIDELITY,
     "ratios": RATIOS,
     "overhead": OVERHEAD,
+    "telemetry": TELEMETRY,
+    "design": DESIGN,
 }
 """The files of results/summary/, by stem, and their schemas."""
 
@@ -288,6 +354,8 @@ class Summary:
     fidelity: pl.DataFrame
     ratios: pl.DataFrame
     overhead: pl.DataFrame
+    telemetry: pl.DataFrame
+    design: pl.DataFrame
     gpus: dict[str, Gpu]
     reporting: Mapping[str, Any]
 

@@ -8,6 +8,9 @@ PAGE_WIDTH = 511
 """Width of a figure over both columns of a US-letter page in points, 7.1 inches. One pixel prints as one
 point."""
 
+COLUMN_WIDTH = 244
+"""Width of a figure in one of the two columns, in points."""
+
 FONT = "STIX"
 FONT_SIZE = 8
 SMALL_FONT_SIZE = 7

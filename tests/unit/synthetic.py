@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import yaml
 
+from deepgap.aggregate import mode_order
 from deepgap.cells import SCHEMA, Footer, write_cell
 from deepgap.hardware import load_gpus
 from deepgap.published import read_published
@@ -17,6 +19,7 @@ from deepgap.study import recipe_digest
 from deepgap.summary import (
     ALL_THREADS,
     COVERAGE,
+    DESIGN,
     FAMILIES,
     FIDELITY,
     HOSTS,
@@ -24,6 +27,7 @@ from deepgap.summary import (
     PUBLISHED_VALUES,
     RATIOS,
     RUNS,
+    TELEMETRY,
     Summary,
 )
 
@@ -68,8 +72,28 @@ def synthetic_family(gpu: str, model: str, mode: str, batch_size: int, **changes
         "throughput_low_img_s": throughput * 0.97,
         "throughput_high_img_s": throughput * 1.02,
         "memory_bytes": int(6e8 + batch_size * 2.4e7 * (1 if precision == "fp16" else 2)),
+        "percentile_note": "200 samples: p99 needs 662",
     }
-    return row | changes
+    if runtime == "compile":
+        tail = {"samples": 900, "p99_ms": median * 1.04, "p99_bound_ms": median * 1.2, "percentile_note": None}
+        row |= tail
+    return row | _energy(gpu, batch_size, throughput) | changes
+
+
+def _energy(gpu: str, batch_size: int, throughput: float) -> dict[str, Any]:
+    """Energy of a family at batch sizes that have a window, at 200 W and more, of which 120 W flow when idle."""
+    if gpu == "CPU":
+        return {"energy_windows": 0, "energy_note": "NVML samples NVIDIA GPUs alone"}
+    if batch_size not in FEW:
+        return {"energy_windows": 0, "energy_note": "the study asks for no energy window in this cell"}
+    power = 200.0 + batch_size
+    return {
+        "energy_windows": 1,
+        "power_w": power,
+        "energy_j_per_image": power / throughput,
+        "energy_above_idle_j_per_image": (power - 120) / throughput,
+        "images_per_joule": throughput / power,
+    }
 
 
 def synthetic_failure(
@@ -100,8 +124,10 @@ def synthetic_summary(rows: Sequence[dict[str, Any]], published: bool = True) ->
         coverage=coverage,
         hosts=pl.DataFrame([_host(gpu) for gpu in present], schema=HOSTS),
         fidelity=_fidelities(families),
-        ratios=pl.DataFrame(schema=RATIOS),
+        ratios=_ratios(families),
         overhead=pl.DataFrame(schema=OVERHEAD),
+        telemetry=_telemetry(families),
+        design=pl.DataFrame([_design(families, gpu) for gpu in present], schema=DESIGN),
         gpus=GPUS,
         reporting=REPORTING,
     )
@@ -147,6 +173,28 @@ def _with_speedups(families: pl.DataFrame) -> pl.DataFrame:
         .with_columns(speedup_fp32=ratio, speedup_fp32_low=ratio * 0.96, speedup_fp32_high=ratio * 1.05)
         .select(FAMILIES.names())
     )
+
+
+def _ratios(families: pl.DataFrame) -> pl.DataFrame:
+    """The ratios of all pairs of modes at one place, with intervals of a few percent."""
+    rows = []
+    timed = families.filter(pl.col("status") == "ok", pl.col("throughput_img_s").is_not_null())
+    for (gpu, model, batch_size, threads), here in timed.group_by("gpu", "model", "batch_size", "threads"):
+        modes = sorted(here.to_dicts(), key=lambda row: mode_order(row["runtime"], row["precision"]))
+        for earlier, later in combinations(modes, 2):
+            ratio = later["throughput_img_s"] / earlier["throughput_img_s"]
+            row = {"gpu": gpu, "model": model, "batch_size": batch_size, "threads": threads, "ratio": ratio}
+            row |= {
+                "numerator": _mode(later),
+                "denominator": _mode(earlier),
+                "low": ratio * 0.97,
+                "high": ratio * 1.04,
+            }
+            row |= {"numerator_runs": later["runs"], "denominator_runs": earlier["runs"]}
+            row |= {f"{o}_cells": [f"{row[o]}_b{batch_size}_s1"] for o in ("numerator", "denominator")}
+            rows.append(row)
+    keys = ("gpu", "model", "batch_size", "threads", "numerator", "denominator")
+    return pl.DataFrame(rows, schema=RATIOS).sort(keys)
 
 
 def synthetic_fidelity(gpu: str, model: str, mode: str, **changes: Any) -> dict[str, Any]:
@@ -195,6 +243,51 @@ def _host(gpu: str) -> dict[str, Any]:
     if gpu != "CPU":
         row |= {"driver": "000.00", "max_sm_clock_mhz": 1980, "power_limit_w": 700.0, "ecc": True}
     return row
+
+
+def synthetic_second(gpu: str, model: str, mode: str, batch_size: int, **changes: Any) -> dict[str, Any]:
+    """One row of telemetry: a timed second at full load."""
+    runtime, precision = mode.split("-")
+    row = {"gpu": gpu, "model": model, "runtime": runtime, "precision": precision, "batch_size": batch_size}
+    row |= {"sweep": 1, "time_s": 2.0, "duration_s": 1.0, "timed": True, "started_unix_s": 1e9, "samples": 20}
+    row |= {"temperature_c": 50.0, "power_w": 500.0, "power_semantics": "NVML_FI_DEV_POWER_INSTANT"}
+    row |= {"utilisation_percent": 99.0, "sm_clock_mhz": 1900.0, "sm_clock_min_mhz": 1800, "sm_clock_max_mhz": 1980}
+    return row | {"throttle_reasons": []} | changes
+
+
+def _telemetry(families: pl.DataFrame) -> pl.DataFrame:
+    """Three timed seconds and an idle one of each family that was timed on a GPU; the largest are held down."""
+    rows = []
+    timed = families.filter(pl.col("status") == "ok", pl.col("gpu") != "CPU")
+    for place, family in enumerate(timed.iter_rows(named=True)):
+        key, size = (family["gpu"], family["model"], _mode(family), family["batch_size"]), family["batch_size"]
+        held = ["sw_power_cap"] if size == 512 else []
+        for second in range(4):
+            rows.append(
+                synthetic_second(
+                    *key,
+                    time_s=float(second),
+                    timed=second > 0,
+                    started_unix_s=1e9 + 10 * place,
+                    temperature_c=40.0 + min(size, 100) / 10 + second,
+                    power_w=150.0 + size,
+                    throttle_reasons=held,
+                )
+            )
+    return pl.DataFrame(rows, schema=TELEMETRY)
+
+
+def _design(families: pl.DataFrame, gpu: str) -> dict[str, Any]:
+    """The axes that these families span."""
+    rows = [row for row in families.iter_rows(named=True) if row["gpu"] == gpu]
+    modes = list(dict.fromkeys(map(_mode, rows)))
+    row = dict.fromkeys(DESIGN.names()) | {"gpu": gpu, "models": list(dict.fromkeys(row["model"] for row in rows))}
+    row |= {"modes": modes, "threads": ["all"] * len(modes)}
+    row |= {"batch_sizes": sorted({row["batch_size"] for row in rows}), "protocol": "synthetic", "sweeps": 1}
+    row |= {"repeats": 3, "warmup_iterations": 10, "timed_iterations": 100, "cold_iterations": 0}
+    if gpu != "CPU":
+        row |= {"energy_s": 5.0, "energy_sweeps": 1, "energy_batch_sizes": [1, 8, 32, 128, 512]}
+    return row | {"fidelity_images": 256}
 
 
 def synthetic_recipe(gpu: str, model: str, mode: str, batch_size: int, **changes: Any) -> dict[str, Any]:

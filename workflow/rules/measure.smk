@@ -25,13 +25,13 @@ rule measure_cell:
             to_measure[wildcards.stem].model, study.gpu
         ),
     output:
-        cell=f"results/{study.gpu}/cells/{{stem}}.parquet",
-        # Only NVIDIA GPUs can be sampled.
         **(
             {"telemetry": f"results/{study.gpu}/telemetry/{{stem}}.parquet"}
             if study.gpus[study.gpu].device == "cuda"
             else {}
         ),
+        cell=f"results/{study.gpu}/cells/{{stem}}.parquet",
+        # Only NVIDIA GPUs can be sampled.
     log:
         f"logs/measure_cell/{study.gpu}/{{stem}}.log",
     wildcard_constraints:

@@ -21,6 +21,8 @@ def main(job):
         job.expected,
         job.unlisted,
         Path(job.runs).parent,
+        [Path(file) for file in job.samples],
+        job.axes,
     )
     print(describe_coverage(coverage), file=sys.stderr)
 
@@ -30,5 +32,6 @@ run_script(
     globals(),
     inputs=["cells", "published_csv", "gpus", "schema"],
     outputs=list(FRAMES),
-    params=["expected", "unlisted", "fidelity_floor"],
+    params=["expected", "unlisted", "axes", "fidelity_floor"],
+    optional_inputs=["samples"],
 )

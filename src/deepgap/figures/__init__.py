@@ -18,12 +18,23 @@ if TYPE_CHECKING:
     from deepgap.summary import Summary
 
 FIGURES = (
+    "fig01_generations",
+    "fig02_structure",
+    "fig03_precision",
+    "fig04_operations",
+    "fig05_telemetry",
     "fig06_throughput",
     "fig07_latency_by_model",
     "fig08_latency_over_batch",
     "fig09_memory_over_batch",
     "fig10_pareto",
     "fig11_speedup",
+    "fig12_p99_over_batch",
+    "fig13_performance_per_watt",
+    "fig14_attribution",
+    "fig15_roofline",
+    "fig16_fidelity_against_speed",
+    "fig17_cpu_threads",
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from math import log
 
@@ -20,6 +19,7 @@ from deepgap.panels import (
     common_entries,
     draw_grid,
     failed_points,
+    failure_note,
     hollow_points,
     inline,
     log_axis,
@@ -34,7 +34,6 @@ from deepgap.peaks import non_dominated
 from deepgap.published import pareto_pairs
 from deepgap.summary import MEASURED, PUBLISHED, Summary
 from deepgap.theme import QUIET, tint
-from deepgap.wording import failures_in_words
 
 CAPTION = (
     "Throughput against median latency, one point a batch size, both logarithmic; medians over runs "
@@ -89,11 +88,7 @@ def draw_plane(here: Sequence[Row], lost: Sequence[Row], x: Axis, y: Axis) -> Pa
     if published:
         layers.append(hollow_points(alt.Chart(inline(published)), colour, shape).encode(xs, ys))
     if lost:
-        lines = textwrap.wrap(failures_in_words(lost), width=18)
-        note = alt.Chart(inline([{"words": " ".join(lines)}])).mark_text(
-            text=lines, align="right", baseline="bottom", lineHeight=8, dy=-8 * (len(lines) - 1), color=QUIET
-        )
-        layers.append(note.encode(x=alt.value(PANEL_WIDTH - 3), y=alt.value(PANEL_HEIGHT - 3)))
+        layers.append(failure_note(lost))
     return overlay(layers, PANEL_WIDTH, PANEL_HEIGHT)
 
 

@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deepgap.summary import Summary
 
-TABLES = ("table1_peaks", "table2_hosts", "table3_hardware", "table4_fidelity")
+TABLES = (
+    "table1_peaks",
+    "table2_hosts",
+    "table3_hardware",
+    "table4_fidelity",
+    "table5_performance_per_watt",
+    "table6_attribution",
+    "table7_audit",
+    "table8_reproduction",
+    "table9_saturation",
+)
 
 
 def load_table(name: str) -> Callable[[Summary], dict[str, Any]]:

@@ -11,6 +11,7 @@ from deepgap.summary import Summary
 
 FIELDS = {
     "device": "Device",
+    "devices": "Devices of this kind",
     "cells": "Cells",
     "cpu": "Processor",
     "logical_cores": "Logical cores",

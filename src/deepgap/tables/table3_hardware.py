@@ -9,7 +9,7 @@ from deepgap.models import GMAC_PER_IMAGE
 from deepgap.peaks import find_peaks
 from deepgap.published import table1_peaks
 from deepgap.summary import MEASURED, PUBLISHED, Summary
-from deepgap.wording import HOST, PRECISIONS, model_label
+from deepgap.wording import PRECISIONS, model_label
 
 
 def context(summary: Summary) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def context(summary: Summary) -> dict[str, Any]:
             "tdp_w": gpu.tdp_w,
         }
         for gpu in summary.gpus.values()
-        if gpu.key != HOST
+        if gpu.device == "cuda"
     ]
     return {"gpus": gpus, "shares": best_shares(summary)}
 

@@ -1,0 +1,90 @@
+"""Figure 3: the bits of a number in each precision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+
+from deepgap.panels import Entry, draw_legend, inline, nothing_to_draw, overlay
+from deepgap.summary import Summary
+from deepgap.theme import COLUMN_WIDTH, CONFIG, INK, QUIET, tint
+from deepgap.wording import PRECISIONS
+
+CAPTION = (
+    "Conceptual, not measured: the bits of a number by precision. fp32 and fp16 are IEEE 754 binary32 and binary16; "
+    "tf32 computes with the stated bits of a number that is stored in the width of fp32; int8 is a signed integer "
+    "with a scale beside it. The words name the GPUs of the hardware table whose data sheets give the precision a "
+    "rate."
+)
+
+BITS = {"fp32": (1, 8, 23, 0), "tf32": (1, 8, 10, 13), "fp16": (1, 5, 10, 0), "int8": (1, 0, 7, 0)}
+"""Sign, exponent, mantissa (of int8: value) and stored bits that are not used: IEEE 754-2019, section 3.6, and
+NVIDIA's A100 whitepaper, section on TensorFloat-32."""
+
+PARTS = {
+    "sign": INK,
+    "exponent": tint("#00487c", 0.55),
+    "mantissa or value": tint("#56b4e9", 0.35),
+    "stored, not used": "white",
+}
+NAMES = 24
+ROW = 26
+CELL = 6.6
+
+
+def draw(summary: Summary) -> alt.VConcatChart:
+    """One row a precision, one box a bit, from the most significant."""
+    gpus = [gpu for gpu in summary.gpus.values() if gpu.device == "cuda"]
+    present = [name for name in PRECISIONS if name in BITS and any(name in gpu.peak_tops for gpu in gpus)]
+    if not present:
+        return nothing_to_draw("config/gpus.yaml names no GPU with a precision.")
+    boxes: list[dict[str, Any]] = []
+    notes: list[dict[str, Any]] = []
+    for place, precision in enumerate(present):
+        top = place * ROW + 9
+        bit = 0
+        for (part, colour), count in zip(PARTS.items(), BITS[precision], strict=True):
+            for _ in range(count):
+                boxes.append(
+                    {
+                        "precision": precision,
+                        "part": part,
+                        "colour": colour,
+                        "left": NAMES + bit * CELL,
+                        "right": NAMES + (bit + 1) * CELL,
+                        "top": top,
+                        "bottom": top + 9,
+                    }
+                )
+                bit += 1
+        used = sum(BITS[precision][:3])
+        stored = sum(BITS[precision])
+        names = [gpu.key for gpu in gpus if precision in gpu.peak_tops]
+        support = "all GPUs" if len(names) == len(gpus) else ", ".join(names)
+        counts = "1 sign, {1} exponent, {2} mantissa".format(*BITS[precision])
+        if precision == "int8":
+            counts = "1 sign, {2} value".format(*BITS[precision])
+        width = f"{used} bits" if used == stored else f"{used} of {stored} bits"
+        notes.append({"x": 0, "y": top + 4.5, "text": precision})
+        notes.append({"x": NAMES, "y": top - 4.5, "text": f"{width}: {counts}; {support}"})
+    data = alt.Chart(inline(boxes))
+    layers = [
+        data.mark_rect(opacity=1, stroke=QUIET, strokeWidth=0.5).encode(
+            alt.X("left:Q", scale=None, axis=None),
+            alt.Y("top:Q", scale=None, axis=None),
+            alt.X2("right:Q"),
+            alt.Y2("bottom:Q"),
+            alt.Color("colour:N", scale=None),
+        ),
+        alt.Chart(inline(notes))
+        .mark_text(align="left", baseline="middle")
+        .encode(alt.X("x:Q", scale=None, axis=None), alt.Y("y:Q", scale=None, axis=None), text="text:N"),
+    ]
+    panel = overlay(layers, COLUMN_WIDTH, len(present) * ROW).properties(view=alt.ViewBackground(stroke=None))
+    entries = [
+        Entry(part, colour, "square", size=44, outlined=True)
+        for part, colour in PARTS.items()
+        if any(box["part"] == part for box in boxes)
+    ]
+    return alt.vconcat(draw_legend(entries, COLUMN_WIDTH), panel, spacing=4, config=CONFIG)

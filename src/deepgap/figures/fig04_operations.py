@@ -1,0 +1,81 @@
+"""Figure 4: operations a clock cycle and multiprocessor, from the data sheets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+
+from deepgap.hardware import Gpu
+from deepgap.panels import AXIS_WIDTH, Entry, draw_legend, inline, log_axis, nothing_to_draw, overlay
+from deepgap.summary import Summary
+from deepgap.theme import COLUMN_WIDTH, CONFIG, GRID, precision_colour
+from deepgap.wording import PRECISIONS
+
+CAPTION = (
+    "Conceptual, not measured: operations a clock cycle and streaming multiprocessor (SM) by GPU and precision, the "
+    "data sheet's dense peak rate over the number of SMs and the highest SM clock; logarithmic. One multiply-add is "
+    "two operations. A value below a power of two means that the data sheet's rate belongs to a lower clock."
+)
+
+HEIGHT = 120
+BAR = 16
+
+
+def operations_per_cycle(gpu: Gpu) -> dict[str, float]:
+    """peak_tops x 10^12 / (sm_count x max_sm_clock_mhz x 10^6) of each precision with a known peak; empty where the
+    SMs or their clock are not known."""
+    if gpu.sm_count is None or gpu.max_sm_clock_mhz is None:
+        return {}
+    cycles = gpu.sm_count * gpu.max_sm_clock_mhz * 1e6
+    return {name: peak * 1e12 / cycles for name in PRECISIONS if (peak := gpu.peak_tops.get(name)) is not None}
+
+
+def draw(summary: Summary) -> alt.VConcatChart:
+    """One slot a GPU in the order of gpus.yaml; a bar and its number a precision."""
+    found = {key: operations_per_cycle(gpu) for key, gpu in summary.gpus.items()}
+    found = {key: values for key, values in found.items() if values}
+    if not found:
+        return nothing_to_draw("config/gpus.yaml names no GPU with SMs, a clock and a peak rate.")
+    width = COLUMN_WIDTH - AXIS_WIDTH
+    slot = width / len(found)
+    bars: list[dict[str, Any]] = []
+    slots: list[dict[str, Any]] = []
+    for place, (gpu, values) in enumerate(found.items()):
+        left = place * slot
+        slots.append({"gpu": gpu, "left": left, "middle": left + slot / 2, "key": gpu})
+        for precision, value in values.items():
+            bars.append(
+                {
+                    "gpu": gpu,
+                    "precision": precision,
+                    "value": value,
+                    "left": left + 3,
+                    "right": left + 3 + BAR,
+                    "words": left + 5 + BAR,
+                    "label": f"{value:.0f}",
+                    "colour": precision_colour(precision),
+                    "source": "data sheet",
+                }
+            )
+    highest = max(bar["value"] for bar in bars)
+    y = log_axis("Operations a cycle and SM", [*(bar["value"] for bar in bars), highest * 1.6])
+    ys, data = y.y("value"), alt.Chart(inline(bars))
+    layers = [
+        alt.Chart(inline(slots[1:] or slots)).mark_rule(color=GRID).encode(_pixels("left")),
+        data.mark_rule(strokeWidth=3).encode(
+            _pixels("left"), ys, alt.X2("right:Q"), color=alt.Color("colour:N", scale=None)
+        ),
+        data.mark_text(align="left", baseline="middle").encode(_pixels("words"), ys, text="label:N"),
+        alt.Chart(inline(slots))
+        .mark_text(align="center", baseline="middle")
+        .encode(_pixels("middle"), y=alt.value(6), text="key:N"),
+    ]
+    present = [precision for precision in PRECISIONS if any(bar["precision"] == precision for bar in bars)]
+    entries = [Entry(name, precision_colour(name), dash=(1, 0), stroke_width=3) for name in present]
+    panel = overlay(layers, round(width), HEIGHT)
+    return alt.vconcat(draw_legend(entries, round(width) + 6), panel, spacing=4, config=CONFIG)
+
+
+def _pixels(field: str) -> alt.X:
+    return alt.X(f"{field}:Q", scale=None, axis=None)

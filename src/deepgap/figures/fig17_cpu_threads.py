@@ -1,0 +1,141 @@
+"""Figure 17: throughput over the number of threads of a processor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import log
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from deepgap.panels import (
+    PANEL_HEIGHT,
+    PANEL_WIDTH,
+    Axis,
+    Entry,
+    Panel,
+    Place,
+    Row,
+    draw_grid,
+    inline,
+    log_axis,
+    measured_points,
+    mode_colour,
+    mode_dash,
+    mode_entries,
+    mode_shape,
+    nothing_at_all,
+    nothing_to_draw,
+    overlay,
+)
+from deepgap.summary import Summary
+from deepgap.theme import QUIET, tint
+
+CAPTION = (
+    "Throughput of a processor over its number of threads, both axes logarithmic: median over runs with the 95 % "
+    "bootstrap interval; a line a mode and batch size B, which stands at its right end. Grey lines are ideal: "
+    "throughput in proportion to the threads, from the fewest. The last number of threads is that of all cores of "
+    "the process. The published study states none of its values over the number of threads."
+)
+
+LABEL_HEIGHT = 7
+IDEAL_COLOUR = tint(QUIET, 0.5)
+IDEAL = Entry("ideal: in proportion to the threads", IDEAL_COLOUR, dash=(1, 0), stroke_width=0.8)
+
+
+def draw(summary: Summary) -> alt.VConcatChart:
+    """Rows are processors, columns models."""
+    points = thread_points(summary)
+    if not points:
+        if summary.families.is_empty():
+            return nothing_at_all("thread scaling")
+        return nothing_to_draw(
+            "No processor was measured with several numbers of threads. thread_counts in config/config.yaml lists "
+            f"them, and this measures them: snakemake --cores 1 --config gpu={summary.processor}"
+        )
+
+    def panel(here: Sequence[Row], lost: Sequence[Row], in_row: Sequence[Row], place: Place) -> Panel:
+        x = thread_axis([row["threads"] for row in in_row]).at(place)
+        levels = [row[key] for row in in_row for key in ("value", "low", "high")]
+        y = log_axis("Throughput (img/s)", [*levels, *(row["top"] for row in ideal_lines(in_row))]).at(place)
+        return draw_scaling(here, x, y)
+
+    return draw_grid(summary, points, [], panel, [*mode_entries(points), IDEAL], "thread scaling")
+
+
+def thread_points(summary: Summary) -> list[dict[str, Any]]:
+    """The families that were measured with several numbers of threads; `threads` is how many there really were."""
+    real = pl.coalesce("intraop_threads", pl.when(pl.col("threads") > 0).then("threads"))
+    families = summary.thread_scaling.with_columns(threads=real).filter(pl.col("threads").is_not_null())
+    columns = ("throughput_img_s", "throughput_low_img_s", "throughput_high_img_s")
+    points = measured_points(families, *columns, "threads")
+    return [{**row, "line": f"{row['mode']} {row['batch_size']}"} for row in points]
+
+
+def thread_axis(counts: Sequence[int]) -> Axis:
+    """Numbers of threads on a binary logarithm, a tick at each, with room for words at the right."""
+    ticks = tuple(sorted({float(count) for count in counts}))
+    low, high = ticks[0], max(ticks[-1], 2 * ticks[0])
+    span = high / low
+    return Axis("Threads", low / span**0.08, high * span**0.32, ticks, base=2, horizontal=True)
+
+
+def ideal_lines(points: Sequence[Row]) -> list[dict[str, Any]]:
+    """For each line the proportional one from its fewest threads to its most: left, right (threads), bottom, top
+    (images a second)."""
+    lines = []
+    for name in dict.fromkeys((row["gpu"], row["model"], row["line"]) for row in points):
+        of_line = [row for row in points if (row["gpu"], row["model"], row["line"]) == name]
+        first, last = (choose(of_line, key=lambda row: row["threads"]) for choose in (min, max))
+        top = first["value"] * last["threads"] / first["threads"]
+        lines.append({"left": first["threads"], "right": last["threads"], "bottom": first["value"], "top": top})
+    return lines
+
+
+def draw_scaling(here: Sequence[Row], x: Axis, y: Axis) -> Panel:
+    """The lines of a panel, each with its ideal and its batch size."""
+    colour, shape, dash = mode_colour(here), mode_shape(here), mode_dash(here)
+    xs, ys = x.x("threads", "d"), y.y("value", "~s")
+    ends = [
+        {"threads": line[side], "value": line[level], "name": place}
+        for place, line in enumerate(ideal_lines(here))
+        for side, level in (("left", "bottom"), ("right", "top"))
+    ]
+    ideal = alt.Chart(inline(ends)).mark_line(color=IDEAL_COLOUR, strokeWidth=0.8)
+    data = alt.Chart(inline(here))
+    layers = [
+        ideal.encode(xs, ys, detail="name:N"),
+        data.mark_line().encode(xs, ys, colour, dash, detail="line:N"),
+    ]
+    spans = [row for row in here if row["low"] is not None]
+    if spans:
+        rules = alt.Chart(inline(spans)).mark_rule(strokeWidth=0.8)
+        layers.append(rules.encode(xs, y.y("low", "~s"), alt.Y2("high:Q"), colour))
+    layers.append(data.mark_point(filled=True, size=20, opacity=1).encode(xs, ys, colour, shape))
+    text = alt.Chart(inline(end_labels(here, y))).mark_text(align="left", baseline="middle", dx=5)
+    layers.append(text.encode(xs, alt.Y("label_y:Q", scale=None, axis=None), text="words:N"))
+    return overlay(layers, PANEL_WIDTH, PANEL_HEIGHT)
+
+
+def end_labels(here: Sequence[Row], y: Axis) -> list[dict[str, Any]]:
+    """The batch sizes at the right ends of the lines, at `label_y` pixels; those that would overlap share a label."""
+    ends = [
+        max((row for row in here if row["line"] == line), key=lambda row: int(row["threads"]))
+        for line in dict.fromkeys(row["line"] for row in here)
+    ]
+    groups: list[list[tuple[float, Row]]] = []
+    for row in sorted(ends, key=lambda row: -float(row["value"])):
+        height = PANEL_HEIGHT * (1 - log(row["value"] / y.low) / log(y.high / y.low))
+        if groups and height - groups[-1][-1][0] < LABEL_HEIGHT:
+            groups[-1].append((height, row))
+        else:
+            groups.append([(height, row)])
+    return [
+        {
+            "threads": max(row["threads"] for _, row in group),
+            "label_y": sum(height for height, _ in group) / len(group),
+            "words": f"B={', '.join(map(str, sorted({row['batch_size'] for _, row in group})))}",
+        }
+        for group in groups
+    ]

@@ -1,0 +1,31 @@
+"""Table VII: the published study's claims, recomputed from its own numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deepgap.audit import audit
+from deepgap.summary import Summary
+
+
+def context(summary: Summary) -> dict[str, Any]:
+    """The findings of `deepgap.audit`.
+
+    Returns:
+        findings: rows with claim, evidence, verdict, rows (of the transcription, that were used), sections (theirs)
+            and facts (other sources, by name).
+    """
+    findings = audit(summary.published, summary.gpus)
+    return {
+        "findings": [
+            {
+                "claim": finding.claim,
+                "evidence": finding.evidence,
+                "verdict": finding.verdict,
+                "sections": ", ".join(finding.sections),
+                "facts": "; ".join(finding.facts),
+                "rows": finding.rows,
+            }
+            for finding in findings
+        ]
+    }

@@ -1,0 +1,107 @@
+"""Tables VIII and IX: measured over published, and saturation; on invented numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from deepgap.latex import render
+from deepgap.summary import Summary
+from deepgap.tables import load_table
+from tests.unit.synthetic import ROOT, cpu_rows, empty_summary, synthetic_family, synthetic_summary
+
+
+def context(name: str, summary: Summary) -> dict[str, Any]:
+    return load_table(name)(summary)
+
+
+def tex(name: str, summary: Summary) -> str:
+    return render(ROOT / f"paper/templates/{name}.tex.j2", context(name, summary))
+
+
+def t4_rows() -> list[dict[str, Any]]:
+    """A T4 with its published peak batch of ResNet-18 in FP32, 384, and another that is faster."""
+    flat = {"throughput_low_img_s": 1200.0, "throughput_high_img_s": 1400.0}
+    slow = {"median_ms": 5.0, "median_low_ms": 4.8, "median_high_ms": 5.4}
+    return [
+        synthetic_family("T4", "resnet18", "eager-fp32", 1, throughput_img_s=200.0, **slow),
+        synthetic_family("T4", "resnet18", "eager-fp32", 384, throughput_img_s=1300.0, **flat),
+        synthetic_family("T4", "resnet18", "eager-fp32", 512, throughput_img_s=1350.0, median_ms=380.0),
+    ]
+
+
+def test_a_gpu_with_both_is_compared_at_its_peaks_and_at_each_published_batch() -> None:
+    table = context("table8_reproduction", synthetic_summary(t4_rows()))
+    assert (table["compared"], table["missing"], table["processor"]) == (["T4"], ["L4", "CPU"], None)
+    rows = {(row["quantity"], row["batch"]): row for row in table["rows"]}
+    assert set(rows) == {
+        ("peak (img/s)", "512 / 384"),
+        ("throughput (img/s)", "384"),
+        ("median latency (ms)", "1"),
+        ("median latency (ms)", "512"),
+    }
+    same = rows["throughput (img/s)", "384"]
+    assert (same["published"], same["measured"], same["ratio"]) == (1289, 1300, pytest.approx(1300 / 1289))
+    assert (same["ratio_low"], same["ratio_high"]) == (pytest.approx(1200 / 1289), pytest.approx(1400 / 1289))
+    assert rows["peak (img/s)", "512 / 384"]["ratio"] == pytest.approx(1350 / 1289)
+    assert rows["median latency (ms)", "1"]["ratio_high"] == pytest.approx(5.4 / 6)
+    assert rows["median latency (ms)", "512"]["bound"] == "over"
+    assert "over \\num{400}" in tex("table8_reproduction", synthetic_summary(t4_rows()))
+
+
+def test_a_published_fp32_is_held_against_tf32_too_where_there_is_any() -> None:
+    rows = [synthetic_family("L4", "resnet18", mode, 8) for mode in ("eager-fp32", "eager-tf32", "eager-fp16")]
+    table = context("table8_reproduction", synthetic_summary(rows))
+    at_batch = {row["mode"]: row["published"] for row in table["rows"] if row["quantity"] == "throughput (img/s)"}
+    # FP16 was published at batch 16.
+    assert at_batch == {"eager-fp32": 3483, "eager-tf32": 3483}
+    assert {row["mode"] for row in table["rows"] if row["quantity"] == "peak (img/s)"} == {*at_batch, "eager-fp16"}
+
+
+def test_a_processor_is_compared_and_said_to_be_another_one() -> None:
+    table = context("table8_reproduction", synthetic_summary(cpu_rows()))
+    assert {row["gpu"] for row in table["rows"]} == {"CPU"}
+    assert "Granite Rapids" in tex("table8_reproduction", synthetic_summary(cpu_rows()))
+    assert table["missing"] == ["T4", "L4"]
+
+
+def test_without_both_the_table_is_a_sentence_that_says_how_to_get_it() -> None:
+    text = tex("table8_reproduction", synthetic_summary([]))
+    assert "tabular" not in text
+    assert "No device has both measured and published values (published: T4, L4, CPU)" in text and "gpu=T4" in text
+    assert "Nothing is published" in tex("table8_reproduction", empty_summary())
+
+
+def test_saturation_is_the_smallest_batch_within_five_percent_of_the_peak() -> None:
+    speeds = {1: 10.0, 8: 94.0, 16: 96.0, 32: 100.0, 64: 99.0, 128: 60.0, 512: 99.5}
+    half = {32: 2.0, 64: 1.5, 512: 1.0}
+    rows = [
+        synthetic_family(
+            "H200",
+            "resnet50",
+            "eager-fp16",
+            size,
+            throughput_img_s=speed,
+            median_ms=float(size),
+            throughput_low_img_s=speed - half.get(size, 0.1),
+            throughput_high_img_s=speed + half.get(size, 0.1),
+        )
+        for size, speed in speeds.items()
+    ]
+    table = context("table9_saturation", synthetic_summary(rows))
+    (row,) = table["measured"]
+    none, cell, last = row["cells"]
+    assert none is None and last is None and table["loss_percent"] == 5
+    assert (cell["saturated"], cell["latency_ms"], cell["peak"], cell["peak_latency_ms"]) == (16, 16.0, 32, 32.0)
+    assert (cell["tied"], cell["at_edge"], cell["points"]) == ("32--64, 512", True, 7)
+
+
+def test_published_peaks_stand_apart_with_their_edge_and_no_saturation() -> None:
+    table = context("table9_saturation", synthetic_summary([]))
+    cells = {(row["platform"], row["mode"]): row["cells"] for row in table["published"]}
+    assert [cell["at_edge"] for cell in cells["T4", "tensorrt-int8"]] == [True, False, False]
+    assert [cell["peak"] for cell in cells["L4", "eager-fp16"]] == [16, 8, 16]
+    before, _, after = tex("table9_saturation", synthetic_summary(t4_rows())).partition("Published peaks")
+    assert "tensorrt-int8" in after and "tensorrt-int8" not in before
+    assert "No cells measured" in tex("table9_saturation", empty_summary())

@@ -1,0 +1,324 @@
+"""Figures of the data sheets, the study, the telemetry, the tail and the energy; Tables II, III and V."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import polars as pl
+import pytest
+
+from deepgap.bounds import peak_share
+from deepgap.figures import load_figure
+from deepgap.figures.fig03_precision import BITS
+from deepgap.figures.fig04_operations import operations_per_cycle
+from deepgap.figures.fig05_telemetry import SPANS, course
+from deepgap.figures.fig12_p99_over_batch import left_out
+from deepgap.latex import render
+from deepgap.summary import DESIGN, HOSTS, TELEMETRY, Summary
+from deepgap.tables import load_table
+from tests.unit.synthetic import (
+    GPUS,
+    ROOT,
+    cpu_rows,
+    cpu_summary,
+    empty_summary,
+    full_summary,
+    h200_rows,
+    synthetic_failure,
+    synthetic_family,
+    synthetic_second,
+    synthetic_summary,
+)
+
+WATT = "table5_performance_per_watt"
+
+
+def spec_of(name: str, summary: Summary) -> dict[str, Any]:
+    spec: dict[str, Any] = load_figure(name)(summary).to_dict()
+    return spec
+
+
+@cache
+def full_spec(name: str) -> dict[str, Any]:
+    return spec_of(name, full_summary())
+
+
+def rows_of(spec: dict[str, Any], *fields: str) -> list[dict[str, Any]]:
+    """All rows of data that have these fields."""
+    return [row for rows in spec["datasets"].values() for row in rows if set(fields) <= row.keys()]
+
+
+def table(name: str, summary: Summary) -> tuple[dict[str, Any], str]:
+    context = load_table(name)(summary)
+    return context, render(ROOT / f"paper/templates/{name}.tex.j2", context)
+
+
+def test_generations_are_the_data_sheets_in_order_of_year() -> None:
+    spec = full_spec("fig01_generations")
+    slots = sorted(rows_of(spec, "ground"), key=lambda row: row["left"])
+    years = [GPUS[row["gpu"]].year for row in slots]
+    assert [row["gpu"] for row in slots] == ["T4", "A100", "H100", "L4", "H200"] and years == sorted(years)
+    assert [row["gpu"] for row in slots if row["kind"]] == ["T4", "L4"]
+    assert [row["gpu"] for row in slots if row["state"] == "measured here"] == ["H200"]
+    bars = {(row["gpu"], row["precision"]): row["rate"] for row in rows_of(spec, "rate")}
+    assert bars == {(key, name): rate for key in GPUS for name, rate in GPUS[key].peak_tops.items() if rate}
+    assert {row["source"] for row in rows_of(spec, "rate")} == {"data sheet"}
+
+
+def test_no_gpu_is_said_to_be_measured_without_cells() -> None:
+    for summary in (empty_summary(), cpu_summary()):
+        states = {row["state"] for row in rows_of(spec_of("fig01_generations", summary), "state")}
+        assert states == {"not measured here"}
+
+
+def test_structure_states_the_axes_and_counts_of_each_device_with_cells() -> None:
+    summary = full_summary()
+    lost = summary.coverage.with_columns(found=pl.when(pl.col("gpu") == "H200").then(1).otherwise("found"))
+    modes = pl.lit(["1, all"], pl.List(pl.String))
+    threads = pl.when(pl.col("gpu") == "CPU").then(modes).otherwise("threads").alias("threads")
+    changed = replace(summary, coverage=lost, design=summary.design.with_columns(threads))
+    texts = [row["text"] for row in rows_of(spec_of("fig02_structure", changed), "size")]
+    assert "H200: 15 of 75 cells measured" in texts and "CPU: 12 of 12 cells measured" in texts
+    assert {"3 models", "5 modes", "1 mode", "5 batch sizes", "4 batch sizes", "1 sweep"} <= set(texts)
+    assert "eager-fp32 (1, all threads)" in " ".join(texts)
+    assert sum("telemetry/" in text for text in texts) == 1
+    assert not any("T4" in text for text in texts)
+
+
+def test_structure_is_that_of_the_study_and_not_of_the_cells_found() -> None:
+    summary = full_summary()
+    asked = summary.design.with_columns(sweeps=pl.lit(7, pl.Int64), batch_sizes=pl.lit([1, 2], pl.List(pl.Int64)))
+    texts = [row["text"] for row in rows_of(spec_of("fig02_structure", replace(summary, design=asked)), "size")]
+    assert "7 sweeps" in texts and "2 batch sizes" in texts and "5 batch sizes" not in texts
+
+
+@pytest.mark.parametrize("summary", [empty_summary(), synthetic_summary([])])
+def test_structure_without_cells_is_a_sentence(summary: Summary) -> None:
+    assert "No device has cells yet" in json.dumps(spec_of("fig02_structure", summary))
+
+
+def test_bits_add_up_to_the_width() -> None:
+    assert {name: sum(bits) for name, bits in BITS.items()} == {"fp32": 32, "tf32": 32, "fp16": 16, "int8": 8}
+    boxes = rows_of(full_spec("fig03_precision"), "part")
+    for name, bits in BITS.items():
+        own = sorted((row for row in boxes if row["precision"] == name), key=lambda row: row["left"])
+        counts = [len([row for row in own if row["part"] == part]) for part in dict.fromkeys(r["part"] for r in own)]
+        assert counts == [count for count in bits if count]
+        assert all(one["right"] == pytest.approx(two["left"]) for one, two in pairwise(own))
+
+
+def test_a_precision_names_the_gpus_that_lack_it_by_naming_those_that_have_it() -> None:
+    texts = [row["text"] for row in rows_of(full_spec("fig03_precision"), "text")]
+    assert any(text.startswith("19 of 32 bits") and text.endswith("L4, A100, H100, H200") for text in texts)
+    assert sum(text.endswith("all GPUs") for text in texts) == 3
+
+
+def test_operations_a_cycle_are_the_peak_over_multiprocessors_and_clock() -> None:
+    gpu = replace(
+        GPUS["T4"], sm_count=10, max_sm_clock_mhz=1000.0, peak_tops={"fp32": 1.0, "tf32": None, "fp16": 4.0}
+    )
+    assert operations_per_cycle(gpu) == {"fp32": pytest.approx(100), "fp16": pytest.approx(400)}
+    assert operations_per_cycle(replace(gpu, sm_count=None)) == operations_per_cycle(GPUS["CPU"]) == {}
+    drawn = {(row["gpu"], row["precision"]) for row in rows_of(full_spec("fig04_operations"), "value")}
+    assert drawn == {(key, name) for key in GPUS for name in operations_per_cycle(GPUS[key])}
+    assert ("T4", "tf32") not in drawn
+
+
+def seconds(*rows: dict[str, Any]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=TELEMETRY)
+
+
+def test_cells_are_laid_end_to_end_model_by_model_in_the_order_of_their_start() -> None:
+    frame = seconds(
+        synthetic_second("H200", "resnet50", "eager-fp16", 1, started_unix_s=1.0, power_w=300.0),
+        synthetic_second("H200", "resnet18", "eager-fp16", 1, started_unix_s=9.0, power_w=200.0, duration_s=1.5),
+        synthetic_second("H200", "resnet18", "graph-fp16", 8, started_unix_s=2.0, power_w=100.0, duration_s=2.0),
+    )
+    spans = course(frame)
+    assert [span["power_w"] for span in spans] == [100.0, 200.0, 300.0]
+    assert [(span["elapsed_s"], span["end_s"]) for span in spans] == [(0.0, 2.0), (2.0, 3.5), (3.5, 4.5)]
+    assert [span["depth"] for span in spans] == ["18", "18", "50"]
+
+
+def test_a_span_keeps_the_extremes_and_all_reasons_of_its_seconds() -> None:
+    rows = [
+        synthetic_second(
+            "H200",
+            "resnet18",
+            "eager-fp16",
+            1,
+            time_s=float(second),
+            temperature_c=float(second % 10),
+            sm_clock_min_mhz=900 if second == 3 else 1800,
+            throttle_reasons=["sw_power_cap"] if second == 5 else [],
+        )
+        for second in range(10 * SPANS)
+    ]
+    spans = course(seconds(*rows))
+    assert SPANS - 1 <= len(spans) <= SPANS + 1
+    first = spans[0]
+    assert (first["temperature_c_low"], first["temperature_c_high"], first["sm_clock_mhz_low"]) == (0.0, 9.0, 900.0)
+    assert [span["reasons"] for span in spans][:2] == [["sw_power_cap"], []]
+
+
+def test_telemetry_shows_what_was_timed_and_where_the_clocks_were_held_down() -> None:
+    spec = full_spec("fig05_telemetry")
+    assert min(row["power_w"] for row in rows_of(spec, "power_w", "elapsed_s")) >= 150
+    marks = rows_of(spec, "reason")
+    assert marks and {row["reason"] for row in marks} == {"sw_power_cap"}
+    text = json.dumps(spec)
+    assert "held down: sw power cap" in text and "power limit as set" in text and "TDP (data sheet)" in text
+    assert "samples of 74 of 75 cells" in text
+    assert "NVML samples NVIDIA GPUs alone" in text
+    levels = {(row["text"], row["value"]) for row in rows_of(spec, "dash", "value") if "W" in row["text"]}
+    assert levels == {("limit 700 W", 700.0), ("TDP 700 W", 700)}
+
+
+def test_untimed_seconds_are_not_drawn() -> None:
+    rows = [
+        synthetic_second("H200", "resnet18", "eager-fp32", 8, time_s=0.0, timed=False, power_w=77.0),
+        synthetic_second("H200", "resnet18", "eager-fp32", 8, time_s=1.0, power_w=400.0),
+    ]
+    spec = spec_of("fig05_telemetry", replace(full_summary(), telemetry=seconds(*rows)))
+    assert {row["power_w"] for row in rows_of(spec, "power_w", "elapsed_s")} == {400.0}
+
+
+def test_a_gpu_without_samples_says_so_and_published_temperatures_are_labelled() -> None:
+    spec = spec_of("fig05_telemetry", replace(full_summary(), telemetry=seconds()))
+    text = json.dumps(spec)
+    assert "No samples of H200 lie beside its cells" in text
+    ranges = {(row["gpu"], row["low"], row["high"], row["source"]) for row in rows_of(spec, "low", "high", "source")}
+    assert ranges == {("T4", 65.0, 72.0, "published"), ("L4", 65.0, 72.0, "published")}
+    assert "published: 65 to 72" in text
+
+
+def test_a_quantity_that_the_device_does_not_tell_is_a_sentence() -> None:
+    silent = full_summary().telemetry.with_columns(power_w=pl.lit(None, pl.Float64))
+    spec = spec_of("fig05_telemetry", replace(full_summary(), telemetry=silent))
+    assert "No samples of H200 in fp16." in json.dumps(spec)
+
+
+def test_the_tail_shows_families_that_have_a_p99_and_counts_the_others() -> None:
+    summary = full_summary()
+    spec = full_spec("fig12_p99_over_batch")
+    stated = summary.measured.filter(pl.col("p99_ms").is_not_null())
+    shown = {
+        (row["model"], row["mode"], row["batch_size"], row["value"])
+        for row in rows_of(spec, "p99_ms", "value", "p99_bound_ms")
+        if row["p99_ms"] == row["value"]
+    }
+    assert shown == set(stated.select("model", "mode", "batch_size", "p99_ms").rows())
+    text = json.dumps(spec)
+    assert "20 of 25 families left out" in text and "19 of 24 families left out" in text
+    assert "4 of 4 families left out: 200 calls, p99 needs 662" in text
+
+
+def test_the_words_on_families_without_a_p99() -> None:
+    have = {"p99_ms": 1.0, "samples": 900, "percentile_note": None}
+    lack = {"p99_ms": None, "samples": 222, "percentile_note": "222 samples: p95 needs 130, p99 needs 662"}
+    assert left_out([have]) == ""
+    told = left_out([have, lack, lack | {"samples": 300}])
+    assert told == "2 of 3 families left out: 222 to 300 calls, p99 needs 662"
+
+
+def test_published_tails_are_hollow_marks_with_both_ends_of_a_range() -> None:
+    rows = [row for row in rows_of(full_spec("fig12_p99_over_batch"), "source") if row["source"] == "published"]
+    ends = {
+        row["value"] for row in rows if (row["gpu"], row["model"], row["precision"]) == ("L4", "resnet18", "int8")
+    }
+    assert ends == {15.0, 20.0}
+
+
+def test_images_per_joule_are_drawn_with_and_without_the_idle_power() -> None:
+    measured = full_summary().measured.filter(pl.col("gpu") == "H200")
+    values = {row["value"] for row in rows_of(full_spec("fig13_performance_per_watt"), "energy_windows")}
+    above = (1 / measured["energy_above_idle_j_per_image"]).to_list()
+    assert values == {*measured["images_per_joule"], *above}
+
+
+def test_energy_without_an_idle_power_is_counted() -> None:
+    rows = [
+        synthetic_family("H200", "resnet18", "eager-fp32", size, energy_above_idle_j_per_image=idle)
+        for size, idle in ((1, None), (8, 0.01))
+    ]
+    text = json.dumps(spec_of("fig13_performance_per_watt", synthetic_summary(rows)))
+    assert "1 point without, the idle power is not known" in text
+
+
+def test_a_device_without_energy_says_why() -> None:
+    text = json.dumps(full_spec("fig13_performance_per_watt"))
+    assert "CPU: measured, without energy" in text and "NVML samples NVIDIA GPUs alone." in text
+    assert "No energy was published either" in text
+
+
+def test_table5_is_throughput_over_power_at_the_batch_sizes_with_a_window() -> None:
+    rows = [
+        synthetic_family("H200", "resnet18", "eager-fp32", 8, images_per_joule=4.0, power_w=300.0),
+        synthetic_family("H200", "resnet18", "eager-fp16", 8, energy_above_idle_j_per_image=0.125),
+        synthetic_family("H200", "resnet18", "eager-fp32", 2),
+    ]
+    context, text = table(WATT, synthetic_summary(rows))
+    (block,) = context["gpus"]
+    assert (block["batch_sizes"], block["windows"], block["reasons"]) == ([8], "1", {})
+    fp32, fp16 = block["rows"]
+    assert (fp32["mode"], fp32["values"][0]["images_per_joule"], fp32["values"][0]["power_w"]) == (
+        "eager-fp32",
+        4,
+        300,
+    )
+    assert fp16["values"][0]["above_idle"] == 8.0
+    assert r"\num{4.00}" in text and r"\num{8.00}" in text and "windows a value: 1" in text
+
+
+def test_table5_gives_the_reason_of_what_is_null() -> None:
+    unknown = {"energy_above_idle_j_per_image": None, "energy_note": "the power of the idle device is not known"}
+    short = dict.fromkeys(("energy_j_per_image", "energy_above_idle_j_per_image", "images_per_joule", "power_w"))
+    rows = [
+        synthetic_family("H200", "resnet18", "eager-fp32", 8, **unknown),
+        synthetic_family("H200", "resnet18", "eager-tf32", 8, **short, energy_note="a window of 3.0 s"),
+        synthetic_failure("H200", "resnet18", "eager-fp16", 8),
+        synthetic_family("H200", "resnet18", "eager-fp16", 1),
+    ]
+    context, text = table(WATT, synthetic_summary(rows))
+    (block,) = context["gpus"]
+    letters = {row["mode"]: [value["letter"] for value in row["values"]] for row in block["rows"]}
+    told = {mode: [block["reasons"].get(letter) for letter in own] for mode, own in letters.items()}
+    assert told == {
+        "eager-fp32": ["not measured", "the power of the idle device is not known"],
+        "eager-tf32": ["not measured", "a window of 3.0 s"],
+        "eager-fp16": [None, "out of memory"],
+    }
+    assert "a window of 3.0 s" in text
+
+
+def test_table5_says_why_a_device_has_none() -> None:
+    _, text = table(WATT, synthetic_summary([*h200_rows(), *cpu_rows()]))
+    assert "CPU: measured, without energy (NVML samples NVIDIA GPUs alone)." in text
+    assert "No cells measured" in table(WATT, empty_summary())[1]
+
+
+def test_table2_counts_the_devices_of_a_kind() -> None:
+    summary = full_summary()
+    count = pl.when(pl.col("gpu") == "H200").then(4).cast(HOSTS["devices"])
+    context, _ = table("table2_hosts", replace(summary, hosts=summary.hosts.with_columns(devices=count)))
+    lines = {line["label"]: line["values"] for line in context["lines"]}
+    assert lines["Devices of this kind"] == ["4", None, None]
+
+
+def test_table3_has_the_share_that_the_families_have_at_their_peak() -> None:
+    context, text = table("table3_hardware", full_summary())
+    own = [row for row in context["shares"] if row["source"] == "measured"]
+    assert {row["precision"] for row in own} == {"fp32", "tf32", "fp16"}
+    for row in own:
+        share = peak_share(row["model"].lower().replace("-", ""), row["precision"], row["throughput"], GPUS["H200"])
+        assert share is not None and row["share"] == pytest.approx(100 * share)
+    assert r"Share of peak (\%)" in text
+    assert [row["key"] for row in context["gpus"]] == [key for key, gpu in GPUS.items() if gpu.device == "cuda"]
+
+
+def test_the_design_of_a_synthetic_summary_has_its_schema() -> None:
+    assert full_summary().design.schema == DESIGN and full_summary().telemetry.schema == TELEMETRY

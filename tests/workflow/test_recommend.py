@@ -1,0 +1,37 @@
+"""`snakemake recommend` on the committed cells, without a device. About 12 s on two cores."""
+
+from __future__ import annotations
+
+import shutil
+
+import polars as pl
+import pytest
+
+from deepgap.recommend import RECOMMENDATION
+from tests.conftest import ROOT
+from tests.workflow.conftest import copy_project
+
+pytestmark = pytest.mark.xdist_group("workflow")
+
+
+def test_recommend_answers_from_the_cells_present_and_says_so_again(tmp_path):
+    project = copy_project(tmp_path / "project")
+    cells = project.root / "results/H200/cells"
+    cells.mkdir(parents=True)
+    for file in (ROOT / "results/H200/cells").glob("resnet18_*_b1_*.parquet"):
+        shutil.copy(file, cells)
+    assert "recommend" not in project.plan()
+
+    run = project.run("recommend", "--config", "slo_ms=10")
+    assert run.returncode == 0, run.stdout
+    assert "Within 10 ms, by throughput" in run.stdout
+    assert "resnet18" in run.stdout and "H200" in run.stdout
+    rows = pl.read_csv(project.root / "results/recommendation.csv")
+    assert rows.columns == RECOMMENDATION.names()
+    families = pl.read_parquet(project.root / "results/summary/families.parquet")
+    held = pl.coalesce("p99_ms", "median_ms")
+    assert rows["value"][0] == pytest.approx(families.filter(held <= 10)["throughput_img_s"].max())
+    assert not (project.root / "paper/tables").exists()
+
+    again = project.run("recommend", "--config", "slo_ms=10")
+    assert "Within 10 ms, by throughput" in again.stdout

@@ -1,0 +1,39 @@
+# The best measured operating points under a bound on latency: snakemake recommend --config slo_ms=10
+
+
+rule find_recommendation:
+    input:
+        **SUMMARY,
+        gpus=GPUS_FILE,
+        schema=GPUS_SCHEMA,
+    output:
+        points="results/recommendation.csv",
+        text="results/recommendation.txt",
+    log:
+        "logs/find_recommendation.log",
+    conda:
+        "../../envs/paper.yaml"
+    params:
+        reporting=study.config["reporting"],
+        slo_ms=study.config["slo_ms"],
+        objective=study.config["objective"],
+        code=code_digest("deepgap.recommend"),
+    message:
+        "Find the best measured operating points."
+    script:
+        "../scripts/recommend.py"
+
+
+# Prints whenever it is asked for, also when nothing has changed.
+rule recommend:
+    input:
+        points=rules.find_recommendation.output.points,
+        text=rules.find_recommendation.output.text,
+    log:
+        "logs/recommend.log",
+    conda:
+        "../../envs/paper.yaml"
+    message:
+        "Print the recommendation."
+    shell:
+        "cat {input.text} 2> {log}"
