@@ -12,20 +12,22 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from deepgap.audit import FAILS, HOLDS, OPEN, audit
 from deepgap.figures import FIGURES, read_caption
 from deepgap.latex import Latex, escape, number, rounded
 from deepgap.peaks import find_peaks
 from deepgap.published import median_latencies, pareto_pairs, table1_peaks
 from deepgap.summary import Summary
-from deepgap.wording import HOST, MODELS
+from deepgap.wording import MODELS
 
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
 PROSE_MODES = {
     "H200": ("eager-fp32", "eager-tf32", "eager-fp16", "graph-fp16", "compile-fp16", "cudnn-int8"),
-    HOST: ("eager-fp32",),
 }
 """Modes whose macros the prose uses, measured or not."""
+
+PROCESSOR_MODES = ("eager-fp32", "ort-fp32", "ort-int8")
 
 NOT_AVAILABLE = Latex("n/a")
 
@@ -51,7 +53,10 @@ def write_numbers(summary: Summary) -> str:
     numbers = [
         *count_cells(summary),
         *measured_numbers(summary),
+        *energies(summary),
+        *processor_numbers(summary),
         *published_numbers(summary),
+        *audit_numbers(summary),
         *captions(),
     ]
     return "".join(f"\\newcommand{{\\{item.name}}}{{{item.text}}} % {item.rows}\n" for item in numbers)
@@ -106,6 +111,42 @@ def measured_numbers(summary: Summary) -> Iterator[Number]:
             _rounded(ratio, 2),
             f"{rows}, batch_size=1, eager-fp16's median_ms over it",
         )
+
+
+def energies(summary: Summary) -> Iterator[Number]:
+    """For each GPU, model and mode: energy of an image in mJ at the largest batch size that has one, and which."""
+    known = summary.measured.filter(pl.col("energy_j_per_image").is_not_null()).sort("batch_size")
+    last = {(row["gpu"], row["model"], row["mode"]): row for row in known.iter_rows(named=True)}
+    for key in _measured_keys(summary, last):
+        row, rows = last.get(key), "families: gpu={}, model={}, mode={}".format(*key)
+        millijoules = None if row is None else 1000 * row["energy_j_per_image"]
+        yield Number(macro_name("Energy", *key), _rounded(millijoules, 3), f"{rows}, largest batch_size with energy")
+        yield Number(
+            macro_name("EnergyBatch", *key), _exact(row["batch_size"] if row else None), f"{rows}, that batch_size"
+        )
+
+
+def processor_numbers(summary: Summary) -> Iterator[Number]:
+    """The processor that GPUs are compared with: its name, and its peaks by model and mode."""
+    processor = summary.processor
+    yield Number("ProcessorName", escape(processor), "families: the first processor of gpus.yaml that has cells")
+    peaks = find_peaks(summary.measured)
+    for model in MODELS:
+        for mode in PROCESSOR_MODES:
+            peak = peaks.get((processor, model, mode))
+            yield Number(
+                macro_name("Peak", "Processor", model, mode),
+                _rounded(peak.point.throughput if peak else None, 3),
+                f"families: gpu={processor}, model={model}, mode={mode}, highest throughput_img_s",
+            )
+
+
+def audit_numbers(summary: Summary) -> Iterator[Number]:
+    """How many of the published study's claims hold by its own values."""
+    verdicts = [finding.verdict for finding in audit(summary.published, summary.gpus)]
+    yield Number("AuditFindings", number(len(verdicts)), "audit: all findings")
+    for name, verdict in (("AuditHolds", HOLDS), ("AuditFails", FAILS), ("AuditOpen", OPEN)):
+        yield Number(name, number(verdicts.count(verdict)), f"audit: verdict '{verdict}'")
 
 
 def _measured_keys(summary: Summary, keys: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
