@@ -196,7 +196,7 @@ def test_the_scales_are_in_tensorrts_format_and_those_of_the_graph(measured_int8
 
 def test_a_folder_of_any_kind_of_images_calibrates(measured_int8, measured_photos):
     others = footers(measured_int8)["ort-int8 1"]
-    (found,) = (
+    found, *_ = (
         footer
         for _, footer in map(read_cell, measured_photos.cells())
         if footer.recipe["precision"] == "int8" and footer.recipe["calibration"] != others.recipe["calibration"]
