@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -137,11 +138,12 @@ def _check_rows(path: Path, rows: pl.DataFrame, recipe: Mapping[str, Any]) -> No
     if statuses != {OK}:
         refuse(f"the statuses are {sorted(map(str, statuses))}")
     fewest, most = _row_counts(recipe)
-    for arm in rows["arm"].unique():
+    counts = Counter(zip(rows["arm"], rows["repeat"], strict=True))
+    for arm in dict.fromkeys(arm for arm, _ in counts):
         if arm not in most:
             refuse(f"rows of an unknown arm, {arm}")
     for arm in most:
-        per_repeat = rows.filter(pl.col("arm") == arm).group_by("repeat").len()["len"]
+        per_repeat = [count for (of, _), count in counts.items() if of == arm]
         repeats = 1 if arm == ENERGY else recipe["protocol"]["repeats"]
         if most[arm] and len(per_repeat) != repeats:
             refuse(f"{len(per_repeat)} repeats of the arm {arm} where the protocol asks for {repeats}")
@@ -150,17 +152,13 @@ def _check_rows(path: Path, rows: pl.DataFrame, recipe: Mapping[str, Any]) -> No
                 f"{', '.join(map(str, per_repeat))} {arm} rows in its repeats where the protocol asks for "
                 f"{fewest[arm]} to {most[arm]}"
             )
-    keys = rows.select("arm", "repeat", "iteration")
-    if keys.is_duplicated().any():
+    if len(set(zip(rows["arm"], rows["repeat"], rows["iteration"], strict=True))) < rows.height:
         refuse("a repeat and iteration stands twice")
     if rows["start_ms"].null_count() or not (rows["start_ms"].is_finite() & (rows["start_ms"] >= 0)).all():
         refuse("a start is missing, not finite or negative")
-    times = rows.select("device_ms", "host_ms")
-    if (
-        times.null_count().sum_horizontal()[0]
-        or not times.select(pl.all_horizontal(pl.all().is_finite() & (pl.all() > 0)).all()).item()
-    ):
-        refuse("a time is missing, not finite or not positive")
+    for times in (rows["device_ms"], rows["host_ms"]):
+        if times.null_count() or not (times.is_finite() & (times > 0)).all():
+            refuse("a time is missing, not finite or not positive")
     if (rows["calls"] < 1).any():
         refuse("a span has no calls")
 
