@@ -75,7 +75,8 @@ def test_the_median_interval_holds_the_pooled_medians_it_is_made_of(runs):
     arrays = [np.array(run) for run in runs]
     low, high = median_interval(arrays)
     pooled = np.concatenate(arrays)
-    assert pooled.min() <= low <= high <= pooled.max()
+    # scipy interpolates between draws, which can err in the last bit.
+    assert pooled.min() * (1 - 1e-9) <= low <= high <= pooled.max() * (1 + 1e-9)
 
 
 @given(st.lists(values, min_size=3, max_size=8))
