@@ -84,22 +84,15 @@ CELL_FACTS = (
 )
 """The columns of `summary.RUNS` that are the same in all runs of a cell."""
 
+CELL_FACT_TYPES: dict[str, Any] = {name: RUNS[name] for name in CELL_FACTS}
+
 CELLS = pl.Schema(
     {
         **KEY,
         "sweep": pl.Int64,
         "status": pl.String,
         "reason": pl.String,
-        "memory_bytes": pl.Int64,
-        "first_call_ms": pl.Float64,
-        "sm_clock_median_mhz": pl.Float64,
-        "temperature_max_c": pl.Float64,
-        "power_mean_w": pl.Float64,
-        "flags": STRINGS,
-        "measured_at": pl.String,
-        "device_sha256": pl.String,
-        "weights_sha256": pl.String,
-        "cell_file": pl.String,
+        **CELL_FACT_TYPES,
         "memory_allocated_bytes": pl.Int64,
         "intraop_threads": pl.Int64,
         "energy_j_per_image": pl.Float64,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from deepgap.errors import CellError, first_line
-from deepgap.files import put_in_place
+from deepgap.files import put_in_place, write_parquet
 from deepgap.study import recipe_digest
 
 FORMAT = 2
@@ -72,11 +71,8 @@ def write_cell(path: Path, rows: pl.DataFrame, footer: Footer) -> None:
     text = json.dumps(
         {"format": FORMAT, **asdict(footer), "rows_sha256": _hash_rows(rows)}, sort_keys=True, allow_nan=False
     )
-    # Through memory, because polars does not tell a full disk from a broken table.
-    content = io.BytesIO()
-    rows.write_parquet(content, metadata={FOOTER_KEY: text}, compression="zstd")
     with put_in_place(path) as partial:
-        partial.write_bytes(content.getbuffer())
+        write_parquet(partial, rows, {FOOTER_KEY: text})
         read_cell(partial, expected_digest=recipe_digest(footer.recipe))
 
 

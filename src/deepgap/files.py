@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deepgap.errors import DiskError
 
+if TYPE_CHECKING:
+    import polars as pl
+
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_parquet(path: Path, frame: pl.DataFrame, footer: Mapping[str, str]) -> None:
+    """Write a table with its footer; no room raises OSError, which polars would not tell from a broken table."""
+    content = io.BytesIO()
+    frame.write_parquet(content, metadata=dict(footer), compression="zstd")
+    path.write_bytes(content.getbuffer())
 
 
 @contextmanager

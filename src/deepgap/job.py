@@ -59,6 +59,11 @@ def run_script(
         _fail(traceback.format_exc(), log)
 
 
+def list_paths(files: str | Sequence[str]) -> list[Path]:
+    """The files of an input that may hold several: one alone comes as a string."""
+    return [Path(file) for file in ([files] if isinstance(files, str) else files)]
+
+
 def _parse(
     description: str,
     inputs: Sequence[str],

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import TypeAlias
 
 import polars as pl
+
+Interval: TypeAlias = tuple[float | None, float | None]
 
 SATURATED = 0.95
 """The part of the peak's throughput at which a sweep counts as saturated."""
@@ -41,7 +44,13 @@ class Peak:
 def find_peak(points: Sequence[Point]) -> Peak:
     """The peak of a sweep of at least one point; of equal throughputs the smallest batch size."""
     top = min(points, key=lambda point: (-point.throughput, point.batch_size))
-    tied = tuple(sorted(point.batch_size for point in points if point is top or _overlap(point, top)))
+    tied = tuple(
+        sorted(
+            point.batch_size
+            for point in points
+            if point is top or intervals_overlap((point.low, point.high), (top.low, top.high))
+        )
+    )
     return Peak(point=top, tied=tied, at_edge=max(tied) == max(point.batch_size for point in points))
 
 
@@ -52,10 +61,12 @@ def saturation(points: Sequence[Point]) -> Point:
     return min((point for point in points if point.throughput >= enough), key=lambda point: point.batch_size)
 
 
-def _overlap(one: Point, other: Point) -> bool:
-    if one.low is None or one.high is None or other.low is None or other.high is None:
+def intervals_overlap(one: Interval, other: Interval) -> bool:
+    """Whether two intervals, each (low, high), share a value; never where one of them is not known."""
+    (low, high), (other_low, other_high) = one, other
+    if low is None or high is None or other_low is None or other_high is None:
         return False
-    return one.low <= other.high and other.low <= one.high
+    return low <= other_high and other_low <= high
 
 
 def best_within_latency(points: Sequence[Point], limit_ms: float) -> Point | None:

@@ -10,6 +10,7 @@ import polars as pl
 
 from deepgap.errors import DeepGapError
 from deepgap.latex import significant
+from deepgap.peaks import intervals_overlap
 from deepgap.summary import Summary
 from deepgap.wording import MODELS
 
@@ -129,16 +130,13 @@ def _best_first(within: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     # The sort is stable and the points come in the order of gpus.yaml.
     ranked = sorted(within, key=lambda point: (-point["value"], point["latency_ms"]))
     best = ranked[0]
-    tied = [point for point in ranked[1:] if _overlap(point, best)]
+    tied = [
+        point
+        for point in ranked[1:]
+        if point["value"] == best["value"]
+        or intervals_overlap((point["low"], point["high"]), (best["low"], best["high"]))
+    ]
     return [best | {"place": BEST}, *(point | {"place": TIED} for point in tied)]
-
-
-def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    if one["value"] == other["value"]:
-        return True
-    if None in (one["low"], one["high"], other["low"], other["high"]):
-        return False
-    return bool(one["low"] <= other["high"] and other["low"] <= one["high"])
 
 
 def _nearest(model: str, points: Sequence[dict[str, Any]], slo_ms: float) -> str:

@@ -6,7 +6,6 @@ milliseconds since the cell's start.
 
 from __future__ import annotations
 
-import io
 import json
 import multiprocessing
 import os
@@ -21,7 +20,7 @@ from typing import Any, TypeAlias
 import polars as pl
 
 from deepgap.errors import TelemetryError
-from deepgap.files import put_in_place
+from deepgap.files import put_in_place, write_parquet
 
 INTERVAL_S = 0.05
 MINIMUM_ENERGY_S = 5.0
@@ -275,11 +274,8 @@ def energy_per_image(
 def write_telemetry(path: Path, samples: pl.DataFrame, about: Mapping[str, Any]) -> None:
     """Write samples in one step; `about` are JSON values that say what they belong to."""
     text = json.dumps({"format": FORMAT, **about}, sort_keys=True, allow_nan=False)
-    # Through memory, because polars does not tell a full disk from a broken table.
-    content = io.BytesIO()
-    samples.write_parquet(content, metadata={FOOTER_KEY: text}, compression="zstd")
     with put_in_place(path) as partial:
-        partial.write_bytes(content.getbuffer())
+        write_parquet(partial, samples, {FOOTER_KEY: text})
 
 
 def read_telemetry(path: Path) -> tuple[pl.DataFrame, dict[str, Any]]:

@@ -7,21 +7,20 @@ import yaml
 
 from deepgap.aggregate import describe_coverage, write_summary
 from deepgap.hardware import load_gpus
-from deepgap.job import run_script
+from deepgap.job import list_paths, run_script
 from deepgap.summary import FRAMES
 
 
 def main(job):
-    cells = [job.cells] if isinstance(job.cells, str) else job.cells
     coverage = write_summary(
-        [Path(file) for file in cells],
+        list_paths(job.cells),
         Path(job.published_csv),
         load_gpus(Path(job.gpus), yaml.safe_load(Path(job.schema).read_text())),
         job.fidelity_floor,
         job.expected,
         job.unlisted,
         Path(job.runs).parent,
-        [Path(file) for file in job.samples],
+        list_paths(job.samples),
         job.axes,
     )
     print(describe_coverage(coverage), file=sys.stderr)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from deepgap.hardware import Gpu, host_threads, take_device
-from deepgap.job import run_script
+from deepgap.job import list_paths, run_script
 
 
 def say(text):
@@ -27,14 +27,13 @@ def main(job):
 
     torch.set_num_threads(host_threads())
     output = Path(job.layers)
-    graphs = [job.graphs] if isinstance(job.graphs, str) else job.graphs
     (images,) = read_arrays(Path(job.images), "images")
     model, _ = load_model(output.name.split("_")[0], Path(job.weights))
     layers = report_layers(
         model,
         job.precisions,
         "cuda" if device.index >= 0 else "cpu",
-        [Path(graph) for graph in graphs],
+        list_paths(job.graphs),
         images[:LAYER_IMAGES].astype(np.float32),
     )
     layers.write_csv(output)

@@ -3,20 +3,16 @@
 import polars as pl
 
 from deepgap.fidelity_report import COSTS, LAYERS, describe_layers, describe_methods
-from deepgap.job import run_script
+from deepgap.job import list_paths, run_script
 
 
 def main(job):
-    for file in _list(job.layers):
+    for file in list_paths(job.layers):
         print(f"\n{file}: SQNR against FP32 in dB, values as they are\n")
         print(describe_layers(pl.read_csv(file, schema=LAYERS)))
-    for file in _list(job.methods):
+    for file in list_paths(job.methods):
         print(f"\n{file}: logits of the INT8 graphs against FP32\n")
         print(describe_methods(pl.read_csv(file, schema=COSTS)), flush=True)
-
-
-def _list(files):
-    return [files] if isinstance(files, str) else files
 
 
 run_script(main, globals(), inputs=["layers", "methods"])

@@ -2,18 +2,14 @@
 
 from pathlib import Path
 
-from deepgap.job import run_script
+from deepgap.job import list_paths, run_script
 from deepgap.report import write_page
 from deepgap.summary import SUMMARY_INPUTS, load_job_summary
 
 
-def paths(files):
-    return [Path(file) for file in ([files] if isinstance(files, str) else files)]
-
-
 def main(job):
-    specs = {file.name.split(".")[0]: file for file in paths(job.specs)}
-    page = write_page(load_job_summary(job), specs, paths(job.cells), Path(job.template), root="../")
+    specs = {file.name.split(".")[0]: file for file in list_paths(job.specs)}
+    page = write_page(load_job_summary(job), specs, list_paths(job.cells), Path(job.template), root="../")
     Path(job.page).write_text(page)
 
 
