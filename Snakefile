@@ -23,6 +23,7 @@ include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/paper.smk"
 include: "workflow/rules/recommend.smk"
+include: "workflow/rules/check.smk"
 
 
 rule all:

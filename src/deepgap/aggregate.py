@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,8 +15,9 @@ import polars as pl
 from deepgap.bounds import check_bounds, peak_share
 from deepgap.cells import COLD, LATENCY, OK, THROUGHPUT, Footer, read_cell
 from deepgap.errors import CellError, TelemetryError
+from deepgap.files import put_in_place, write_parquet
 from deepgap.flags import NO_THROTTLING, cell_flags, falling_memory
-from deepgap.hardware import Gpu
+from deepgap.hardware import Gpu, in_config, split_site, with_sites
 from deepgap.published import read_published
 from deepgap.stats import (
     Floats,
@@ -56,20 +57,6 @@ WORK_PHASES = ("prepare", "first_call", "warm_up", "latency", "throughput", "col
 FamilyKey: TypeAlias = tuple[Any, ...]
 """The values of `KEY`."""
 
-CALLS = pl.Schema(
-    {
-        **KEY,
-        "sweep": pl.Int64,
-        "arm": pl.String,
-        "repeat": pl.Int64,
-        "calls": pl.Int64,
-        "device_ms": pl.Float64,
-        "host_ms": pl.Float64,
-        "enqueue_ms": pl.Float64,
-    }
-)
-"""All timed spans, with the key of their cell."""
-
 CELL_FACTS = (
     "memory_bytes",
     "first_call_ms",
@@ -85,6 +72,8 @@ CELL_FACTS = (
 """The columns of `summary.RUNS` that are the same in all runs of a cell."""
 
 CELL_FACT_TYPES: dict[str, Any] = {name: RUNS[name] for name in CELL_FACTS}
+RUN_STATISTICS: pl.Schema = pl.Schema({name: kind for name, kind in RUNS.items() if name not in CELL_FACTS})
+"""What `summary.RUNS` says of a run's own calls."""
 
 CELLS = pl.Schema(
     {
@@ -122,20 +111,73 @@ CELL_FIDELITY = pl.Schema(
 )
 
 
+HOST_TYPES: dict[str, Any] = {name: HOSTS[name] for name in HOSTS.names()[4:-1]}
+HOST_CELLS = pl.Schema(
+    {
+        "gpu": pl.String,
+        "measured_at": pl.String,
+        "device_sha256": pl.String,
+        **HOST_TYPES,
+    }
+)
+CELL_SECONDS = pl.Schema({name: OVERHEAD[name] for name in ("gpu", "cell_s", "wait_s", "work_s")})
+
+
+class Rows:
+    """A frame in the making: rows come as dictionaries and are put away as columns, a thousand at a time."""
+
+    def __init__(self, schema: pl.Schema, rows: Iterable[Mapping[str, Any] | None] = ()) -> None:
+        self._schema, self._frames, self._rows = schema, [schema.to_frame()], list[Mapping[str, Any]]()
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: Mapping[str, Any] | None) -> None:
+        """Add a row; null adds none."""
+        if row is not None:
+            self._rows.append(row)
+        if len(self._rows) == 1000:
+            self._put_away()
+
+    def frame(self) -> pl.DataFrame:
+        self._put_away()
+        return pl.concat(self._frames)
+
+    def _put_away(self) -> None:
+        self._frames.append(pl.DataFrame(self._rows, schema=self._schema))
+        self._rows = []
+
+
 @dataclass(frozen=True)
 class Measurements:
-    """All cells that were read.
+    """What was read of all cells; the gpu of each is with its site.
 
-    calls: in `CALLS`. cells: in `CELLS`, failed ones included. footers: of all cells.
+    cells: in `CELLS`, failed ones included. runs: in `RUN_STATISTICS`. families: the part of a row of
+    `summary.FAMILIES` that a family's own cells say, with the sets `flags` and `weights`.
+    hosts, fidelity, seconds: a row a cell that says it, in `HOST_CELLS`, `CELL_FIDELITY` and `CELL_SECONDS`.
     """
 
-    calls: pl.LazyFrame
     cells: pl.DataFrame
-    footers: list[Footer]
+    runs: pl.DataFrame
+    families: list[dict[str, Any]]
+    hosts: pl.DataFrame
+    fidelity: pl.DataFrame
+    seconds: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """One cell while its family is put together."""
+
+    facts: dict[str, Any]
+    runs: list[dict[str, Any]]
+    device_ms: list[Floats]
+    enqueue_ms: list[Floats]
+    cold_ms: Floats
 
 
 def read_measurements(files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Mapping[str, float]) -> Measurements:
-    """Read cells, check that they can be true, and flag what is odd.
+    """Read cells, check that they can be true, flag what is odd, and summarise them family by family, so that the
+    calls of one family at a time are in memory.
 
     Args:
         files: `<cell-id>.<recipe>.parquet`.
@@ -145,27 +187,99 @@ def read_measurements(files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Ma
     Raises:
         CellError: a file is not what its name and footer say, or holds what cannot be.
     """
-    frames, cells, footers = [], [], []
-    for file in files:
-        rows, footer = read_cell(file)
-        gpu = gpus[footer.recipe["gpu"]]
-        try:
-            check_bounds(rows, footer.recipe, gpu)
-        except CellError as error:
-            raise CellError(f"{file} must go unless a fact in config/gpus.yaml is wrong: {error}") from None
-        key = {name: footer.recipe[name] for name in (*KEY, "sweep")}
-        flags = cell_flags(rows, footer.recipe, footer.observed, footer.provenance, gpu, floors)
-        cells.append(key | _cell_facts(rows, footer) | {"flags": flags, "cell_file": file.as_posix()})
-        named = rows.filter(pl.col("status") == OK).with_columns(
-            pl.lit(value).alias(name) for name, value in key.items()
-        )
-        frames.append(named.select(CALLS.names()).cast(CALLS))
-        footers.append(footer)
+    cells, runs, families = Rows(CELLS), Rows(RUN_STATISTICS), []
+    hosts, fidelity, seconds = Rows(HOST_CELLS), Rows(CELL_FIDELITY), Rows(CELL_SECONDS)
+    for of_family in _by_family(files):
+        family = []
+        for file in of_family:
+            rows, footer = read_checked(file, gpus)
+            gpu = gpus[footer.recipe["gpu"]]
+            flags = cell_flags(rows, footer.recipe, footer.observed, footer.provenance, gpu, floors)
+            family.append(_read_facts(rows, footer, {"flags": flags, "cell_file": file.as_posix()}))
+            hosts.add(host_row(footer))
+            fidelity.add(fidelity_row(footer))
+            seconds.add(seconds_row(footer))
+        family.sort(key=lambda cell: cell.facts["sweep"])
+        for cell in family:
+            cells.add(cell.facts)
+            for run in cell.runs:
+                runs.add(run)
+        families.append(_family_row(family))
     return Measurements(
-        pl.concat(frames or [CALLS.to_frame()]).lazy(),
-        pl.DataFrame(cells, schema=CELLS).sort(*KEY, "sweep"),
-        footers,
+        cells.frame().sort(*KEY, "sweep"),
+        runs.frame().sort(RUN_KEY),
+        sorted(families, key=_family_key),
+        hosts.frame(),
+        fidelity.frame(),
+        seconds.frame(),
     )
+
+
+def read_checked(file: Path, gpus: Mapping[str, Gpu]) -> tuple[pl.DataFrame, Footer]:
+    """Read a cell and check its bounds; the footer's recipe names the gpu with its site.
+
+    Raises:
+        CellError: the file is not what its name and footer say, or holds what cannot be.
+    """
+    rows, footer = read_cell(file)
+    footer = replace(footer, recipe=footer.recipe | {"gpu": gpu_of(file, footer.recipe)})
+    if footer.recipe["gpu"] not in gpus:
+        raise CellError(f"{file} is a cell of {footer.recipe['gpu']}, which config/gpus.yaml does not have; add it.")
+    try:
+        check_bounds(rows, footer.recipe, gpus[footer.recipe["gpu"]])
+    except CellError as error:
+        raise CellError(f"{file} must go unless a fact in config/gpus.yaml is wrong: {error}") from None
+    return rows, footer
+
+
+def _by_family(files: Iterable[Path]) -> Iterable[list[Path]]:
+    """Files of one folder whose names differ in sweep and recipe alone."""
+    families: dict[tuple[Path, str], list[Path]] = {}
+    for file in files:
+        families.setdefault((file.parent, file.name.rpartition("_s")[0]), []).append(file)
+    return families.values()
+
+
+def gpu_of(file: Path, recipe: Mapping[str, Any]) -> str:
+    """The GPU of a file below results/<gpu>/, with its site: the folder tells the site, the recipe the kind."""
+    kind, folder = str(recipe["gpu"]), file.parent.parent.name
+    return folder if split_site(folder)[0] == kind else kind
+
+
+def _read_facts(rows: pl.DataFrame, footer: Footer, about: dict[str, Any]) -> _Cell:
+    key = {name: footer.recipe[name] for name in (*KEY, "sweep")}
+    facts = key | _cell_facts(rows, footer) | about
+    if facts["status"] != OK:
+        return _Cell(facts, [], [], [], np.empty(0))
+    # Arrays: a query on so few rows costs ten times as much.
+    arms, repeats = np.array(rows["arm"].to_list()), rows["repeat"].to_numpy()
+    device, host, enqueue, counts = (
+        rows[name].to_numpy() for name in ("device_ms", "host_ms", "enqueue_ms", "calls")
+    )
+    images_per_s = 1000 * footer.recipe["batch_size"] * counts / host
+    runs, device_ms, enqueue_ms = [], [], []
+    for span in np.flatnonzero(arms == THROUGHPUT):
+        calls = (arms == LATENCY) & (repeats == repeats[span])
+        times = device[calls]
+        enqueued = enqueue[calls][~np.isnan(enqueue[calls])]
+        runs.append(
+            {
+                **key,
+                "repeat": int(repeats[span]),
+                "samples": len(times),
+                "median_ms": np.median(times),
+                "mean_ms": np.mean(times),
+                "std_ms": np.std(times, ddof=1) if len(times) > 1 else None,
+                "min_ms": np.min(times),
+                "max_ms": np.max(times),
+                "host_median_ms": np.median(host[calls]),
+                "enqueue_median_ms": np.median(enqueued) if len(enqueued) else None,
+                "throughput_img_s": images_per_s[span],
+            }
+        )
+        device_ms.append(times)
+        enqueue_ms.append(enqueued)
+    return _Cell(facts, runs, device_ms, enqueue_ms, device[arms == COLD])
 
 
 def _cell_facts(rows: pl.DataFrame, footer: Footer) -> dict[str, Any]:
@@ -194,98 +308,82 @@ def _cell_facts(rows: pl.DataFrame, footer: Footer) -> dict[str, Any]:
         "power_w": None if joules is None or window_s is None else joules / window_s,
         "energy_note": note,
         "timed_start_ms": rows["start_ms"].min(),
-        "timed_end_ms": rows.select((pl.col("start_ms") + pl.col("host_ms")).max()).item(),
+        "timed_end_ms": None if rows["start_ms"].has_nulls() else (rows["start_ms"] + rows["host_ms"]).max(),
     }
 
 
 def summarise_runs(measurements: Measurements) -> pl.DataFrame:
     """One row a run of every timed cell; see `summary.RUNS`."""
-    calls = measurements.calls
-    latency = (
-        calls.filter(pl.col("arm") == LATENCY)
-        .group_by(RUN_KEY)
-        .agg(
-            pl.len().cast(pl.Int64).alias("samples"),
-            pl.col("device_ms").median().alias("median_ms"),
-            pl.col("device_ms").mean().alias("mean_ms"),
-            pl.col("device_ms").std().alias("std_ms"),
-            pl.col("device_ms").min().alias("min_ms"),
-            pl.col("device_ms").max().alias("max_ms"),
-            pl.col("host_ms").median().alias("host_median_ms"),
-            pl.col("enqueue_ms").median().alias("enqueue_median_ms"),
-        )
-    )
-    images = pl.col("calls") * pl.col("batch_size")
-    throughput = calls.filter(pl.col("arm") == THROUGHPUT).select(
-        *RUN_KEY, (images / pl.col("host_ms") * 1000).alias("throughput_img_s")
-    )
-    return (
-        latency.join(throughput, on=RUN_KEY)
-        .join(measurements.cells.lazy().select(*KEY, "sweep", *CELL_FACTS), on=[*KEY, "sweep"])
-        .select(RUNS.names())
-        .sort(RUN_KEY)
-        .collect()
-        .cast(RUNS)
-    )
+    facts = measurements.cells.select(*KEY, "sweep", *CELL_FACTS)
+    return measurements.runs.join(facts, on=[*KEY, "sweep"]).select(RUNS.names()).sort(RUN_KEY)
 
 
-def summarise_families(measurements: Measurements, runs: pl.DataFrame, gpus: Mapping[str, Gpu]) -> pl.DataFrame:
+def summarise_families(measurements: Measurements, gpus: Mapping[str, Gpu]) -> pl.DataFrame:
     """One row a cell family; see `summary.FAMILIES`."""
-    calls = measurements.calls
-    latency = calls.filter(pl.col("arm") == LATENCY).group_by(RUN_KEY).agg("device_ms", "enqueue_ms")
-    latencies = _grouped(latency.sort(RUN_KEY).collect())
-    cold = calls.filter(pl.col("arm") == COLD).group_by(list(KEY)).agg(pl.col("device_ms").median()).collect()
-    cold_medians = {row[:-1]: row[-1] for row in cold.iter_rows()}
-    throughputs = {key: group["throughput_img_s"].to_numpy() for key, group in _grouped(runs).items()}
-
-    rows: list[dict[str, Any]] = []
-    for key, cells in _grouped(measurements.cells).items():
-        named = dict(zip(KEY, key, strict=True))
-        timed, lost = cells.filter(pl.col("status") == OK), cells.filter(pl.col("status") != OK)
-        row = named | _cell_columns(cells)
-        if timed.is_empty():
-            failure = lost.sort("status", "reason").row(0, named=True)
-            rows.append(row | {"status": failure["status"], "reason": failure["reason"]})
-            continue
-        baseline = throughputs.get(tuple((named | BASELINE).values()))
-        row |= {"status": OK, "cold_median_ms": cold_medians.get(key)}
-        row |= _latency_columns(latencies[key]) | _energy_columns(timed)
-        row |= _throughput_columns(throughputs[key], baseline)
-        row["share_of_peak"] = peak_share(
-            named["model"], named["precision"], row["throughput_img_s"], gpus[named["gpu"]]
-        )
-        if lost.height:
-            row["flags"].add("partly_failed")
+    throughputs = {
+        key: group["throughput_img_s"].to_numpy()
+        for key, group in measurements.runs.partition_by(list(KEY), maintain_order=True, as_dict=True).items()
+    }
+    rows = []
+    for found in measurements.families:
+        row = found | {"flags": set(found["flags"])}
+        if row["status"] == OK:
+            baseline = throughputs.get(_family_key(row | BASELINE))
+            row |= _throughput_columns(throughputs[_family_key(row)], baseline)
+            row["share_of_peak"] = peak_share(
+                row["model"], row["precision"], row["throughput_img_s"], gpus[row["gpu"]]
+            )
         rows.append(row)
-    families = {tuple(row[name] for name in KEY): row for row in rows}
+    families = {_family_key(row): row for row in rows}
     for key, flag in _flags_between([row for row in rows if row["status"] == OK], gpus):
         families[key]["flags"].add(flag)
     tidy = [{name: row.get(name) for name in FAMILIES} | {"flags": sorted(row["flags"])} for row in rows]
     return pl.DataFrame(tidy, schema=FAMILIES).sort(list(KEY))
 
 
-def _grouped(frame: pl.DataFrame) -> dict[FamilyKey, pl.DataFrame]:
-    """The rows of each cell family."""
-    return frame.partition_by(list(KEY), maintain_order=True, as_dict=True)
+def _family_key(row: Mapping[str, Any]) -> FamilyKey:
+    return tuple(row[name] for name in KEY)
 
 
-def _cell_columns(cells: pl.DataFrame) -> dict[str, Any]:
-    """What the footers of a family's cells, failed ones included, say together; flags and weights are sets."""
-    timed = cells.filter(pl.col("status") == OK)
-    flags_of_cells = cells["flags"].to_list()
-    flags = set().union(*flags_of_cells)
-    if timed["stack"].n_unique() > 1:
+def _family_row(cells: Sequence[_Cell]) -> dict[str, Any]:
+    """What a family's cells, failed ones included, say together; flags and weights are sets."""
+    facts = [cell.facts for cell in cells]
+    timed, lost = ([row for row in facts if (row["status"] == OK) == wanted] for wanted in (True, False))
+    flags = set().union(*(row["flags"] for row in facts))
+    if len({row["stack"] for row in timed}) > 1:
         flags.add("mixed_stack")
-    return {
-        "sweeps": timed.height,
-        "first_call_ms": timed["first_call_ms"].median(),
-        "intraop_threads": cells["intraop_threads"].max(),
-        "memory_bytes": timed["memory_bytes"].max(),
-        "memory_allocated_bytes": timed["memory_allocated_bytes"].max(),
-        "weights": set(timed["weights_sha256"]),
+    if timed and lost:
+        flags.add("partly_failed")
+    row = {
+        **{name: facts[0][name] for name in KEY},
+        "sweeps": len(timed),
+        "first_call_ms": _median(timed, "first_call_ms"),
+        "intraop_threads": _most(facts, "intraop_threads"),
+        "memory_bytes": _most(timed, "memory_bytes"),
+        "memory_allocated_bytes": _most(timed, "memory_allocated_bytes"),
+        "weights": {row["weights_sha256"] for row in timed},
         "flags": flags,
-        "flagged_cells": sum(map(bool, flags_of_cells)),
+        "flagged_cells": sum(bool(row["flags"]) for row in facts),
     }
+    if not timed:
+        failure = min(lost, key=lambda row: (row["status"], row["reason"]))
+        return row | {"status": failure["status"], "reason": failure["reason"]}
+    cold_ms = np.concatenate([cell.cold_ms for cell in cells])
+    row |= {"status": OK, "cold_median_ms": float(np.median(cold_ms)) if len(cold_ms) else None}
+    return row | _latency_columns(cells) | _energy_columns(timed)
+
+
+def _known(rows: Iterable[Mapping[str, Any]], name: str) -> list[Any]:
+    return [row[name] for row in rows if row[name] is not None]
+
+
+def _median(rows: Iterable[Mapping[str, Any]], name: str) -> float | None:
+    known = _known(rows, name)
+    return float(np.median(known)) if known else None
+
+
+def _most(rows: Iterable[Mapping[str, Any]], name: str) -> Any:
+    return max(_known(rows, name), default=None)
 
 
 def _flags_between(rows: Sequence[Mapping[str, Any]], gpus: Mapping[str, Gpu]) -> Iterator[tuple[FamilyKey, str]]:
@@ -299,7 +397,7 @@ def _flags_between(rows: Sequence[Mapping[str, Any]], gpus: Mapping[str, Gpu]) -
     for row in rows:
         weights.setdefault((row["gpu"], row["model"]), set()).update(row["weights"])
     for row in rows:
-        key = tuple(row[name] for name in KEY)
+        key = _family_key(row)
         if row["batch_size"] in falling.get(_sweep_key(row), ()):
             yield key, "memory_falls"
         if len(weights[row["gpu"], row["model"]]) > 1:
@@ -310,18 +408,19 @@ def _sweep_key(row: Mapping[str, Any]) -> FamilyKey:
     return tuple(row[name] for name in KEY if name != "batch_size")
 
 
-def _latency_columns(runs: pl.DataFrame) -> dict[str, Any]:
-    """Statistics of a family's latency calls; a row a run with lists of device and enqueue times."""
-    of_runs = [values.to_numpy() for values in runs["device_ms"]]
-    samples = np.concatenate(of_runs)
-    low, high = median_interval(of_runs) or (None, None)
+def _latency_columns(cells: Sequence[_Cell]) -> dict[str, Any]:
+    """Statistics of a family's latency calls."""
+    runs = [times for cell in cells for times in cell.device_ms]
+    samples = np.concatenate(runs)
+    enqueued = np.concatenate([times for cell in cells for times in cell.enqueue_ms])
+    low, high = median_interval(runs) or (None, None)
     return {
-        "runs": len(of_runs),
+        "runs": len(runs),
         "samples": len(samples),
         "median_ms": float(np.median(samples)),
         "median_low_ms": low,
         "median_high_ms": high,
-        "enqueue_median_ms": runs["enqueue_ms"].explode().median(),
+        "enqueue_median_ms": float(np.median(enqueued)) if len(enqueued) else None,
         **{name: percentile(samples, quantile) for name, quantile in QUANTILES.items()},
         "percentile_note": percentile_note(len(samples), list(QUANTILES.values())),
         "p99_bound_ms": percentile_bound(samples, QUANTILES[BOUNDED]),
@@ -329,17 +428,17 @@ def _latency_columns(runs: pl.DataFrame) -> dict[str, Any]:
     }
 
 
-def _energy_columns(timed: pl.DataFrame) -> dict[str, Any]:
+def _energy_columns(timed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Energy of a family's timed cells. Where some have it the others' reasons do not matter."""
-    counted = timed.filter(pl.col("energy_j_per_image").is_not_null())
-    joules, above_idle = counted["energy_j_per_image"].median(), counted["energy_above_idle_j_per_image"].median()
-    notes = (timed if joules is None else counted)["energy_note"].drop_nulls().unique().sort()
+    counted = [row for row in timed if row["energy_j_per_image"] is not None]
+    joules, above_idle = _median(counted, "energy_j_per_image"), _median(counted, "energy_above_idle_j_per_image")
+    notes = sorted(set(_known(counted or timed, "energy_note")))
     return {
         "energy_j_per_image": joules,
         "energy_above_idle_j_per_image": above_idle,
-        "images_per_joule": None if joules is None else 1 / joules,  # type: ignore[operator]
-        "power_w": counted["power_w"].median(),
-        "energy_windows": counted.height,
+        "images_per_joule": None if joules is None else 1 / joules,
+        "power_w": _median(counted, "power_w"),
+        "energy_windows": len(counted),
         "energy_note": "; ".join(notes) if above_idle is None else None,
     }
 
@@ -386,24 +485,19 @@ def summarise_ratios(runs: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=RATIOS).sort(*place, "numerator", "denominator")
 
 
-def summarise_hosts(footers: Iterable[Footer]) -> pl.DataFrame:
-    """One row a distinct stack and device; see `summary.HOSTS`."""
+def summarise_hosts(cells: pl.DataFrame) -> pl.DataFrame:
+    """One row a distinct stack and device; see `summary.HOSTS`.
+
+    Args:
+        cells: in `HOST_CELLS`.
+    """
     columns = HOSTS.names()[4:-1]
-    frame = pl.DataFrame(
-        list(_host_rows(footers)),
-        schema={
-            "gpu": pl.String,
-            "measured_at": pl.String,
-            "device_sha256": pl.String,
-            **{name: HOSTS[name] for name in columns},
-        },
-    )
     # Cells of fewer threads are of the same stack as those of all.
     threads = pl.col("intraop_threads")
     others = ["gpu", *(name for name in columns if name != "intraop_threads")]
     devices = pl.col("device_sha256").drop_nulls().n_unique().cast(pl.Int64)
     return (
-        frame.with_columns(threads.fill_null(threads.max().over(others)))
+        cells.with_columns(threads.fill_null(threads.max().over(others)))
         .group_by("gpu", *columns)
         .agg(
             pl.len().cast(pl.Int64).alias("cells"),
@@ -416,25 +510,28 @@ def summarise_hosts(footers: Iterable[Footer]) -> pl.DataFrame:
     )
 
 
-def _host_rows(footers: Iterable[Footer]) -> Iterator[dict[str, Any]]:
-    for footer in footers:
-        host, device = footer.provenance["host"], footer.provenance["device"]
-        versions = footer.provenance["versions"]
-        yield {
-            "gpu": footer.recipe["gpu"],
-            "measured_at": footer.provenance["measured_at"],
-            "device": device["name"],
-            "device_sha256": device.get("uuid_sha256"),
-            "intraop_threads": None if footer.recipe["threads"] else footer.observed.get("intraop_threads"),
-            **{name: device.get(name) for name in ("driver", "max_sm_clock_mhz", "power_limit_w", "ecc")},
-            **{name: host[name] for name in ("cpu", "logical_cores", "memory_gib", "os", "kernel")},
-            **{name: versions[name] for name in ("python", "torch", "torchvision", "cuda_runtime", "cudnn")},
-        }
+def host_row(footer: Footer) -> dict[str, Any]:
+    """A row of `HOST_CELLS`."""
+    host, device = footer.provenance["host"], footer.provenance["device"]
+    versions = footer.provenance["versions"]
+    return {
+        "gpu": footer.recipe["gpu"],
+        "measured_at": footer.provenance["measured_at"],
+        "device": device["name"],
+        "device_sha256": device.get("uuid_sha256"),
+        "intraop_threads": None if footer.recipe["threads"] else footer.observed.get("intraop_threads"),
+        **{name: device.get(name) for name in ("driver", "max_sm_clock_mhz", "power_limit_w", "ecc")},
+        **{name: host[name] for name in ("cpu", "logical_cores", "memory_gib", "os", "kernel")},
+        **{name: versions[name] for name in ("python", "torch", "torchvision", "cuda_runtime", "cudnn")},
+    }
 
 
-def summarise_fidelity(footers: Iterable[Footer]) -> pl.DataFrame:
-    """One row a gpu, model and mode of the cells that were compared with FP32; see `summary.FIDELITY`."""
-    cells = pl.DataFrame(list(_fidelity_rows(footers)), schema=CELL_FIDELITY)
+def summarise_fidelity(cells: pl.DataFrame) -> pl.DataFrame:
+    """One row a gpu, model and mode of the cells that were compared with FP32; see `summary.FIDELITY`.
+
+    Args:
+        cells: in `CELL_FIDELITY`.
+    """
     finite = pl.col("all_finite").all()
     same = (pl.col("centred_cosine") == 1) & pl.col("centred_sqnr_db").is_null()
     return (
@@ -456,33 +553,32 @@ def summarise_fidelity(footers: Iterable[Footer]) -> pl.DataFrame:
     )
 
 
-def _fidelity_rows(footers: Iterable[Footer]) -> Iterator[dict[str, Any]]:
-    for footer in footers:
-        # A cell that could not be timed gave no answers.
-        if "fidelity" in footer.observed:
-            recipe = footer.recipe
-            calibration = recipe.get("calibration", {})
-            yield {
-                **{name: recipe[name] for name in ("gpu", "model", "runtime", "precision")},
-                **{f"calibration_{name}": calibration.get(name) for name in ("method", "images", "count")},
-                **footer.observed["fidelity"],
-            }
+def fidelity_row(footer: Footer) -> dict[str, Any] | None:
+    """A row of `CELL_FIDELITY`; null for a cell that could not be timed, which gave no answers."""
+    if "fidelity" not in footer.observed:
+        return None
+    recipe = footer.recipe
+    calibration = recipe.get("calibration", {})
+    return {
+        **{name: recipe[name] for name in ("gpu", "model", "runtime", "precision")},
+        **{f"calibration_{name}": calibration.get(name) for name in ("method", "images", "count")},
+        **footer.observed["fidelity"],
+    }
 
 
 def summarise_coverage(
-    expected: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]], unlisted: dict[str, int]
+    expected: Sequence[dict[str, Any]], found: pl.DataFrame, unlisted: dict[str, int]
 ) -> pl.DataFrame:
     """Expected and found cells a mode; see `summary.COVERAGE`.
 
     Args:
         expected: a row (gpu, model, runtime, precision, expected) a mode of the study.
-        found: the recipes of the cells that were read.
+        found: the cells that were read, in `CELLS`.
         unlisted: the number of cell files that the study does not name, by gpu.
     """
     key = ["gpu", "model", "runtime", "precision"]
     schema = dict.fromkeys(key, pl.String)
-    counts = pl.DataFrame([{name: recipe[name] for name in key} for recipe in found], schema=schema)
-    counts = counts.group_by(key).agg(pl.len().cast(pl.Int64).alias("found"))
+    counts = found.group_by(key).agg(pl.len().cast(pl.Int64).alias("found"))
     listed = pl.DataFrame(list(expected), schema={**schema, "expected": pl.Int64}).join(counts, on=key, how="left")
     others = pl.DataFrame(
         [{"gpu": gpu, "unlisted": count} for gpu, count in unlisted.items() if count], schema=COVERAGE
@@ -495,24 +591,28 @@ def summarise_coverage(
     )
 
 
-def overhead(footers: Iterable[Footer]) -> pl.DataFrame:
-    """What a cell's process does beside waiting, preparing and timing, by gpu; see `summary.OVERHEAD`."""
-    rows = []
-    for footer in footers:
-        seconds = footer.observed.get("phases_s", {})
-        rows.append(
-            {
-                "gpu": footer.recipe["gpu"],
-                "cell_s": footer.observed.get("cell_s"),
-                "wait_s": seconds.get("wait", 0.0),
-                "work_s": sum(seconds.get(name, 0.0) for name in WORK_PHASES),
-            }
-        )
+def seconds_row(footer: Footer) -> dict[str, Any] | None:
+    """A row of `CELL_SECONDS`; null for a cell that does not say how long it took."""
+    if footer.observed.get("cell_s") is None:
+        return None
+    seconds = footer.observed.get("phases_s", {})
+    return {
+        "gpu": footer.recipe["gpu"],
+        "cell_s": footer.observed["cell_s"],
+        "wait_s": seconds.get("wait", 0.0),
+        "work_s": sum(seconds.get(name, 0.0) for name in WORK_PHASES),
+    }
+
+
+def overhead(cells: pl.DataFrame) -> pl.DataFrame:
+    """What a cell's process does beside waiting, preparing and timing, by gpu; see `summary.OVERHEAD`.
+
+    Args:
+        cells: in `CELL_SECONDS`.
+    """
     rest = pl.col("cell_s") - pl.col("wait_s") - pl.col("work_s")
     return (
-        pl.DataFrame(rows, schema={name: OVERHEAD[name] for name in ("gpu", "cell_s", "wait_s", "work_s")})
-        .filter(pl.col("cell_s").is_not_null())
-        .group_by("gpu")
+        cells.group_by("gpu")
         .agg(
             pl.len().cast(pl.Int64).alias("cells"),
             pl.col("cell_s", "wait_s", "work_s").sum(),
@@ -533,21 +633,42 @@ def summarise_telemetry(files: Iterable[Path], measurements: Measurements) -> pl
         TelemetryError: a file is damaged, or belongs to another cell than the one in its name.
     """
     cells = {(row["gpu"], Path(row["cell_file"]).name): row for row in measurements.cells.iter_rows(named=True)}
-    frames = []
+    frames, seconds = [], []
     for file in files:
-        samples, about = read_telemetry(file)
-        recipe, started = about.get("recipe", {}), about.get("clock_zero_unix_s")
-        if recipe_digest(recipe) != file.name.split(".")[-2] or started is None:
-            raise TelemetryError(f"{file} does not hold the samples of the cell in its name; remove it.")
-        cell = cells.get((recipe["gpu"], file.name))
+        samples, recipe, started = read_samples(file)
+        cell = cells.get((gpu_of(file, recipe), file.name))
         if cell is not None:
             frames.append(_label_samples(samples, cell, started))
-    if not frames:
+        if len(frames) == 500:
+            seconds.append(_by_second(frames))
+            frames = []
+    seconds.append(_by_second(frames))
+    return pl.concat(seconds).sort(
+        "gpu", "started_unix_s", "model", "runtime", "precision", "batch_size", "sweep", "time_s"
+    )
+
+
+def read_samples(file: Path) -> tuple[pl.DataFrame, dict[str, Any], float]:
+    """The samples of a cell, its recipe, and the Unix time of the cell's start.
+
+    Raises:
+        TelemetryError: the file is damaged, or belongs to another cell than the one in its name.
+    """
+    samples, about = read_telemetry(file)
+    recipe, started = about.get("recipe", {}), about.get("clock_zero_unix_s")
+    if recipe_digest(recipe) != file.stem.rpartition(".")[2] or started is None:
+        raise TelemetryError(f"{file} does not hold the samples of the cell in its name; remove it.")
+    return samples, recipe, started
+
+
+def _by_second(cells: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of `summary.TELEMETRY` of some cells' labelled samples."""
+    if not cells:
         return TELEMETRY.to_frame()
     key = [name for name in (*KEY, "sweep", "started_unix_s", "power_semantics", "timed") if name != "threads"]
     first, last = pl.col("time_ms").min(), pl.col("time_ms").max()
     seconds = (
-        pl.concat(frames)
+        pl.concat(cells)
         .group_by(*key, pl.col("time_ms") // 1000)
         .agg(
             pl.len().cast(pl.Int64).alias("samples"),
@@ -568,7 +689,6 @@ def summarise_telemetry(files: Iterable[Path], measurements: Measurements) -> pl
         )
         .select(TELEMETRY.names())
         .cast(TELEMETRY)
-        .sort("gpu", "started_unix_s", "model", "runtime", "precision", "batch_size", "sweep", "time_s")
     )
 
 
@@ -654,22 +774,24 @@ def write_summary(
         TelemetryError: samples are not of the cell in their file's name.
         DeepGapError: the published numbers cannot be read.
     """
+    gpus = with_sites(gpus, (file.parent.parent.name for file in cells))
     measurements = read_measurements(cells, gpus, floors)
-    footers, runs = measurements.footers, summarise_runs(measurements)
+    runs = summarise_runs(measurements)
     tables = {
         "runs": runs,
-        "families": summarise_families(measurements, runs, gpus),
+        "families": summarise_families(measurements, gpus),
         "published": read_published(published),
-        "coverage": summarise_coverage(expected, [footer.recipe for footer in footers], unlisted),
-        "hosts": summarise_hosts(footers),
-        "fidelity": summarise_fidelity(footers),
+        "coverage": summarise_coverage(expected, measurements.cells, unlisted),
+        "hosts": summarise_hosts(measurements.hosts),
+        "fidelity": summarise_fidelity(measurements.fidelity),
         "ratios": summarise_ratios(runs),
-        "overhead": overhead(footers),
+        "overhead": overhead(measurements.seconds),
         "telemetry": summarise_telemetry(telemetry, measurements),
         "design": describe_design(axes or {}),
     }
     for name, table in tables.items():
-        table.write_parquet(folder / f"{name}.parquet")
+        with put_in_place(folder / f"{name}.parquet") as partial:
+            write_parquet(partial, table)
     return tables["coverage"]
 
 
@@ -680,7 +802,7 @@ def describe_coverage(coverage: pl.DataFrame) -> str:
     for gpu, expected, found, unlisted in totals.iter_rows():
         line = f"{gpu}: {found} of {expected} cells"
         if found < expected:
-            line += f"; measure the rest with 'snakemake --cores 1 --config gpu={gpu}'"
+            line += f"; measure the rest with 'snakemake --cores 1 --config {in_config(gpu)}'"
         if unlisted:
             line += f"; {unlisted} files of other settings are left out"
         lines.append(line)

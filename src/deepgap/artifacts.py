@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from deepgap.hardware import split_site
 from deepgap.method import METHOD_VERSION
 from deepgap.runtimes import load_runtime
 from deepgap.study import IMAGE_SIZE, Cell, Mode, Study, recipe_digest
@@ -48,7 +49,7 @@ class Artifacts:
     def engine_recipe(self, gpu: str, model: str, mode: Mode) -> dict[str, Any]:
         """All that defines an engine but for the device and the libraries, which it is bound to when built."""
         return {
-            "gpu": gpu,
+            "gpu": split_site(gpu)[0],
             "model": model,
             "mode": str(mode),
             "image_size": IMAGE_SIZE,

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_parquet(path: Path, frame: pl.DataFrame, footer: Mapping[str, str]) -> None:
-    """Write a table with its footer; no room raises OSError, which polars would not tell from a broken table."""
+def write_parquet(path: Path, frame: pl.DataFrame, footer: Mapping[str, str] | None = None) -> None:
+    """Write a table, with its footer; no room raises OSError, which polars would not tell from a broken table."""
     content = io.BytesIO()
-    frame.write_parquet(content, metadata=dict(footer), compression="zstd")
+    frame.write_parquet(content, metadata=dict(footer or {}), compression="zstd")
     path.write_bytes(content.getbuffer())
 
 

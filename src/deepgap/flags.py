@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from deepgap.bounds import arms_ratio, highest_share
@@ -76,15 +77,13 @@ def cell_flags(
 
 
 def _latency_flags(rows: pl.DataFrame) -> dict[str, bool]:
-    calls = rows.filter(pl.col("arm") == LATENCY)
-    variation, enqueue_ms, device_ms = calls.select(
-        pl.col("device_ms").std() / pl.col("device_ms").mean(),
-        pl.col("enqueue_ms").median(),
-        pl.col("device_ms").median().alias("median_ms"),
-    ).row(0)
+    calls = np.array(rows["arm"].to_list()) == LATENCY
+    device_ms = rows["device_ms"].to_numpy()[calls]
+    enqueue_ms = rows["enqueue_ms"].to_numpy()[calls]
+    enqueue_ms = enqueue_ms[~np.isnan(enqueue_ms)]
     return {
-        "variable": variation is not None and variation > VARIATION,
-        "launch_bound": enqueue_ms is not None and enqueue_ms > LAUNCH_BOUND * device_ms,
+        "variable": len(device_ms) > 1 and bool(np.std(device_ms, ddof=1) > VARIATION * np.mean(device_ms)),
+        "launch_bound": len(enqueue_ms) > 0 and bool(np.median(enqueue_ms) > LAUNCH_BOUND * np.median(device_ms)),
     }
 
 

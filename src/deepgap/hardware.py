@@ -7,9 +7,9 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ from deepgap.errors import ConfigError, DeviceError
 from deepgap.schema import check_schema
 
 LOCK_POLL_S = 0.02
+SITE_PATTERN = r"[a-z][a-z0-9]{0,31}"
+"""Of `site` in the config, where the schema has it again."""
 RENDER_HINT = "'snakemake --cores 1' renders the paper from the data present without any device"
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """One entry of config/gpus.yaml; units are in the names, rates are dense."""
+    """One entry of config/gpus.yaml, maybe at a site (`H200@lab2`); units are in the names, rates are dense."""
 
     key: str
     name_pattern: str | None
@@ -42,6 +44,11 @@ class Gpu:
     peak_tops: Mapping[str, float | None]
     sources: Mapping[str, list[str]]
     price_eur_per_hour: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """The key of its entry, without the site."""
+        return split_site(self.key)[0]
 
     @property
     def device(self) -> str:
@@ -79,6 +86,48 @@ def load_gpus(path: Path, schema: Mapping[str, Any]) -> dict[str, Gpu]:
         except re.error as error:
             raise ConfigError(f"{path.name}: {key}.name_pattern is not a regular expression: {error}.") from None
     return {key: Gpu(key=key, **entry) for key, entry in entries.items()}
+
+
+def split_site(key: str) -> tuple[str, str | None]:
+    """`H200@lab2` is the GPU H200 at the site lab2; without a site it is the project's own."""
+    kind, _, site = key.partition("@")
+    return kind, site or None
+
+
+def in_config(key: str) -> str:
+    """How a GPU, at a site or not, is asked for: what stands after `--config`."""
+    kind, site = split_site(key)
+    return f"gpu={kind} site={site}" if site else f"gpu={kind}"
+
+
+def with_sites(gpus: Mapping[str, Gpu], keys: Iterable[str]) -> dict[str, Gpu]:
+    """All profiles, and after each kind the same profile for those of `keys` that are that kind at a site."""
+    sites = sorted({key for key in keys if "@" in key})
+    profiles = {}
+    for kind, gpu in gpus.items():
+        profiles[kind] = gpu
+        profiles |= {key: replace(gpu, key=key) for key in sites if split_site(key)[0] == kind}
+    return profiles
+
+
+def find_sites(results: Path, gpus: Mapping[str, Gpu]) -> list[str]:
+    """The folders below `results` that hold a known GPU at a site.
+
+    Raises:
+        ConfigError: the name of such a folder has a site that is no name.
+    """
+    found = []
+    for folder in sorted(results.glob("*@*/")):
+        kind, site = split_site(folder.name)
+        if kind not in gpus:
+            continue
+        if not re.fullmatch(SITE_PATTERN, site or ""):
+            raise ConfigError(
+                f"{folder} names the site '{site or ''}', which is not made of small letters and digits; "
+                f"rename the folder, for example to {kind}@lab2."
+            )
+        found.append(folder.name)
+    return found
 
 
 def list_devices() -> list[Device]:

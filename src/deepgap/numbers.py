@@ -7,6 +7,7 @@ the prose compiles whatever was measured.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -43,7 +44,7 @@ class Number:
 
 def macro_name(*words: str) -> str:
     """Letters only: `("Peak", "H200", "eager-fp16")` is `PeakHTwoZeroZeroEagerFpOneSix`."""
-    parts = "-".join(words).replace("_", "-").split("-")
+    parts = re.split("[-_@]", "-".join(words))
     spelled = "".join(part[:1].upper() + part[1:] for part in parts)
     return "".join(DIGITS[int(char)] if char.isdecimal() else char for char in spelled if char.isalnum())
 

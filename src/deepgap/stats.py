@@ -104,11 +104,21 @@ def _drawn_medians(ordered: Floats, owner: NDArray[np.int64], runs: int, drawn: 
         drawn: run numbers, shape (..., runs).
     """
     draws = drawn.reshape(-1, runs)
-    times_drawn = (draws[:, :, np.newaxis] == np.arange(runs)).sum(axis=1, dtype=np.int32)
-    reached = np.cumsum(times_drawn[:, owner], axis=1, dtype=np.int32)
-    total = reached[:, -1:]
-    lower, upper = ((reached > rank).argmax(axis=1) for rank in ((total - 1) // 2, total // 2))
-    medians: Floats = (ordered[lower] + ordered[upper]) / 2
+    rows = np.arange(len(draws))[:, np.newaxis]
+    times_drawn = np.bincount((draws + runs * rows).ravel(), minlength=runs * len(draws)).reshape(-1, runs)
+    up_to = np.cumsum(owner[:, np.newaxis] == np.arange(runs), axis=0)
+    total = times_drawn @ up_to[-1]
+
+    def of_rank(rank: NDArray[np.int64]) -> Floats:
+        # By bisection: the first sample up to which more than `rank` samples of the draw lie.
+        low, high = np.zeros_like(rank), np.full_like(rank, len(ordered) - 1)
+        while (low < high).any():
+            middle = (low + high) // 2
+            reached = (times_drawn * up_to[middle]).sum(axis=1) > rank
+            low, high = np.where(reached, low, middle + 1), np.where(reached, middle, high)
+        return ordered[low]
+
+    medians: Floats = (of_rank((total - 1) // 2) + of_rank(total // 2)) / 2
     return medians.reshape(drawn.shape[:-1])
 
 

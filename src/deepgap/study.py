@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import product
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deepgap.errors import ConfigError
-from deepgap.hardware import Gpu
+from deepgap.hardware import Gpu, split_site, with_sites
 from deepgap.imagesets import describe_calibration
 from deepgap.method import METHOD_VERSION
 from deepgap.runtimes import load_runtime, runtime_names
@@ -58,7 +58,10 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Cell:
-    """One process, one file: a model in a mode at a batch size on a GPU, in one sweep."""
+    """One process, one file: a model in a mode at a batch size on a GPU, in one sweep.
+
+    The site of a GPU is in the folder of its results and not in the recipe: the same cell of two sites has one name.
+    """
 
     gpu: str
     model: str
@@ -74,7 +77,7 @@ class Cell:
         """Everything that defines what the cell means, and nothing about where or when it was measured."""
         return {
             "method_version": METHOD_VERSION,
-            "gpu": self.gpu,
+            "gpu": split_site(self.gpu)[0],
             "model": self.model,
             "runtime": self.mode.runtime,
             "precision": self.mode.precision,
@@ -88,14 +91,19 @@ class Cell:
     @cached_property
     def stem(self) -> str:
         """The file name without its ending: `<cell-id>.<recipe>`."""
-        threads = f"_t{self.threads}" if self.threads != ALL_THREADS else ""
-        cell_id = f"{self.model}_{self.mode}_b{self.batch_size}{threads}_s{self.sweep}"
-        return f"{cell_id}.{recipe_digest(self.recipe)}"
+        return f"{cell_id(self.recipe)}.{recipe_digest(self.recipe)}"
 
     @property
     def path(self) -> str:
         """The cell's file below the project's root."""
         return f"results/{self.gpu}/cells/{self.stem}.parquet"
+
+
+def cell_id(recipe: Mapping[str, Any]) -> str:
+    """What a cell is called: `resnet18_eager-fp16_b8_s1`, with `_t4` before the sweep where it has four threads."""
+    threads = f"_t{recipe['threads']}" if recipe["threads"] != ALL_THREADS else ""
+    mode = f"{recipe['runtime']}-{recipe['precision']}"
+    return f"{recipe['model']}_{mode}_b{recipe['batch_size']}{threads}_s{recipe['sweep']}"
 
 
 def recipe_digest(recipe: Mapping[str, Any]) -> str:
@@ -113,13 +121,13 @@ class Study:
 
     @property
     def gpu(self) -> str | None:
-        """The GPU to measure, or None to render only."""
-        gpu: str | None = self.config["gpu"]
-        return gpu
+        """The GPU to measure, with its site, or None to render only."""
+        gpu, site = self.config["gpu"], self.config["site"]
+        return f"{gpu}@{site}" if site else gpu
 
     def axes(self, gpu: str) -> dict[str, Any]:
         """The models, modes, batch sizes and protocol name of one GPU, overrides applied."""
-        override: dict[str, Any] = self.config["overrides"].get(gpu, {})
+        override: dict[str, Any] = self.config["overrides"].get(split_site(gpu)[0], {})
         return {key: self.config[key] for key in AXES} | override
 
     def protocol(self, gpu: str) -> Protocol:
@@ -215,17 +223,25 @@ def parse_mode(text: str) -> Mode:
     return Mode(runtime, precision)
 
 
-def load_study(config: Mapping[str, Any], schema: Mapping[str, Any], gpus: Mapping[str, Gpu]) -> Study:
+def load_study(
+    config: Mapping[str, Any], schema: Mapping[str, Any], gpus: Mapping[str, Gpu], sites: Iterable[str] = ()
+) -> Study:
     """Check a configuration, fill its defaults, and return the study.
 
-    `config` is the parsed config.yaml with the command line's changes; `schema` its JSON schema.
+    Args:
+        config: the parsed config.yaml with the command line's changes.
+        schema: its JSON schema.
+        gpus: the hardware facts, by key.
+        sites: the GPUs at sites that have results (`hardware.find_sites`).
 
     Raises:
         ConfigError: one sentence that names the key, the value and what is allowed.
     """
     filled = copy.deepcopy(dict(config))
-    if filled.get("gpu") is not None:
-        filled["gpu"] = str(filled["gpu"])
+    for key in ("gpu", "site"):
+        # The command line makes a number of a name that looks like one.
+        if filled.get(key) is not None:
+            filled[key] = str(filled[key])
     check_schema(filled, schema, "config.yaml")
     for key, rule in schema["properties"].items():
         if "default" in rule:
@@ -234,6 +250,11 @@ def load_study(config: Mapping[str, Any], schema: Mapping[str, Any], gpus: Mappi
                 filled[key] = rule["default"] | filled[key]
     if filled["gpu"] is not None and filled["gpu"] not in gpus:
         raise ConfigError(unknown("gpu", filled["gpu"], list(gpus)))
+    if filled["site"] and filled["gpu"] is None:
+        raise ConfigError(
+            f"config.yaml: site is '{filled['site']}', but there is no gpu to measure there; give both, or "
+            "neither to render the results of all sites."
+        )
     for name in filled["overrides"]:
         if name not in gpus:
             raise ConfigError(unknown("overrides", name, list(gpus)))
@@ -241,8 +262,9 @@ def load_study(config: Mapping[str, Any], schema: Mapping[str, Any], gpus: Mappi
         if name not in runtime_names():
             raise ConfigError(unknown("runtime_options", name, list(runtime_names())))
         load_runtime(name).check_options(options)
-    study = Study(filled, gpus)
-    for gpu in gpus:
+    here = [f"{filled['gpu']}@{filled['site']}"] if filled["site"] else []
+    study = Study(filled, with_sites(gpus, [*sites, *here]))
+    for gpu in study.gpus:
         _check_gpu(study, gpu)
     return study
 
@@ -250,10 +272,11 @@ def load_study(config: Mapping[str, Any], schema: Mapping[str, Any], gpus: Mappi
 def _check_gpu(study: Study, gpu: str) -> None:
     """Refuse what this GPU cannot have, naming the place in the config that asks for it."""
     axes = study.axes(gpu)
-    override = study.config["overrides"].get(gpu, {})
+    kind = split_site(gpu)[0]
+    override = study.config["overrides"].get(kind, {})
 
     def place(key: str) -> str:
-        return f"overrides.{gpu}.{key}" if key in override else key
+        return f"overrides.{kind}.{key}" if key in override else key
 
     if axes["protocol"] not in study.config["protocols"]:
         raise ConfigError(unknown(place("protocol"), axes["protocol"], list(study.config["protocols"])))

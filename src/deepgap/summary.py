@@ -15,7 +15,7 @@ import polars as pl
 import yaml
 
 from deepgap.errors import DeepGapError
-from deepgap.hardware import Gpu, load_gpus
+from deepgap.hardware import Gpu, load_gpus, with_sites
 
 MEASURED, PUBLISHED = "measured", "published"
 ALL_THREADS = 0
@@ -359,6 +359,11 @@ class Summary:
     gpus: dict[str, Gpu]
     reporting: Mapping[str, Any]
 
+    @property
+    def kinds(self) -> list[Gpu]:
+        """The GPUs of gpus.yaml; `gpus` has each of them again for every further site."""
+        return [gpu for gpu in self.gpus.values() if gpu.key == gpu.kind]
+
     @cached_property
     def measured(self) -> pl.DataFrame:
         """The families with all threads that have numbers, with their `mode`, in the order of gpus.yaml, model, mode
@@ -412,7 +417,7 @@ def load_summary(files: Mapping[str, Path], gpus: dict[str, Gpu], reporting: Map
         DeepGapError: a file is missing or does not have its schema.
     """
     frames = {name: _read(Path(files[name]), schema) for name, schema in FRAMES.items()}
-    return Summary(**frames, gpus=gpus, reporting=reporting)
+    return Summary(**frames, gpus=with_sites(gpus, frames["coverage"]["gpu"]), reporting=reporting)
 
 
 def summary_files(folder: Path) -> dict[str, Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from deepgap.hardware import in_config
 from deepgap.models import GMAC_PER_IMAGE
 from deepgap.published import CPU as PUBLISHED_CPU
 from deepgap.published import CPU_LABEL
@@ -32,7 +33,7 @@ def gpu_label(gpu: str) -> str:
 
 def nothing_measured(gpu: str) -> str:
     """The sentence for a device without cells."""
-    return f"No cells measured for {gpu}; measure them with: snakemake --cores 1 --config gpu={gpu}"
+    return f"No cells measured for {gpu}; measure them with: snakemake --cores 1 --config {in_config(gpu)}"
 
 
 def failures_in_words(failed: Iterable[Mapping[str, Any]]) -> str:

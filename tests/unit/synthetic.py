@@ -15,7 +15,7 @@ from deepgap.aggregate import mode_order
 from deepgap.cells import SCHEMA, Footer, write_cell
 from deepgap.hardware import load_gpus
 from deepgap.published import read_published
-from deepgap.study import recipe_digest
+from deepgap.study import cell_id, recipe_digest
 from deepgap.summary import (
     ALL_THREADS,
     COVERAGE,
@@ -372,7 +372,6 @@ def synthetic_footer(recipe: dict[str, Any], **observed: Any) -> Footer:
 def write_synthetic_cell(folder: Path, rows: pl.DataFrame, footer: Footer) -> Path:
     """Write a cell under the name that its recipe gives it."""
     recipe = footer.recipe
-    stem = f"{recipe['model']}_{_mode(recipe)}_b{recipe['batch_size']}_t{recipe['threads']}_s{recipe['sweep']}"
-    path = folder / f"{stem}.{recipe_digest(recipe)}.parquet"
+    path = folder / f"{cell_id(recipe)}.{recipe_digest(recipe)}.parquet"
     write_cell(path, rows, footer)
     return path

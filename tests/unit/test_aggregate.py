@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,16 @@ import pytest
 
 from deepgap import study, summary
 from deepgap.aggregate import (
+    CELL_FIDELITY,
+    CELL_SECONDS,
+    HOST_CELLS,
+    Rows,
+    fidelity_row,
+    host_row,
     mode_order,
     overhead,
     read_measurements,
+    seconds_row,
     summarise_families,
     summarise_fidelity,
     summarise_hosts,
@@ -56,8 +64,12 @@ def noisy(scale: float, labels: np.ndarray | None = LABELS) -> Fidelity:
     return compare_logits(REFERENCE + scale * noise, REFERENCE, labels)
 
 
+def fidelity_of(footers: Iterable[Footer]) -> pl.DataFrame:
+    return summarise_fidelity(Rows(CELL_FIDELITY, map(fidelity_row, footers)).frame())
+
+
 def row(*footers: Footer) -> dict[str, Any]:
-    frame = summarise_fidelity(footers)
+    frame = fidelity_of(footers)
     assert frame.schema == FIDELITY and frame.height == 1
     return frame.row(0, named=True)
 
@@ -104,7 +116,7 @@ def test_a_row_a_gpu_model_and_mode_and_none_for_a_failed_cell():
         footer("eager-fp16", noisy(0.1), gpu="T4"),
         footer("eager-fp32", None),
     ]
-    frame = summarise_fidelity(cells)
+    frame = fidelity_of(cells)
     assert frame.select("gpu", "model", "runtime").rows() == [
         ("H200", "resnet18", "eager"),
         ("H200", "resnet18", "graph"),
@@ -115,7 +127,7 @@ def test_a_row_a_gpu_model_and_mode_and_none_for_a_failed_cell():
 
 
 def test_no_cells_give_an_empty_table():
-    assert summarise_fidelity([]).equals(pl.DataFrame(schema=FIDELITY))
+    assert fidelity_of([]).equals(pl.DataFrame(schema=FIDELITY))
 
 
 FLOORS = {"top1_agreement": 0.95}
@@ -159,7 +171,7 @@ class Cells:
 
     def families(self) -> pl.DataFrame:
         measurements = read_measurements(self.files, GPUS, FLOORS)
-        frame = summarise_families(measurements, summarise_runs(measurements), GPUS)
+        frame = summarise_families(measurements, GPUS)
         assert frame.schema == FAMILIES
         assert all(set(flags) <= set(FLAGS) and flags == sorted(flags) for flags in frame["flags"].to_list())
         return frame
@@ -372,7 +384,7 @@ def test_hosts_count_devices_and_cells(cells):
         cells.add(sweep=sweep)
         cells.footers[-1].provenance["device"]["uuid_sha256"] = device
     cells.add(sweep=4, driver="111.11", intraop_threads=None)
-    hosts = summarise_hosts(cells.footers)
+    hosts = summarise_hosts(Rows(HOST_CELLS, map(host_row, cells.footers)).frame())
     assert hosts.schema == HOSTS
     assert sorted(hosts.select("driver", "cells", "devices").rows()) == [("000.00", 3, 2), ("111.11", 1, 1)]
 
@@ -386,7 +398,7 @@ def test_overhead_is_what_is_neither_waiting_nor_work(cells):
     cells.add(sweep=2, cell_s=8.0, phases_s={"wait": 1.0, "latency": 4.0})
     cells.add(sweep=3, cell_s=None, phases_s=None)
     cells.add(gpu="CPU", cell_s=1.0, phases_s={})
-    frame = overhead(cells.footers)
+    frame = overhead(Rows(CELL_SECONDS, map(seconds_row, cells.footers)).frame())
     assert frame.schema == OVERHEAD
     assert frame.rows() == [("CPU", 1, 1.0, 0.0, 0.0, 1.0), ("H200", 2, 18.0, 3.0, 8.0, 3.5)]
 

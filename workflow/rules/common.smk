@@ -9,7 +9,7 @@ from deepgap.artifacts import Artifacts
 from deepgap.digest import code_digest
 from deepgap.errors import DeepGapError
 from deepgap.figures import FIGURES, read_caption
-from deepgap.hardware import load_gpus
+from deepgap.hardware import find_sites, load_gpus
 from deepgap.runtimes import load_runtime
 from deepgap.session import start_session
 from deepgap.study import load_study, present_and_missing
@@ -20,12 +20,14 @@ GPUS_SCHEMA = "workflow/schemas/gpus.schema.yaml"
 CONFIG_SCHEMA = "workflow/schemas/config.schema.yaml"
 
 try:
+    gpus = load_gpus(
+        Path(GPUS_FILE), schema=yaml.safe_load(Path(GPUS_SCHEMA).read_text())
+    )
     study = load_study(
         config,
         schema=yaml.safe_load(Path(CONFIG_SCHEMA).read_text()),
-        gpus=load_gpus(
-            Path(GPUS_FILE), schema=yaml.safe_load(Path(GPUS_SCHEMA).read_text())
-        ),
+        gpus=gpus,
+        sites=find_sites(Path("results"), gpus),
     )
     # Cells on disk are leaves of the graph: no rule makes them, so nothing can make them stale.
     present, missing = present_and_missing(

@@ -29,12 +29,12 @@ FOOT = 3.2
 def draw(summary: Summary) -> alt.VConcatChart:
     """One slot a GPU, ordered by year; a bar a precision."""
     gpus = sorted(
-        (gpu for gpu in summary.gpus.values() if gpu.device == "cuda" and gpu.year and _rates(gpu)),
+        (gpu for gpu in summary.kinds if gpu.device == "cuda" and gpu.year and _rates(gpu)),
         key=lambda gpu: (gpu.year, gpu.key),
     )
     if not gpus:
         return nothing_to_draw("config/gpus.yaml names no GPU with a year and a peak rate.")
-    measured = set(summary.measured["gpu"])
+    measured = {summary.gpus[gpu].kind for gpu in summary.measured["gpu"].unique()}
     width = PAGE_WIDTH - AXIS_WIDTH
     slot = width / len(gpus)
     rates = [rate for gpu in gpus for rate in _rates(gpu).values()]

@@ -35,7 +35,7 @@ CELL = 6.6
 
 def draw(summary: Summary) -> alt.VConcatChart:
     """One row a precision, one box a bit, from the most significant."""
-    gpus = [gpu for gpu in summary.gpus.values() if gpu.device == "cuda"]
+    gpus = [gpu for gpu in summary.kinds if gpu.device == "cuda"]
     present = [name for name in PRECISIONS if name in BITS and any(name in gpu.peak_tops for gpu in gpus)]
     if not present:
         return nothing_to_draw("config/gpus.yaml names no GPU with a precision.")

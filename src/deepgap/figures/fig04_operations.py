@@ -33,7 +33,7 @@ def operations_per_cycle(gpu: Gpu) -> dict[str, float]:
 
 def draw(summary: Summary) -> alt.VConcatChart:
     """One slot a GPU in the order of gpus.yaml; a bar and its number a precision."""
-    found = {key: operations_per_cycle(gpu) for key, gpu in summary.gpus.items()}
+    found = {gpu.key: operations_per_cycle(gpu) for gpu in summary.kinds}
     found = {key: values for key, values in found.items() if values}
     if not found:
         return nothing_to_draw("config/gpus.yaml names no GPU with SMs, a clock and a peak rate.")

@@ -35,7 +35,7 @@ def context(summary: Summary) -> dict[str, Any]:
             "memory_gb": gpu.memory_gb,
             "tdp_w": gpu.tdp_w,
         }
-        for gpu in summary.gpus.values()
+        for gpu in summary.kinds
         if gpu.device == "cuda"
     ]
     return {"gpus": gpus, "shares": best_shares(summary)}

@@ -1,0 +1,116 @@
+"""What `snakemake check` finds in a folder of results."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from deepgap.check import Report, check_results, compare_sites, describe, mixtures
+from deepgap.hardware import with_sites
+from tests.unit.synthetic import GPUS, synthetic_footer, synthetic_recipe, synthetic_rows, write_synthetic_cell
+
+AT_LAB2 = "H200@lab2"
+SITES = with_sites(GPUS, [AT_LAB2])
+
+
+def add(results: Path, folder: str = "H200", call_ms: float = 2.0, **changes) -> Path:
+    recipe = synthetic_recipe("H200", "resnet18", changes.pop("mode", "eager-fp16"), 8, **changes.pop("recipe", {}))
+    footer = synthetic_footer(recipe, **changes.pop("observed", {}))
+    footer.provenance["device"]["driver"] = changes.pop("driver", "000.00")
+    rows = synthetic_rows([[call_ms] * 3] * 2, [call_ms] * 2)
+    return write_synthetic_cell(results / folder / "cells", rows, replace(footer, **changes))
+
+
+def check(results: Path) -> Report:
+    return check_results(results, SITES)
+
+
+def test_good_cells_are_counted_and_nothing_is_refused(tmp_path):
+    add(tmp_path)
+    add(tmp_path, mode="eager-fp32")
+    report = check(tmp_path)
+    assert (report.cells.height, report.refused) == (2, [])
+    assert report.cells["latency_ms"].to_list() == pytest.approx([2.0, 2.0])
+    assert report.cells["images_per_s"].to_list() == pytest.approx([8000 / 2.001] * 2)
+    assert "Refused: nothing" in describe(report)
+
+
+def test_two_sites_are_compared_over_the_recipes_that_both_timed(tmp_path):
+    for sweep, factor in ((1, 1.01), (2, 1.03), (3, 1.02)):
+        add(tmp_path, recipe={"sweep": sweep})
+        add(tmp_path, AT_LAB2, call_ms=2.0 * factor, recipe={"sweep": sweep})
+    add(tmp_path, mode="eager-fp32")
+    latency, rate = compare_sites(check(tmp_path).cells).iter_rows(named=True)
+    assert (latency["gpu"], latency["other"], latency["quantity"]) == ("H200", AT_LAB2, "latency_ms")
+    assert (latency["shared"], rate["quantity"]) == (3, "images_per_s")
+    assert latency["q500"] == pytest.approx(1.02) and latency["farthest"] == pytest.approx(1.03)
+    assert latency["stem"].startswith("resnet18_eager-fp16_b8_s2.")
+    assert rate["q500"] == pytest.approx(1 / 1.02, rel=1e-3)
+    assert "H200@lab2 over H200, latency_ms, 3 cells: median 1.020" in describe(check(tmp_path))
+
+
+def test_mixed_software_engines_and_weights_are_told(tmp_path):
+    add(tmp_path, driver="1")
+    add(tmp_path, driver="2", recipe={"sweep": 2})
+    add(tmp_path, driver="2", recipe={"sweep": 3}, weights_sha256="1" * 64)
+    for sweep in (4, 5):
+        engine = {"build_s": float(sweep), "graph_sha256": "0"}
+        add(tmp_path, driver="2", mode="cudnn-int8", recipe={"sweep": sweep}, observed={"engine": engine})
+    stacks, engines, weights = mixtures(check(tmp_path).cells)
+    assert stacks == "H200: 2 stacks of software are compared: 4 cells with driver 2; 1 cells with driver 1."
+    assert engines == "H200: cells of resnet18 cudnn-int8 come from 2 builds of its engine (1, 1)."
+    assert weights == "H200: cells of resnet18 have 2 different weights (4, 1)."
+
+
+def test_weights_that_differ_between_sites_are_told(tmp_path):
+    add(tmp_path)
+    add(tmp_path, AT_LAB2, weights_sha256="1" * 64)
+    assert mixtures(check(tmp_path).cells) == ["H200: cells of resnet18 have 2 different weights (1, 1)."]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "sentence"),
+    [
+        (lambda file: file.write_bytes(file.read_bytes()[:900]), "is not a readable parquet file"),
+        (lambda file: file.rename(file.with_name(file.name.replace("_b8_", "_b9_"))), "give it that name"),
+        (lambda file: file.rename(file.with_name("x" + file.name[-20:])), "holds"),
+        (lambda file: file.with_name("notes.txt").write_text("x"), "notes.txt is not a cell; remove it"),
+        (lambda file: file.with_name(f".{file.name}.7.tmp").write_text("x"), "is not a cell; remove it"),
+        (lambda file: _move(file, "L4"), "holds a cell of H200; move it to"),
+        (lambda file: _move(file, "B999"), "config/gpus.yaml has no B999"),
+        (lambda file: _telemetry(file, file.name), "is damaged or is not telemetry"),
+        (lambda file: _telemetry(file, "other.0123456789ab.parquet"), "of a cell that is not there; remove it"),
+    ],
+)
+def test_what_cannot_stay_is_refused_by_name_and_the_rest_is_checked(tmp_path, break_it, sentence):
+    kept = add(tmp_path, mode="eager-fp32")
+    break_it(add(tmp_path))
+    report = check(tmp_path)
+    assert len(report.refused) == 1 and sentence in report.refused[0] and str(tmp_path) in report.refused[0]
+    assert kept.stem in report.cells["stem"].to_list()
+
+
+def _move(file: Path, folder: str) -> None:
+    (file.parents[2] / folder / "cells").mkdir(parents=True)
+    file.rename(file.parents[2] / folder / "cells" / file.name)
+
+
+def _telemetry(file: Path, name: str) -> None:
+    (file.parents[1] / "telemetry").mkdir()
+    (file.parents[1] / "telemetry" / name).write_bytes(b"PAR1")
+
+
+def test_a_cell_at_a_site_of_its_kind_is_in_order(tmp_path):
+    file = add(tmp_path)
+    _move(file, AT_LAB2)
+    report = check(tmp_path)
+    assert report.refused == [] and report.cells["gpu"].to_list() == [AT_LAB2]
+
+
+def test_no_results_are_no_error(tmp_path):
+    report = check(tmp_path)
+    assert report.cells.is_empty() and report.refused == [] and compare_sites(report.cells).is_empty()
+    assert isinstance(report.cells, pl.DataFrame) and "no recipe was timed at two sites" in describe(report)

@@ -1,0 +1,37 @@
+"""Results of several machines in real Snakemake runs."""
+
+from __future__ import annotations
+
+import shutil
+
+import polars as pl
+import pytest
+
+pytestmark = pytest.mark.xdist_group("workflow")
+
+
+def test_results_of_a_second_site_are_measured_apart_aggregated_and_compared(project):
+    before = {path: path.read_bytes() for path in project.cells()}
+    plan = project.plan("cells", "--config", "gpu=CPU", "site=lab2")
+    assert plan["measure_cell"] == len(before)
+    shutil.copytree(project.root / "results/CPU", project.root / "results/CPU@lab2")
+    assert project.plan("cells", "--config", "gpu=CPU", "site=lab2") == {}
+    run = project.run("results/summary/families.parquet")
+    assert run.returncode == 0, run.stdout
+    assert set(pl.read_parquet(project.root / "results/summary/families.parquet")["gpu"]) == {"CPU", "CPU@lab2"}
+    checked = project.run("check")
+    assert checked.returncode == 0, checked.stdout
+    assert f"CPU@lab2 over CPU, latency_ms, {len(before)} cells: median 1.000" in checked.stdout
+    assert {path: path.read_bytes() for path in project.cells()} == before
+
+
+def test_check_names_each_refused_file_and_fails(project):
+    first, second, *rest = project.cells()
+    first.write_bytes(first.read_bytes()[:1000])
+    second.rename(second.with_name("renamed." + second.name.split(".")[-2] + ".parquet"))
+    run = project.run("check")
+    assert run.returncode == 1
+    assert f"{len(rest)} cells in order" in run.stdout
+    assert f"results/CPU/cells/{first.name} is not a readable parquet file" in run.stdout
+    assert "give it that name before the dot" in run.stdout
+    assert "Traceback" not in run.stdout

@@ -1,0 +1,18 @@
+# Are all cells what they say, and what would a comparison of them mix? snakemake check
+
+
+# Reads every file below results/, listed by the study or not, whenever it is asked for.
+rule check:
+    input:
+        gpus=GPUS_FILE,
+        schema=GPUS_SCHEMA,
+    log:
+        "logs/check.log",
+    conda:
+        "../../envs/paper.yaml"
+    params:
+        results="results",
+    message:
+        "Check all cells below results/."
+    script:
+        "../scripts/check_cells.py"

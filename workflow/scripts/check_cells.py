@@ -1,0 +1,22 @@
+"""Check all cells below results/ and print what was found; ends with an error when one is refused."""
+
+from pathlib import Path
+
+import yaml
+
+from deepgap.check import check_results, describe
+from deepgap.errors import CellError
+from deepgap.hardware import find_sites, load_gpus, with_sites
+from deepgap.job import run_script
+
+
+def main(job):
+    results = Path(job.results)
+    gpus = load_gpus(Path(job.gpus), yaml.safe_load(Path(job.schema).read_text()))
+    report = check_results(results, with_sites(gpus, find_sites(results, gpus)))
+    print(describe(report), flush=True)
+    if report.refused:
+        raise CellError(f"{len(report.refused)} files below {results}/ are refused; the list above says what to do.")
+
+
+run_script(main, globals(), inputs=["gpus", "schema"], params=["results"])
