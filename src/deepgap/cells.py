@@ -70,7 +70,7 @@ def write_cell(path: Path, rows: pl.DataFrame, footer: Footer) -> None:
     """
     _check_rows(path, rows, footer.recipe)
     text = json.dumps(
-        {"format": FORMAT, **asdict(footer), "rows_sha256": _hash_rows(rows)}, sort_keys=True, allow_nan=False
+        {"format": FORMAT, **asdict(footer), "rows_sha256": hash_rows(rows)}, sort_keys=True, allow_nan=False
     )
     with put_in_place(path) as partial:
         write_parquet(partial, rows, {FOOTER_KEY: text})
@@ -111,7 +111,7 @@ def read_cell(path: Path, expected_digest: str | None = None) -> tuple[pl.DataFr
     if digest != (expected_digest or path.name.split(".")[-2]):
         raise CellError(f"{path} holds the recipe {digest}, not the one in its name; {mend}.")
     _check_rows(path, rows, footer.recipe)
-    if _hash_rows(rows) != rows_hash:
+    if hash_rows(rows) != rows_hash:
         raise CellError(f"{path} was edited: its rows are not those that were written; {mend}.")
     return rows, footer
 
@@ -175,7 +175,7 @@ def _row_counts(recipe: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, in
     return most | ({LATENCY: stop["minimum_iterations"]} if stop else {}), most
 
 
-def _hash_rows(rows: pl.DataFrame) -> str:
+def hash_rows(rows: pl.DataFrame) -> str:
     """SHA-256 of the rows' values, whatever the parquet encoding."""
     digest = hashlib.sha256()
     for row in rows.rows():

@@ -30,7 +30,7 @@ def syntax_digest(modules: Iterable[str]) -> str:
     """Twelve hex digits over the meaning of exactly these modules."""
     digest = hashlib.sha256()
     for module in sorted(modules):
-        digest.update(f"{module}\n{_normal_form(_parse(module))}\n".encode())
+        digest.update(f"{module}\n{_meaning(module)}\n".encode())
     return digest.hexdigest()[:12]
 
 
@@ -48,6 +48,11 @@ def _parse(module: str) -> ast.Module:
     if path is None:
         raise ModuleNotFoundError(f"{module} is not a module of deepgap")
     return ast.parse(path.read_text())
+
+
+@cache
+def _meaning(module: str) -> str:
+    return _normal_form(_parse(module))
 
 
 @cache

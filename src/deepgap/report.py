@@ -19,8 +19,8 @@ from deepgap.summary import Summary
 from deepgap.theme import PRECISION_COLOURS, RUNTIME_MARKS
 from deepgap.wording import MODELS, by_precision
 
-MOST_RAW_CELLS = 3000
-"""With more cells than this the page holds their runs and not every call, which would make it slow."""
+MOST_RUNS = 30000
+"""With more runs than this the page, which would be slow, holds the families alone."""
 
 DIGITS = 5
 """Significant digits of a number in the page; the files have all of them."""
@@ -45,15 +45,16 @@ def write_page(summary: Summary, specs: Mapping[str, Path], cells: Sequence[Path
     Args:
         summary: the tidy tables.
         specs: Vega-Lite files of the paper's figures, by the figure's name.
-        cells: the cell files, for the single calls.
+        cells: the cell files, for the single calls; none where they are too many for a page.
         template: the jinja2 template of the page.
         root: where the project's root is, seen from the page: a prefix for links to cell files.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    runs = summary.runs if summary.runs.height <= MOST_RUNS else summary.runs.clear()
     content = {
         "families": _in_order(summary, summary.families),
-        "runs": _in_order(summary, summary.runs),
-        "calls": _calls(cells) if len(cells) <= MOST_RAW_CELLS else {},
+        "runs": _in_order(summary, runs),
+        "calls": _calls(cells),
         "hosts": _rows(summary.hosts),
         "fidelity": _rows(summary.fidelity),
         "coverage": _rows(summary.coverage.drop_nulls("model")),
@@ -73,9 +74,21 @@ def write_page(summary: Summary, specs: Mapping[str, Path], cells: Sequence[Path
         figures=figures,
         specs=_script([figure["spec"] for figure in figures]),
         library=_library(),
-        cells=len(cells),
+        cells=summary.coverage["found"].sum(),
+        left_out=_left_out(summary, cells),
         gpus=", ".join(summary.order_gpus(set(summary.families["gpu"]))) or "no device",
     )
+
+
+def _left_out(summary: Summary, cells: Sequence[Path]) -> str:
+    """What the page does not hold, because it would be too slow, in a sentence."""
+    if summary.runs.height > MOST_RUNS:
+        return (
+            f"This page leaves out {summary.runs.height} runs and their calls; results/summary/runs.parquet has them."
+        )
+    if not cells and summary.runs.height:
+        return "This page leaves out the single calls; the files of the cells have them."
+    return ""
 
 
 def _library() -> str:

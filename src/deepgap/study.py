@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import os
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -93,7 +94,7 @@ class Cell:
         """The file name without its ending: `<cell-id>.<recipe>`."""
         return f"{cell_id(self.recipe)}.{recipe_digest(self.recipe)}"
 
-    @property
+    @cached_property
     def path(self) -> str:
         """The cell's file below the project's root."""
         return f"results/{self.gpu}/cells/{self.stem}.parquet"
@@ -151,8 +152,18 @@ class Study:
         settings = {"weights": self.config["weights"], "options": options}
         return settings | ({"calibration": self.calibration} if mode.precision == "int8" else {})
 
-    def cells(self, gpu: str) -> Iterator[Cell]:
+    def cells(self, gpu: str) -> Sequence[Cell]:
         """All cells of one GPU, sweep by sweep, in the order of the config."""
+        if gpu not in self._cells:
+            self._cells[gpu] = tuple(self._make_cells(gpu))
+        return self._cells[gpu]
+
+    @cached_property
+    def _cells(self) -> dict[str, Sequence[Cell]]:
+        """Those asked for so far: naming a cell takes a digest, and there can be many."""
+        return {}
+
+    def _make_cells(self, gpu: str) -> Iterator[Cell]:
         axes, protocol = self.axes(gpu), self.protocol(gpu)
         energy = axes["energy"]
         modes = [parse_mode(mode) for mode in axes["modes"]]
@@ -320,10 +331,11 @@ def _check_gpu(study: Study, gpu: str) -> None:
 
 def present_and_missing(cells: Sequence[Cell], root: Path) -> tuple[list[Cell], list[Cell]]:
     """Split cells by whether their file exists below `root`."""
-    folders = {Path(cell.path).parent for cell in cells}
+    # Strings and one listing a folder: there can be many cells.
+    folders = {cell.path.rpartition("/")[0] for cell in cells}
     names = {
-        folder / entry.name for folder in folders if (root / folder).is_dir() for entry in (root / folder).iterdir()
+        f"{folder}/{name}" for folder in folders if (root / folder).is_dir() for name in os.listdir(root / folder)
     }
-    present = [cell for cell in cells if Path(cell.path) in names]
-    missing = [cell for cell in cells if Path(cell.path) not in names]
+    present = [cell for cell in cells if cell.path in names]
+    missing = [cell for cell in cells if cell.path not in names]
     return present, missing

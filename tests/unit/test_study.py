@@ -185,9 +185,9 @@ def test_expected_counts_are_those_of_the_cells(load, name):
 def test_cold_calls_and_an_early_end_rename_the_cells(load, protocol):
     plain, other = load(**changed()), load(**changed(protocol=protocol))
     assert {c.stem for c in plain.cells("T4")}.isdisjoint(c.stem for c in other.cells("T4"))
-    (name, value), recipe = next(iter(protocol.items())), next(other.cells("T4")).recipe
+    (name, value), recipe = next(iter(protocol.items())), other.cells("T4")[0].recipe
     assert recipe["protocol"][name] == value
-    assert next(plain.cells("T4")).recipe["protocol"][name] in (0, None)
+    assert plain.cells("T4")[0].recipe["protocol"][name] in (0, None)
 
 
 def test_their_absence_can_be_written_down(load):

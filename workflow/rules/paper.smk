@@ -1,5 +1,8 @@
 # The paper's parts, and the PDF.
 
+# With more cells than this the page does not hold every call, which would make it slow.
+MOST_RAW_CELLS = 3000
+
 
 rule write_report:
     input:
@@ -7,7 +10,11 @@ rule write_report:
         gpus=GPUS_FILE,
         schema=GPUS_SCHEMA,
         specs=expand("paper/figures/{figure}.vl.json", figure=FIGURES),
-        cells=rules.aggregate.input.cells,
+        cells=(
+            rules.aggregate.input.cells
+            if len(rules.aggregate.input.cells) <= MOST_RAW_CELLS
+            else []
+        ),
         template="paper/templates/report.html.j2",
     output:
         page="paper/report.html",

@@ -16,7 +16,8 @@ def main(job):
 run_script(
     main,
     globals(),
-    inputs=[*SUMMARY_INPUTS, "specs", "cells", "template"],
+    inputs=[*SUMMARY_INPUTS, "specs", "template"],
+    optional_inputs=["cells"],
     outputs=["page"],
     params=["reporting"],
 )
