@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -42,13 +41,12 @@ def highest_share(rows: pl.DataFrame, recipe: Mapping[str, Any], gpu: Gpu) -> tu
     others. Null where `peak_share` is.
     """
     # Lists and arrays, here and below: a query on so few rows costs ten times as much.
-    of_repeats: dict[tuple[str, int], list[float]] = {}
-    call_ms = (rows["device_ms"] / rows["calls"]).to_list()
-    for place, time_ms in zip(
-        zip(rows["arm"].to_list(), rows["repeat"].to_list(), strict=True), call_ms, strict=True
-    ):
-        of_repeats.setdefault(place, []).append(time_ms)
-    fastest_ms, (arm, repeat) = min((median(times), place) for place, times in of_repeats.items())
+    arms, repeats = rows["arm"].to_list(), rows["repeat"].to_numpy()
+    call_ms, of_arm = rows["device_ms"].to_numpy() / rows["calls"].to_numpy(), np.array(arms)
+    fastest_ms, arm, repeat = min(
+        (float(np.median(call_ms[(of_arm == arm) & (repeats == repeat)])), arm, repeat)
+        for arm, repeat in dict.fromkeys(zip(arms, repeats.tolist(), strict=True))
+    )
     images_per_s = 1000 * recipe["batch_size"] / fastest_ms
     share = peak_share(recipe["model"], recipe["precision"], images_per_s, gpu)
     return None if share is None else (share, f"the {arm} of repeat {repeat}")
