@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,10 +14,12 @@ import polars as pl
 
 from deepgap.bounds import check_bounds, peak_share
 from deepgap.cells import COLD, LATENCY, OK, THROUGHPUT, Footer, read_cell
-from deepgap.errors import CellError, TelemetryError
+from deepgap.errors import CellError, ConfigError, TelemetryError
+from deepgap.files import write_parquet
 from deepgap.flags import NO_THROTTLING, cell_flags, falling_memory
 from deepgap.hardware import Gpu
 from deepgap.published import read_published
+from deepgap.schema import check_schema
 from deepgap.stats import (
     Floats,
     median_interval,
@@ -106,6 +108,89 @@ CELLS = pl.Schema(
 )
 """One row a cell: what its footer says."""
 
+
+def _object(required: Iterable[str] = (), **properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": list(required), "properties": properties}
+
+
+NAME, TEXT = {"type": "string"}, {"type": ["string", "null"]}
+NUMBER, COUNT, FLAG = ({"type": [name, "null"]} for name in ("number", "integer", "boolean"))
+POSITIVE = NUMBER | {"exclusiveMinimum": 0}
+
+FOOTER_SCHEMA = _object(
+    recipe=_object(
+        (*KEY, "sweep"),
+        gpu=NAME,
+        model=NAME,
+        runtime=NAME,
+        precision=NAME,
+        batch_size={"type": "integer", "minimum": 1},
+        threads={"type": "integer", "minimum": 0},
+        sweep={"type": "integer", "minimum": 1},
+        calibration=_object(method=TEXT, images=TEXT, count=COUNT),
+    ),
+    weights_sha256=NAME,
+    provenance=_object(
+        ("measured_at", "versions", "host", "device"),
+        measured_at=NAME,
+        versions=_object(("python", "torch", "torchvision", "cuda_runtime", "cudnn"))
+        | {"additionalProperties": TEXT},
+        host=_object(
+            ("cpu", "logical_cores", "memory_gib", "os", "kernel"),
+            cpu=TEXT,
+            logical_cores=COUNT,
+            memory_gib=NUMBER,
+            os=TEXT,
+            kernel=TEXT,
+        ),
+        device=_object(
+            ("name",),
+            name=TEXT,
+            driver=TEXT,
+            uuid_sha256=TEXT,
+            ecc=FLAG,
+            max_sm_clock_mhz=COUNT,
+            default_sm_clock_mhz=COUNT,
+            power_limit_w=NUMBER,
+        ),
+    ),
+    observed=_object(
+        cell_s=NUMBER,
+        phases_s={"type": "object", "additionalProperties": {"type": "number"}},
+        prepare_ms=NUMBER,
+        first_call_ms=NUMBER,
+        intraop_threads=COUNT,
+        memory_device_bytes=COUNT,
+        memory_host_bytes=COUNT,
+        memory_allocated_peak_bytes=COUNT,
+        telemetry=_object(
+            samples=COUNT,
+            other_processes=COUNT,
+            sm_clock_median_mhz=NUMBER,
+            temperature_max_c=NUMBER,
+            power_mean_w=NUMBER,
+            throttle_reasons={"type": ["array", "null"], "items": NAME},
+        ),
+        energy=_object(
+            absent=TEXT,
+            window_s=POSITIVE,
+            joules=NUMBER,
+            joules_per_image=POSITIVE,
+            joules_per_image_above_idle=NUMBER,
+        ),
+        fidelity=_object(
+            images=COUNT,
+            all_finite=FLAG,
+            centred_cosine=NUMBER,
+            centred_sqnr_db=NUMBER,
+            top1_agreement=NUMBER,
+            top1_accuracy=NUMBER,
+            reference_top1_accuracy=NUMBER,
+        ),
+    ),
+)
+"""What of a cell's footer the tables are made of."""
+
 FIDELITY_KEY = FIDELITY.names()[:7]
 CELL_FIDELITY = pl.Schema(
     {
@@ -146,8 +231,14 @@ def read_measurements(files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Ma
         CellError: a file is not what its name and footer say, or holds what cannot be.
     """
     frames, cells, footers = [], [], []
+    seen: dict[FamilyKey, Path] = {}
     for file in files:
         rows, footer = read_cell(file)
+        _check_footer(file, footer, gpus)
+        place = tuple(footer.recipe[name] for name in (*KEY, "sweep"))
+        if place in seen:
+            raise CellError(f"{file} and {seen[place]} are of the same sweep of one cell; remove one of them.")
+        seen[place] = file
         gpu = gpus[footer.recipe["gpu"]]
         try:
             check_bounds(rows, footer.recipe, gpu)
@@ -166,6 +257,19 @@ def read_measurements(files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Ma
         pl.DataFrame(cells, schema=CELLS).sort(*KEY, "sweep"),
         footers,
     )
+
+
+def _check_footer(file: Path, footer: Footer, gpus: Mapping[str, Gpu]) -> None:
+    """Raise CellError where a footer lacks what the tables need, or a value is of another type."""
+    try:
+        check_schema(asdict(footer), FOOTER_SCHEMA, "its footer")
+    except ConfigError as error:
+        raise CellError(f"{file} was not written by deepgap or was edited ({error}); remove it.") from None
+    if footer.recipe["gpu"] not in gpus:
+        raise CellError(
+            f"{file} is of the GPU {footer.recipe['gpu']}, which has no entry in config/gpus.yaml; add one, "
+            "or remove the file."
+        )
 
 
 def _cell_facts(rows: pl.DataFrame, footer: Footer) -> dict[str, Any]:
@@ -536,10 +640,16 @@ def summarise_telemetry(files: Iterable[Path], measurements: Measurements) -> pl
     frames = []
     for file in files:
         samples, about = read_telemetry(file)
-        recipe, started = about.get("recipe", {}), about.get("clock_zero_unix_s")
-        if recipe_digest(recipe) != file.name.split(".")[-2] or started is None:
+        recipe, started = about.get("recipe"), about.get("clock_zero_unix_s")
+        if (
+            not isinstance(recipe, dict)
+            or recipe_digest(recipe) != file.stem.rpartition(".")[-1]
+            or not isinstance(started, float)
+        ):
             raise TelemetryError(f"{file} does not hold the samples of the cell in its name; remove it.")
-        cell = cells.get((recipe["gpu"], file.name))
+        if not samples["time_ms"].is_finite().all() or samples["time_ms"].null_count():
+            raise TelemetryError(f"{file} has a sample without a time; remove it.")
+        cell = cells.get((recipe.get("gpu"), file.name))
         if cell is not None:
             frames.append(_label_samples(samples, cell, started))
     if not frames:
@@ -669,7 +779,7 @@ def write_summary(
         "design": describe_design(axes or {}),
     }
     for name, table in tables.items():
-        table.write_parquet(folder / f"{name}.parquet")
+        write_parquet(folder / f"{name}.parquet", table, {})
     return tables["coverage"]
 
 
