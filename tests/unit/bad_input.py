@@ -7,7 +7,7 @@ import os
 from deepgap.errors import DeepGapError
 
 FACTOR = int(os.environ.get("DEEPGAP_BAD_INPUT", "1"))
-"""How many times the usual number of cases is tried: DEEPGAP_BAD_INPUT=20 is thorough."""
+"""How many times the usual number of cases is tried: DEEPGAP_BAD_INPUT=14 is thorough."""
 
 LONGEST_SENTENCE = 2000
 
