@@ -14,11 +14,12 @@ import polars as pl
 
 from deepgap.bounds import check_bounds, peak_share
 from deepgap.cells import COLD, LATENCY, OK, THROUGHPUT, Footer, read_cell
-from deepgap.errors import CellError, TelemetryError
+from deepgap.errors import CellError, ConfigError, TelemetryError
 from deepgap.files import put_in_place, write_parquet
 from deepgap.flags import NO_THROTTLING, cell_flags, falling_memory
 from deepgap.hardware import Gpu, in_config, split_site, with_sites
 from deepgap.published import read_published
+from deepgap.schema import check_schema
 from deepgap.stats import (
     Floats,
     median_interval,
@@ -94,6 +95,89 @@ CELLS = pl.Schema(
     }
 )
 """One row a cell: what its footer says."""
+
+
+def _object(required: Iterable[str] = (), **properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": list(required), "properties": properties}
+
+
+NAME, TEXT = {"type": "string"}, {"type": ["string", "null"]}
+NUMBER, COUNT, FLAG = ({"type": [name, "null"]} for name in ("number", "integer", "boolean"))
+POSITIVE = NUMBER | {"exclusiveMinimum": 0}
+
+FOOTER_SCHEMA = _object(
+    recipe=_object(
+        (*KEY, "sweep"),
+        gpu=NAME,
+        model=NAME,
+        runtime=NAME,
+        precision=NAME,
+        batch_size={"type": "integer", "minimum": 1},
+        threads={"type": "integer", "minimum": 0},
+        sweep={"type": "integer", "minimum": 1},
+        calibration=_object(method=TEXT, images=TEXT, count=COUNT),
+    ),
+    weights_sha256=NAME,
+    provenance=_object(
+        ("measured_at", "versions", "host", "device"),
+        measured_at=NAME,
+        versions=_object(("python", "torch", "torchvision", "cuda_runtime", "cudnn"))
+        | {"additionalProperties": TEXT},
+        host=_object(
+            ("cpu", "logical_cores", "memory_gib", "os", "kernel"),
+            cpu=TEXT,
+            logical_cores=COUNT,
+            memory_gib=NUMBER,
+            os=TEXT,
+            kernel=TEXT,
+        ),
+        device=_object(
+            ("name",),
+            name=TEXT,
+            driver=TEXT,
+            uuid_sha256=TEXT,
+            ecc=FLAG,
+            max_sm_clock_mhz=COUNT,
+            default_sm_clock_mhz=COUNT,
+            power_limit_w=NUMBER,
+        ),
+    ),
+    observed=_object(
+        cell_s=NUMBER,
+        phases_s={"type": "object", "additionalProperties": {"type": "number"}},
+        prepare_ms=NUMBER,
+        first_call_ms=NUMBER,
+        intraop_threads=COUNT,
+        memory_device_bytes=COUNT,
+        memory_host_bytes=COUNT,
+        memory_allocated_peak_bytes=COUNT,
+        telemetry=_object(
+            samples=COUNT,
+            other_processes=COUNT,
+            sm_clock_median_mhz=NUMBER,
+            temperature_max_c=NUMBER,
+            power_mean_w=NUMBER,
+            throttle_reasons={"type": ["array", "null"], "items": NAME},
+        ),
+        energy=_object(
+            absent=TEXT,
+            window_s=POSITIVE,
+            joules=NUMBER,
+            joules_per_image=POSITIVE,
+            joules_per_image_above_idle=NUMBER,
+        ),
+        fidelity=_object(
+            images=COUNT,
+            all_finite=FLAG,
+            centred_cosine=NUMBER,
+            centred_sqnr_db=NUMBER,
+            top1_agreement=NUMBER,
+            top1_accuracy=NUMBER,
+            reference_top1_accuracy=NUMBER,
+        ),
+    ),
+)
+"""What of a cell's footer the tables are made of."""
 
 FIDELITY_KEY = FIDELITY.names()[:7]
 CELL_FIDELITY = pl.Schema(
@@ -189,10 +273,15 @@ def read_measurements(files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Ma
     """
     cells, runs, families = Rows(CELLS), Rows(RUN_STATISTICS), []
     hosts, fidelity, seconds = Rows(HOST_CELLS), Rows(CELL_FIDELITY), Rows(CELL_SECONDS)
+    seen: dict[tuple[Any, ...], Path] = {}
     for of_family in _by_family(files):
         family = []
         for file in of_family:
             rows, footer = read_checked(file, gpus)
+            place = tuple(footer.recipe[name] for name in (*KEY, "sweep"))
+            if place in seen:
+                raise CellError(f"{file} and {seen[place]} are of the same sweep of one cell; remove one of them.")
+            seen[place] = file
             gpu = gpus[footer.recipe["gpu"]]
             flags = cell_flags(rows, footer.recipe, footer.observed, footer.provenance, gpu, floors)
             family.append(_read_facts(rows, footer, {"flags": flags, "cell_file": file.as_posix()}))
@@ -222,14 +311,26 @@ def read_checked(file: Path, gpus: Mapping[str, Gpu]) -> tuple[pl.DataFrame, Foo
         CellError: the file is not what its name and footer say, or holds what cannot be.
     """
     rows, footer = read_cell(file)
+    _check_footer(file, footer)
     footer = replace(footer, recipe=footer.recipe | {"gpu": gpu_of(file, footer.recipe)})
     if footer.recipe["gpu"] not in gpus:
-        raise CellError(f"{file} is a cell of {footer.recipe['gpu']}, which config/gpus.yaml does not have; add it.")
+        raise CellError(
+            f"{file} is of the GPU {footer.recipe['gpu']}, which has no entry in config/gpus.yaml; add one, "
+            "or remove the file."
+        )
     try:
         check_bounds(rows, footer.recipe, gpus[footer.recipe["gpu"]])
     except CellError as error:
         raise CellError(f"{file} must go unless a fact in config/gpus.yaml is wrong: {error}") from None
     return rows, footer
+
+
+def _check_footer(file: Path, footer: Footer) -> None:
+    """Raise CellError where a footer lacks what the tables need, or a value is of another type."""
+    try:
+        check_schema(vars(footer), FOOTER_SCHEMA, "its footer")
+    except ConfigError as error:
+        raise CellError(f"{file} was not written by deepgap or was edited ({error}); remove it.") from None
 
 
 def _by_family(files: Iterable[Path]) -> Iterable[list[Path]]:
@@ -655,9 +756,16 @@ def read_samples(file: Path) -> tuple[pl.DataFrame, dict[str, Any], float]:
         TelemetryError: the file is damaged, or belongs to another cell than the one in its name.
     """
     samples, about = read_telemetry(file)
-    recipe, started = about.get("recipe", {}), about.get("clock_zero_unix_s")
-    if recipe_digest(recipe) != file.stem.rpartition(".")[2] or started is None:
+    recipe, started = about.get("recipe"), about.get("clock_zero_unix_s")
+    if (
+        not isinstance(recipe, dict)
+        or "gpu" not in recipe
+        or recipe_digest(recipe) != file.stem.rpartition(".")[-1]
+        or not isinstance(started, float)
+    ):
         raise TelemetryError(f"{file} does not hold the samples of the cell in its name; remove it.")
+    if not samples["time_ms"].is_finite().all() or samples["time_ms"].null_count():
+        raise TelemetryError(f"{file} has a sample without a time; remove it.")
     return samples, recipe, started
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from deepgap.errors import CellError, first_line
-from deepgap.files import put_in_place, write_parquet
+from deepgap.errors import CellError
+from deepgap.files import put_in_place, read_parquet, write_parquet
 from deepgap.study import recipe_digest
 
 FORMAT = 2
@@ -90,25 +90,25 @@ def read_cell(path: Path, expected_digest: str | None = None) -> tuple[pl.DataFr
     Raises:
         CellError: the file is truncated, foreign or edited; the sentence names it and what to do.
     """
-    mend = "delete it and run 'snakemake --cores 1 --config gpu=...' to measure it again"
+    mend = "restore it, or delete it and run 'snakemake --cores 1 --config gpu=...' to measure it again"
     try:
-        metadata = pl.read_parquet_metadata(path)
-        rows = pl.read_parquet(path)
+        rows, metadata = read_parquet(path)
     except FileNotFoundError:
-        raise CellError(f"{path} does not exist.") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise CellError(f"{path} is not a readable parquet file ({first_line(error)}); {mend}.") from None
+        raise CellError(f"{path} does not exist; {mend.removeprefix('restore it, or delete it and ')}.") from None
+    except ValueError as error:
+        raise CellError(f"{path} is damaged or not a cell ({error}); {mend}.") from None
     try:
         content = json.loads(metadata[FOOTER_KEY])
         file_format = content.pop("format")
         rows_hash = content.pop("rows_sha256")
         footer = Footer(**content)
         digest = recipe_digest(footer.recipe)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError):
+        _row_counts(footer.recipe)
+    except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError):
         raise CellError(f"{path} was not written by deepgap (its footer is missing or foreign); remove it.") from None
     if file_format != FORMAT:
         raise CellError(f"{path} has the cell format {file_format}, this version reads {FORMAT}; {mend}.")
-    if digest != (expected_digest or path.name.split(".")[-2]):
+    if digest != (expected_digest or path.stem.rpartition(".")[-1]):
         raise CellError(f"{path} holds the recipe {digest}, not the one in its name; {mend}.")
     _check_rows(path, rows, footer.recipe)
     if hash_rows(rows) != rows_hash:
@@ -123,10 +123,11 @@ def failure_row(status: str, reason: str) -> pl.DataFrame:
 
 def _check_rows(path: Path, rows: pl.DataFrame, recipe: Mapping[str, Any]) -> None:
     def refuse(problem: str) -> None:
-        raise CellError(f"{path.name}: {problem}; the cell is refused.")
+        raise CellError(f"{path.name}: {problem}; the cell is refused: delete it and measure it again.")
 
     if rows.schema != SCHEMA:
-        refuse(f"the columns are {dict(rows.schema)}, not those of a cell")
+        wrong = sorted({name for name, _ in set(rows.schema.items()) ^ set(SCHEMA.items())}) or list(SCHEMA)
+        refuse(f"the columns are not those of a cell; {', '.join(wrong)} differ")
     statuses = set(rows["status"])
     if statuses in ({OUT_OF_MEMORY}, {UNSUPPORTED}):
         if rows.height != 1 or not rows["reason"][0]:

@@ -15,6 +15,7 @@ import polars as pl
 from deepgap.aggregate import STACK, Rows, read_checked, read_samples
 from deepgap.cells import LATENCY, OK, THROUGHPUT, Footer
 from deepgap.errors import CellError, TelemetryError
+from deepgap.files import DIGEST_LIST
 from deepgap.hardware import Gpu, split_site
 from deepgap.study import cell_id
 
@@ -64,7 +65,7 @@ def check_results(results: Path, gpus: Mapping[str, Gpu]) -> Report:
         path.parent for path in results.glob("*/cells") if path.parent not in folders and any(path.iterdir())
     )
     refused += [f"{folder} holds cells, but config/gpus.yaml has no {folder.name}; add it." for folder in unknown]
-    files = [file for folder in folders for file in sorted((folder / "cells").glob("*"))]
+    files = _listed(folders, "cells")
     for count, file in enumerate(files, 1):
         if count % 1000 == 0:
             print(f"{count} of {len(files)} cells", file=sys.stderr, flush=True)
@@ -72,13 +73,18 @@ def check_results(results: Path, gpus: Mapping[str, Gpu]) -> Report:
             cells.add(_check_cell(file, gpus))
         except CellError as error:
             refused.append(str(error))
-    for file in (file for folder in folders for file in sorted((folder / "telemetry").glob("*"))):
+    for file in _listed(folders, "telemetry"):
         try:
             _check_samples(file)
             samples += 1
         except TelemetryError as error:
             refused.append(str(error))
     return Report(cells.frame(), refused, samples)
+
+
+def _listed(folders: Iterable[Path], what: str) -> list[Path]:
+    """All files in these folders' folder `what`, but for the list of digests."""
+    return [file for folder in folders for file in sorted((folder / what).glob("*")) if file.name != DIGEST_LIST]
 
 
 def _check_cell(file: Path, gpus: Mapping[str, Gpu]) -> dict[str, Any]:

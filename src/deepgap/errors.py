@@ -1,5 +1,8 @@
 """The errors that a user can mend."""
 
+LONGEST = 300
+"""Characters of another library's error in a sentence: zipfile tells whole headers."""
+
 
 class DeepGapError(Exception):
     """A problem told in one sentence: what was asked, what was found, what to do."""
@@ -11,7 +14,8 @@ class DeepGapError(Exception):
 
 def first_line(error: BaseException) -> str:
     """What another library's error says, in a line that can stand in a sentence: its name when it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
 class ConfigError(DeepGapError):

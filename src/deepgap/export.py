@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 OPSET = 20
+PRODUCER = "deepgap"
 INPUT, OUTPUT, BATCH = "input", "logits", "batch"
 WEIGHTS_HASH = "weights_sha256"
 SEAL = "sha256_of_the_rest"
@@ -111,13 +112,17 @@ def load_graph(path: Path) -> onnx.ModelProto:
         model = onnx.load_from_string(content)
     except FileNotFoundError:
         raise GraphError(f"The graph {path} does not exist; run Snakemake to make it.") from None
-    except (OSError, DecodeError) as error:
+    except (OSError, DecodeError, UnicodeDecodeError) as error:
         raise GraphError(
             f"{path} is damaged or not an ONNX model ({first_line(error)}); delete it and run Snakemake again."
         ) from None
     length = len(_seal(b""))
-    # Without a seal it is not a file of `write_graph`, and what uses it has checks of its own.
-    if SEAL in _properties(model) and content[-length:] != _seal(memoryview(content)[:-length]):
+    sealed = SEAL in _properties(model)
+    if not sealed and not model.graph.node:
+        raise GraphError(f"{path} is cut short or not an ONNX model; delete it and run Snakemake again.")
+    # Without a seal it is a file of another program, and what uses it has checks of its own.
+    ours = sealed or model.producer_name == PRODUCER
+    if ours and content[-length:] != _seal(memoryview(content)[:-length]):
         raise GraphError(
             f"The graph {path} was edited or damaged after it was made; delete it and run Snakemake again."
         )
@@ -163,7 +168,7 @@ def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
         ),
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=model.ir_version,
-        producer_name="deepgap",
+        producer_name=PRODUCER,
     )
     for tensor in clean.graph.initializer:
         tensor.ClearField("doc_string")

@@ -1,28 +1,118 @@
-"""Writing files so that no partial one is ever seen."""
+"""Writing files so that no partial one is ever seen, and reading tables so that no damaged one is."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepgap.errors import DiskError
+from deepgap.errors import DeepGapError, DiskError, first_line
 
 if TYPE_CHECKING:
     import polars as pl
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+SEAL_KEY = "seal"
+SEAL_MARK = b"deepgap sha256 of the file with zeros here: "
+NO_DIGEST = b"0" * 64
+DIGEST_LIST = "SHA256SUMS"
+"""Beside tables that have no seal: the digests of their files, as `sha256sum *.parquet` prints them."""
+
 
 def write_parquet(path: Path, frame: pl.DataFrame, footer: Mapping[str, str] | None = None) -> None:
-    """Write a table, with its footer; no room raises OSError, which polars would not tell from a broken table."""
-    content = io.BytesIO()
-    frame.write_parquet(content, metadata=dict(footer or {}), compression="zstd")
-    path.write_bytes(content.getbuffer())
+    """Write a table with its footer and a seal: the hash of all other bytes of the file, which `read_parquet` checks.
+
+    Polars neither writes nor checks the checksums of parquet's pages, and nothing in the format protects a footer.
+    No room raises OSError, which polars would not tell from a broken table.
+    """
+    buffer = io.BytesIO()
+    unsealed = SEAL_MARK + NO_DIGEST
+    frame.write_parquet(buffer, metadata={**(footer or {}), SEAL_KEY: unsealed.decode()}, compression="zstd")
+    content = buffer.getvalue()
+    path.write_bytes(content.replace(unsealed, SEAL_MARK + hashlib.sha256(content).hexdigest().encode()))
+
+
+def read_parquet(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
+    """A table and its footer, without the seal.
+
+    A table without a seal, which other programs and earlier versions write, is checked against the `SHA256SUMS` in
+    its folder if that lists it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a parquet file, or not as it was written; the text says how, without its name.
+        DeepGapError: the `SHA256SUMS` cannot be read.
+    """
+    import polars as pl
+
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(error.strerror) from None
+    sealed = _is_sealed(content)
+    if not sealed:
+        listed = _listed_digest(path)
+        if listed is not None and hashlib.sha256(content).hexdigest() != listed:
+            raise ValueError(f"its bytes are not those that {DIGEST_LIST} lists")
+    try:
+        footer = pl.read_parquet_metadata(io.BytesIO(content))
+        frame = pl.read_parquet(io.BytesIO(content))
+    # Polars panics on some damaged files, and a damaged length may ask for any amount of memory.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, MemoryError) as error:
+        raise ValueError(f"not a readable parquet file: {first_line(error)}") from None
+    if (footer.pop(SEAL_KEY, None) is not None) != sealed:
+        raise ValueError("its seal is broken")
+    return frame, footer
+
+
+def _is_sealed(content: bytes) -> bool:
+    """Whether a file has a seal.
+
+    Raises:
+        ValueError: it has one that does not fit.
+    """
+    start = content.rfind(SEAL_MARK) + len(SEAL_MARK)
+    if start < len(SEAL_MARK):
+        return False
+    digest = hashlib.sha256(content[:start] + NO_DIGEST + content[start + len(NO_DIGEST) :]).hexdigest()
+    if content[start : start + len(NO_DIGEST)] != digest.encode():
+        raise ValueError("its bytes are not those that were written")
+    return True
+
+
+def _listed_digest(path: Path) -> str | None:
+    """The digest of a file in its folder's `SHA256SUMS`; null without one."""
+    file = path.with_name(DIGEST_LIST)
+    try:
+        state = file.stat()
+        return _read_digests(file, state.st_mtime_ns, state.st_size).get(path.name)
+    except FileNotFoundError:
+        return None
+
+
+@lru_cache(maxsize=8)
+def _read_digests(file: Path, changed_ns: int, size: int) -> dict[str, str]:
+    """The digests of a `SHA256SUMS`, by the name of the file; the time and the size are for the cache."""
+    digests = {}
+    for number, line in enumerate(file.read_bytes().splitlines(), 1):
+        match = re.fullmatch(rb"([0-9a-f]{64}) [ *]([^/]+)", line)
+        if match is None:
+            raise DeepGapError(
+                f"{file} has no digest and file name in line {number}; restore it from the repository, "
+                f"or make it again with 'sha256sum *.parquet > {DIGEST_LIST}' in its folder."
+            )
+        digests[os.fsdecode(match[2])] = match[1].decode()
+    return digests
 
 
 @contextmanager

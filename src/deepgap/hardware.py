@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from deepgap.errors import ConfigError, DeviceError
-from deepgap.schema import check_schema
+from deepgap.schema import check_schema, read_yaml
 
 LOCK_POLL_S = 0.02
 SITE_PATTERN = r"[a-z][a-z0-9]{0,31}"
@@ -73,17 +72,16 @@ def load_gpus(path: Path, schema: Mapping[str, Any]) -> dict[str, Gpu]:
     """Read and check gpus.yaml.
 
     Raises:
-        ConfigError: the file is not YAML or breaks its schema.
+        ConfigError: the file is missing, not YAML or breaks its schema.
     """
-    try:
-        entries = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+    entries = read_yaml(path)
     check_schema(entries, schema, path.name)
     for key, entry in entries.items():
+        if entry["name_pattern"] is None and entry["compute_capability"] is not None:
+            raise ConfigError(f"{path.name}: {key}.name_pattern is null, which only a processor's may be; give one.")
         try:
             re.compile(entry["name_pattern"] or "")
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ConfigError(f"{path.name}: {key}.name_pattern is not a regular expression: {error}.") from None
     return {key: Gpu(key=key, **entry) for key, entry in entries.items()}
 
@@ -218,7 +216,7 @@ def detect_gpu(gpus: Mapping[str, Gpu]) -> str:
     """The key of this machine's device: its first NVIDIA GPU, or CPU when there is none.
 
     Raises:
-        DeviceError: the NVIDIA GPU has no entry in gpus.yaml.
+        DeviceError: the device has no entry in gpus.yaml.
     """
     devices = list_devices()
     for device in devices:
@@ -230,7 +228,13 @@ def detect_gpu(gpus: Mapping[str, Gpu]) -> str:
             f"This machine's {devices[0].name} has no entry in config/gpus.yaml; "
             "add one whose name_pattern matches that name."
         )
-    return next(key for key, gpu in gpus.items() if gpu.device == "cpu" and gpu.name_pattern is None)
+    processors = [key for key, gpu in gpus.items() if gpu.device == "cpu" and gpu.name_pattern is None]
+    if not processors:
+        raise DeviceError(
+            "This machine has no NVIDIA GPU, and config/gpus.yaml has no entry for any processor, whose "
+            "compute_capability and name_pattern are null; add one."
+        )
+    return processors[0]
 
 
 _held: list[FileLock] = []

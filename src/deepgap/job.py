@@ -96,5 +96,5 @@ def _fail(text: str, log: str | None) -> NoReturn:
         # The disk may be full: that is what the text says then.
         with suppress(OSError):
             Path(log).parent.mkdir(parents=True, exist_ok=True)
-            Path(log).write_text(text + "\n")
+            Path(log).write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
     raise SystemExit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ from deepgap.errors import ImageError, first_line
 if TYPE_CHECKING:
     from PIL import Image
 
+LONGEST_SIDE = 100
+"""Times the short side: resized, a longer image would need gigabytes."""
+
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
@@ -22,11 +26,14 @@ def list_photos(folder: Path) -> list[Path]:
     """The images in a folder and the folders in it, by their suffix, sorted by their names within the folder.
 
     Raises:
-        ImageError: there is no such folder, or no image in it.
+        ImageError: there is no such folder, or no image in it, or it cannot be read.
     """
-    if not folder.is_dir():
-        raise ImageError(f"The image folder {folder} does not exist; make it, or name another.")
-    paths = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()]
+    try:
+        if not folder.is_dir():
+            raise ImageError(f"The image folder {folder} does not exist or is a file; make it, or name another.")
+        paths = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and _is_listed(path)]
+    except (OSError, ValueError) as error:
+        raise ImageError(f"The image folder {folder} cannot be read ({first_line(error)}); name another.") from None
     if not paths:
         raise ImageError(f"The image folder {folder} holds no image ({', '.join(SUFFIXES)}); put some there.")
     return sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
@@ -41,7 +48,8 @@ def digest_photos(paths: Sequence[Path], folder: Path) -> str:
     digest = hashlib.sha256()
     for path in paths:
         content = hashlib.sha256(_read(path)).hexdigest()
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
+        # A name need not be valid UTF-8.
+        digest.update(os.fsencode(path.relative_to(folder).as_posix()) + f"\0{content}\n".encode())
     return digest.hexdigest()
 
 
@@ -55,7 +63,7 @@ def load_photo(path: Path, image_size: int) -> np.ndarray:
         float32 of shape (3, image_size, image_size).
 
     Raises:
-        ImageError: the file is missing, truncated or not an image.
+        ImageError: the file is missing, truncated, not an image, or one that cannot be resized.
     """
     from PIL import Image, ImageOps
     from torchvision.models import ResNet50_Weights
@@ -63,6 +71,8 @@ def load_photo(path: Path, image_size: int) -> np.ndarray:
     content = io.BytesIO(_read(path))
     try:
         with Image.open(content) as image:
+            if max(image.size) > LONGEST_SIDE * min(image.size):
+                raise ValueError(f"one side is over {LONGEST_SIDE} times the other")
             upright = _rgb(ImageOps.exif_transpose(image))
     # Pillow's decoders raise almost anything on a damaged file.
     except Exception as error:
@@ -80,10 +90,17 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         # Pillow would clip these to 255.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are 32-bit numbers, mode {image.mode}")
     if image.mode == "P":
         # Pillow warns when transparent entries of a palette are dropped in one step.
         image = image.convert("RGBA")
     return image.convert("RGB")
+
+
+def _is_listed(path: Path) -> bool:
+    """Whether a path is a file, or a link to nothing, which must be told and not left out."""
+    return path.is_file() or (path.is_symlink() and not path.exists())
 
 
 def _read(path: Path) -> bytes:

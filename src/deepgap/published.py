@@ -6,6 +6,7 @@ has a column `source` that says `published`.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import polars as pl
@@ -21,6 +22,9 @@ CPU_LABEL = "Granite Rapids, 24 threads"
 RUNTIMES = {"pytorch-eager": "eager", "pytorch-cpu": "eager"}
 """The study's names of runtimes that this project calls otherwise."""
 
+BATCH = r"^(\d{1,6}|>=\d{1,6}|\d{1,6}-\d{1,6}|small|large)$"
+"""How the transcription writes a batch size, or several."""
+
 VALUE_KEY = ("gpu", "model", "runtime", "precision")
 
 
@@ -29,23 +33,33 @@ def read_published(file: Path) -> pl.DataFrame:
     null.
 
     Raises:
-        DeepGapError: the file is missing, lacks a column, or has a value that is not a number.
+        DeepGapError: the file is missing, lacks a column, or has a value that is not a positive number or a batch
+            that is none.
     """
     columns = [name for name in PUBLISHED_VALUES if name != "source"]
+    restore = "restore the file from the repository"
     try:
-        raw = pl.read_csv(file, infer_schema=False)
+        raw = pl.read_csv(io.BytesIO(file.read_bytes()), infer_schema=False)
     except FileNotFoundError:
-        raise DeepGapError(
-            f"The published values {file} are missing; restore the file from the repository."
-        ) from None
-    except pl.exceptions.PolarsError as error:
-        raise DeepGapError(f"{file} is not a CSV table ({first_line(error)}).") from None
+        raise DeepGapError(f"The published values {file} are missing; {restore}.") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DeepGapError(f"{file} is not a CSV table ({first_line(error)}); {restore}.") from None
     if raw.columns != columns:
-        raise DeepGapError(f"{file} has the columns {', '.join(raw.columns)}; expected {', '.join(columns)}.")
-    try:
-        values = raw.with_columns(pl.col("value").replace("NA", None).cast(pl.Float64))
-    except pl.exceptions.InvalidOperationError:
-        raise DeepGapError(f"{file} has a value that is neither a number nor NA.") from None
+        raise DeepGapError(
+            f"{file} has the columns {', '.join(raw.columns)}; expected {', '.join(columns)}; {restore}."
+        )
+    values = raw.with_columns(pl.col("value").cast(pl.Float64, strict=False))
+    lines = raw.with_row_index("line", offset=2).with_columns(number=values["value"])
+    number, batch = pl.col("number"), pl.col("batch")
+    one_batch = (pl.col("section") == "Table I") | (pl.col("quantity") == "p99_latency")
+    is_value = (number.is_finite() & (number > 0)).fill_null(False) | pl.col("value").eq_missing("NA")
+    for name, wanted, wrong in (
+        ("value", "a positive number or NA", ~is_value),
+        ("batch", "a batch size", ~batch.str.contains(BATCH)),
+        ("batch", "one batch size", one_batch & ~batch.str.contains(r"^\d+$")),
+    ):
+        for row in lines.filter(wrong).head(1).iter_rows(named=True):
+            raise DeepGapError(f"{file} has {row[name]!r} in line {row['line']}, where {wanted} belongs; {restore}.")
     runtime = pl.col("runtime")
     for theirs, ours in RUNTIMES.items():
         runtime = runtime.str.replace(theirs, ours, literal=True)

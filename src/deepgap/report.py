@@ -11,7 +11,7 @@ import jinja2
 import polars as pl
 import vl_convert
 
-from deepgap.cells import LATENCY
+from deepgap.cells import LATENCY, read_cell
 from deepgap.figures import read_caption
 from deepgap.flags import FLAGS
 from deepgap.published import table1_peaks
@@ -131,7 +131,7 @@ def _calls(cells: Sequence[Path]) -> dict[str, list[list[Any]]]:
     """The latency calls of each cell by its file: repeat, and device time in milliseconds."""
     calls = {}
     for file in cells:
-        rows = pl.read_parquet(file, columns=["arm", "repeat", "device_ms"]).filter(pl.col("arm") == LATENCY)
+        rows = read_cell(file)[0].filter(pl.col("arm") == LATENCY)
         times = rows["device_ms"].round_sig_figs(DIGITS)
         calls[file.as_posix()] = [rows["repeat"].to_list(), times.to_list()]
     return calls

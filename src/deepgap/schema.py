@@ -1,40 +1,138 @@
-"""Checks against a JSON schema, told in one sentence."""
+"""YAML files, and checks against a JSON schema, told in one sentence."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, relevance
+from jsonschema.validators import extend
 
 from deepgap.errors import ConfigError
 
+# JSON schema's integer may be 3.0, which would name other cells than 3.
+_Validator = extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int),
+)
+
+MOST = 2**63 - 1
+"""The largest number of 64 bits, which is what torch takes as a seed."""
+
+LONGEST = 120
+"""Characters of a value in a sentence."""
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or names a key twice.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8")
+        loader = yaml.SafeLoader(text)
+        root = loader.get_single_node()
+        for node in _mappings(root, set()):
+            _refuse_doubles(path, node)
+        return None if root is None else loader.construct_document(root)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); restore it.") from None
+    # Numbers and dates that Python cannot hold raise ValueError, unhashable keys TypeError.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ConfigError(f"{path} is not YAML: {reason.rstrip('.')}.") from None
+
+
+def _mappings(node: Any, seen: set[int]) -> Iterator[yaml.MappingNode]:
+    """All mappings of a YAML document, each once: an alias is the node that it names."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.MappingNode):
+        yield node
+        for _, value in node.value:
+            yield from _mappings(value, seen)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _mappings(value, seen)
+
+
+def _refuse_doubles(path: Path, node: yaml.MappingNode) -> None:
+    keys: set[str] = set()
+    for key, _ in node.value:
+        if isinstance(key, yaml.ScalarNode):
+            if key.value in keys:
+                line = key.start_mark.line + 1
+                raise ConfigError(f"{path} names the key '{key.value}' twice in one place (line {line}); remove one.")
+            keys.add(key.value)
+
 
 def check_schema(value: object, schema: Mapping[str, Any], file: str) -> None:
-    """Raise one sentence about the most relevant violation of `schema`, if there is one."""
-    errors = sorted(Draft202012Validator(schema).iter_errors(value), key=relevance)
-    if errors:
-        raise ConfigError(f"{file}: {_sentence(errors[0])}")
+    """Check a value that was read from YAML or JSON.
+
+    Besides `schema` every key must be text and every number finite.
+
+    Raises:
+        ConfigError: one sentence about the most relevant violation.
+    """
+    try:
+        problem = next(_unusable(value, ()), None)
+        if problem is None:
+            errors = sorted(_Validator(schema).iter_errors(value), key=relevance)
+            problem = _sentence(errors[0]) if errors else None
+    except RecursionError:
+        problem = "the values are nested too deeply."
+    if problem is not None:
+        raise ConfigError(f"{file}: {problem}")
+
+
+def _unusable(value: Any, place: tuple[Any, ...]) -> Iterator[str]:
+    """What JSON could not say again, in sentences."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                yield f"{_key(place)} has the key {_show(key)}, which is not text; put it in quotes or remove it."
+            yield from _unusable(inner, (*place, key))
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            yield from _unusable(inner, (*place, index))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{_key(place)} is {value}; it must be a finite number."
+    elif isinstance(value, int) and abs(value) > MOST:
+        yield f"{_key(place)} is out of range; a whole number must lie between -2^63 and 2^63."
+
+
+def _key(place: Iterable[Any]) -> str:
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return key.lstrip(".") or "the top level"
+
+
+def _show(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _sentence(error: ValidationError) -> str:
-    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
-    key = key.lstrip(".") or "the top level"
+    key = _key(error.absolute_path)
     found: Any = error.instance
     rule: Any = error.validator_value
     schema: Any = error.schema
     match error.validator:
         case "enum":
-            return f"{key} is {found!r}{nearest(found, rule)}; allowed: {', '.join(map(str, rule))}."
+            return f"{key} is {_show(found)}{nearest(found, rule)}; allowed: {', '.join(map(str, rule))}."
         case "additionalProperties":
             allowed = list(schema.get("properties", {}))
             extra = next(name for name in found if name not in allowed)
             return f"{key} has the unknown key '{extra}'{nearest(extra, allowed)}; allowed: {', '.join(allowed)}."
         case "uniqueItems":
             twice = next(item for i, item in enumerate(found) if item in found[:i])
-            return f"{key} names {twice!r} twice; each value is allowed once."
+            return f"{key} names {_show(twice)} twice; each value is allowed once."
         case "minimum":
             return f"{key} is {found}; it must be at least {rule}."
         case "maximum":
@@ -43,14 +141,16 @@ def _sentence(error: ValidationError) -> str:
             return f"{key} is {found}; it must be more than {rule}."
         case "type":
             names = rule if isinstance(rule, list) else [rule]
-            return f"{key} is {found!r}; it must be of type {' or '.join(names)}."
+            return f"{key} is {_show(found)}; it must be of type {' or '.join(names)}."
         case "required":
             missing = next(name for name in rule if name not in found)
             return f"{key} lacks the key '{missing}'."
         case "minItems" | "minProperties":
             return f"{key} is empty; it needs at least {rule}."
         case _:
-            return f"{key}: {error.message}."
+            if "propertyNames" in error.absolute_schema_path:
+                key = f"a key of {key}"
+            return f"{key} is {_show(found)}; it must fit the schema's {error.validator}, {_show(rule)}."
 
 
 def unknown(key: str, value: str, allowed: Sequence[str]) -> str:

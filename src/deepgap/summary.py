@@ -15,6 +15,7 @@ import polars as pl
 import yaml
 
 from deepgap.errors import DeepGapError
+from deepgap.files import read_parquet
 from deepgap.hardware import Gpu, load_gpus, with_sites
 
 MEASURED, PUBLISHED = "measured", "published"
@@ -438,9 +439,11 @@ SUMMARY_INPUTS = (*FRAMES, "gpus", "schema")
 
 def _read(file: Path, schema: pl.Schema) -> pl.DataFrame:
     try:
-        frame = pl.read_parquet(file)
+        frame, _ = read_parquet(file)
     except FileNotFoundError:
         raise DeepGapError(f"{file} is missing; 'snakemake --cores 1' builds it from the cells.") from None
+    except ValueError as error:
+        raise DeepGapError(f"{file} is damaged ({error}); delete it and run 'snakemake --cores 1' again.") from None
     if frame.schema != schema:
         wrong = sorted(set(frame.schema.items()) ^ set(schema.items()), key=str)
         raise DeepGapError(

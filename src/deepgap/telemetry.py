@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 import polars as pl
 
 from deepgap.errors import TelemetryError
-from deepgap.files import put_in_place, write_parquet
+from deepgap.files import put_in_place, read_parquet, write_parquet
 
 INTERVAL_S = 0.05
 MINIMUM_ENERGY_S = 5.0
@@ -285,12 +285,12 @@ def read_telemetry(path: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
         TelemetryError: the file is missing, damaged or foreign.
     """
     try:
-        about = json.loads(pl.read_parquet_metadata(path)[FOOTER_KEY])
-        samples = pl.read_parquet(path)
+        samples, footer = read_parquet(path)
+        about = json.loads(footer[FOOTER_KEY])
         known = about.pop("format") == FORMAT
     except FileNotFoundError:
         raise TelemetryError(f"{path} does not exist.") from None
-    except (pl.exceptions.PolarsError, OSError, LookupError, TypeError, AttributeError, json.JSONDecodeError):
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):
         known = False
     if not known or samples.schema != SAMPLES:
         raise TelemetryError(f"{path} is damaged or is not telemetry of this version; remove it.")

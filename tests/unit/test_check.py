@@ -74,7 +74,7 @@ def test_weights_that_differ_between_sites_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("break_it", "sentence"),
     [
-        (lambda file: file.write_bytes(file.read_bytes()[:900]), "is not a readable parquet file"),
+        (lambda file: file.write_bytes(file.read_bytes()[:900]), "not a readable parquet file"),
         (lambda file: file.rename(file.with_name(file.name.replace("_b8_", "_b9_"))), "give it that name"),
         (lambda file: file.rename(file.with_name("x" + file.name[-20:])), "holds"),
         (lambda file: file.with_name("notes.txt").write_text("x"), "notes.txt is not a cell; remove it"),

@@ -138,10 +138,20 @@ def test_a_graph_made_of_another_is_whole_and_keeps_what_it_tells(path, tmp_path
 def test_a_graph_of_another_program_has_no_seal_and_tells_no_weights(tmp_path):
     model = small_graph("resnet18")
     del model.metadata_props[:]
+    model.producer_name = "another"
     onnx.save(model, tmp_path / "foreign.onnx")
     assert load_graph(tmp_path / "foreign.onnx") == model
     with pytest.raises(GraphError, match=r"foreign\.onnx does not say of which weights it is; delete it"):
         read_weights_hash(tmp_path / "foreign.onnx")
+
+
+def test_a_graph_that_lost_its_seal_is_refused(tmp_path):
+    """What is left of a file that was cut short may be a graph too."""
+    model = small_graph("resnet18")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "cut.onnx")
+    with pytest.raises(GraphError, match=r"cut\.onnx was edited or damaged"):
+        load_graph(tmp_path / "cut.onnx")
 
 
 def test_a_network_of_another_kind_is_refused(tmp_path):

@@ -32,6 +32,6 @@ def test_check_names_each_refused_file_and_fails(project):
     run = project.run("check")
     assert run.returncode == 1
     assert f"{len(rest)} cells in order" in run.stdout
-    assert f"results/CPU/cells/{first.name} is not a readable parquet file" in run.stdout
+    assert f"results/CPU/cells/{first.name} is damaged or not a cell" in run.stdout
     assert "give it that name before the dot" in run.stdout
     assert "Traceback" not in run.stdout

@@ -11,13 +11,26 @@ from deepgap.errors import DeepGapError
 from deepgap.figures import FIGURES, read_caption
 from deepgap.hardware import find_sites, load_gpus
 from deepgap.runtimes import load_runtime
+from deepgap.schema import read_yaml
 from deepgap.session import start_session
 from deepgap.study import load_study, present_and_missing
 from deepgap.tables import TABLES
 
+CONFIG_FILE = "config/config.yaml"
 GPUS_FILE = "config/gpus.yaml"
 GPUS_SCHEMA = "workflow/schemas/gpus.schema.yaml"
 CONFIG_SCHEMA = "workflow/schemas/config.schema.yaml"
+
+# Snakemake takes the last of two keys of one name, and ends in a traceback on some files that are not YAML.
+try:
+    for file in (CONFIG_FILE, *workflow.configfiles):
+        read_yaml(Path(file))
+except DeepGapError as error:
+    sys.exit(f"deep-gap: {error}")
+
+
+configfile: CONFIG_FILE
+
 
 try:
     gpus = load_gpus(
