@@ -119,7 +119,9 @@ def load_graph(path: Path) -> onnx.ModelProto:
     length = len(_seal(b""))
     sealed = SEAL in _properties(model)
     if not sealed and not model.graph.node:
-        raise GraphError(f"{path} is cut short or not an ONNX model; delete it and run Snakemake again.")
+        raise GraphError(
+            f"{path} is damaged or not an ONNX model (it holds no graph); delete it and run Snakemake again."
+        )
     # Without a seal it is a file of another program, and what uses it has checks of its own.
     ours = sealed or model.producer_name == PRODUCER
     if ours and content[-length:] != _seal(memoryview(content)[:-length]):

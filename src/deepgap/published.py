@@ -52,9 +52,10 @@ def read_published(file: Path) -> pl.DataFrame:
     lines = raw.with_row_index("line", offset=2).with_columns(number=values["value"])
     number, batch = pl.col("number"), pl.col("batch")
     one_batch = (pl.col("section") == "Table I") | (pl.col("quantity") == "p99_latency")
-    is_value = (number.is_finite() & (number > 0)).fill_null(False) | pl.col("value").eq_missing("NA")
+    not_available = pl.col("value").eq_missing("NA") & pl.col("approx").eq_missing("not_available")
+    is_value = (number.is_finite() & (number > 0)).fill_null(False) | not_available
     for name, wanted, wrong in (
-        ("value", "a positive number or NA", ~is_value),
+        ("value", "a positive number, or NA that is not_available,", ~is_value),
         ("batch", "a batch size", ~batch.str.contains(BATCH)),
         ("batch", "one batch size", one_batch & ~batch.str.contains(r"^\d+$")),
     ):
@@ -89,7 +90,7 @@ def table1_peaks(values: pl.DataFrame) -> pl.DataFrame:
 
 def sweep_batch_sizes(values: pl.DataFrame) -> list[int]:
     """The batch sizes that the study sweeps, ascending."""
-    swept = values.filter(pl.col("quantity") == "batch_size_in_sweep")["value"]
+    swept = values.filter(pl.col("quantity") == "batch_size_in_sweep")["value"].drop_nulls()
     return sorted({int(value) for value in swept})
 
 

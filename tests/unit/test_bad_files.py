@@ -478,7 +478,7 @@ def read_all_views(path: Path) -> None:
     audit(values, GPUS)
 
 
-@pytest.mark.parametrize("value", ["NaN", "nan", "inf", "-inf", "-5", "0", "x", "", "1e999", "0x10", "12,5"])
+@pytest.mark.parametrize("value", ["NaN", "nan", "inf", "-inf", "-5", "0", "x", "", "NA", "1e999", "0x10", "12,5"])
 def test_a_published_value_that_is_none_is_refused(tmp_path, value):
     path = tmp_path / "deep_gap.csv"
     lines = PUBLISHED.read_text().splitlines()
@@ -501,6 +501,18 @@ def test_a_published_table_with_another_header_is_refused(tmp_path, text):
     path = tmp_path / "deep_gap.csv"
     path.write_text(text)
     refused(read_all_views, path, path.name)
+
+
+@pytest.mark.parametrize("batch", ["8x", "-1", "1.5", "9" * 30, "8-16"])
+def test_a_published_batch_that_is_none_is_refused(tmp_path, batch):
+    path = tmp_path / "deep_gap.csv"
+    lines = PUBLISHED.read_text().splitlines()
+    place = lines[0].split(",").index("batch")
+    row = next(row for row, line in enumerate(lines) if line.startswith("Table I,"))
+    fields = lines[row].split(",")
+    fields[place] = batch
+    path.write_text("\n".join([*lines[:row], ",".join(fields), *lines[row + 1 :]]) + "\n")
+    refused(read_all_views, path, path.name, f"line {row + 1},", "belongs")
 
 
 def test_a_folder_is_no_published_table(tmp_path):

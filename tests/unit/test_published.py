@@ -100,7 +100,7 @@ def test_the_sweep_is_the_published_one(values: pl.DataFrame) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new", "match"),
-    [("section,gpu", "part,gpu", "columns"), (",1289,", ",many,", "a positive number or NA belongs")],
+    [("section,gpu", "part,gpu", "columns"), (",1289,", ",many,", "a positive number, or NA")],
 )
 def test_a_damaged_transcription_is_refused_in_one_sentence(tmp_path: Path, old: str, new: str, match: str) -> None:
     file = tmp_path / "published.csv"

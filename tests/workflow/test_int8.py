@@ -265,7 +265,7 @@ def test_a_folder_of_images_is_known_by_its_content(with_photos):
     [
         (
             {"calibration": CALIBRATION | {"images": "absent"}},
-            "The image folder absent does not exist; make it, or name another.",
+            "The image folder absent does not exist or is a file; make it, or name another.",
         ),
         (
             {"calibration": CALIBRATION | {"images": "data"}},

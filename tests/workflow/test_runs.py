@@ -89,7 +89,7 @@ def test_an_edited_cell_stops_the_aggregation_by_name(project):
     cell.write_bytes(cell.read_bytes()[:-200])
     run = project.run("results/summary/families.parquet")
     assert run.returncode != 0
-    assert f"deep-gap: results/CPU/cells/{cell.name} is not a readable parquet file" in run.stdout
+    assert f"deep-gap: results/CPU/cells/{cell.name} is damaged or not a cell" in run.stdout
 
 
 def test_a_second_workflow_waits_for_the_device_and_says_so(measured, tmp_path):
