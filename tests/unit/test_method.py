@@ -36,11 +36,11 @@ def copied_package(tmp_path, monkeypatch):
         text = path.read_text()
         assert old in text
         path.write_text(text.replace(old, new))
-        for cached in (digest._source, digest._parse, digest._imports):
+        for cached in (digest._source, digest._parse, digest._meaning, digest._imports):
             cached.cache_clear()
 
     yield edit
-    for cached in (digest._source, digest._parse, digest._imports):
+    for cached in (digest._source, digest._parse, digest._meaning, digest._imports):
         cached.cache_clear()
 
 

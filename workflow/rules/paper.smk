@@ -18,7 +18,7 @@ rule write_report:
     params:
         reporting=study.config["reporting"],
         captions=[read_caption(figure) for figure in FIGURES],
-        code=code_digest("deepgap.report"),
+        code=code_digest("deepgap.report", script="workflow/scripts/write_report.py"),
     message:
         "Write the interactive page."
     script:
