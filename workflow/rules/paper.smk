@@ -59,5 +59,6 @@ rule compile_paper:
 rule pdf:
     input:
         rules.compile_paper.output.pdf,
+        ASKED_FOR,
     message:
         "The paper is compiled."
