@@ -27,6 +27,7 @@ rule all:
     default_target: True
     input:
         rules.paper.input,
+        ASKED_FOR,
 
 
 onstart:

@@ -11,10 +11,17 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 
 
-def code_digest(*modules: str) -> str:
-    """Twelve hex digits over the meaning of these modules and of all of deepgap that they import.
+def code_digest(*modules: str, script: str | None = None) -> str:
+    """Twelve hex digits over the meaning of these modules, of all of deepgap that they import, and of a script.
 
     Comments, docstrings and layout do not count, and the digest is the same on every supported Python.
+
+    Args:
+        modules: names of deepgap modules.
+        script: path of the script that uses them; what it imports beside them does not count.
+
+    Raises:
+        ModuleNotFoundError: a name is none of deepgap's modules.
     """
     seen: set[str] = set()
     pending = list(modules)
@@ -23,11 +30,11 @@ def code_digest(*modules: str) -> str:
         if module not in seen:
             seen.add(module)
             pending += _imports(module)
-    return syntax_digest(seen)
+    return syntax_digest(seen if script is None else seen | {script})
 
 
 def syntax_digest(modules: Iterable[str]) -> str:
-    """Twelve hex digits over the meaning of exactly these modules."""
+    """Twelve hex digits over the meaning of exactly these modules; a name that ends in `.py` is a script's path."""
     digest = hashlib.sha256()
     for module in sorted(modules):
         digest.update(f"{module}\n{_meaning(module)}\n".encode())
@@ -44,7 +51,7 @@ def _source(module: str) -> Path | None:
 
 @cache
 def _parse(module: str) -> ast.Module:
-    path = _source(module)
+    path = Path(module) if module.endswith(".py") else _source(module)
     if path is None:
         raise ModuleNotFoundError(f"{module} is not a module of deepgap")
     return ast.parse(path.read_text())

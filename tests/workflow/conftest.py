@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,13 @@ TINY: dict[str, Any] = {
         "other": {"warmup_iterations": 1, "timed_iterations": 3, "repeats": 1, "sweeps": 1, "fidelity_images": 4},
     },
 }
+
+
+@cache
+def planner() -> subprocess.Popen[str]:
+    """The process that makes dry runs; it ends with this one, whose pipe it reads."""
+    script = Path(__file__).with_name("planner.py")
+    return subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 @dataclass(frozen=True)
@@ -73,9 +83,13 @@ class Project:
 
     def plan(self, *arguments: str) -> dict[str, int]:
         """The jobs of a dry run by rule, without `total`; empty when there is nothing to do."""
-        run = self.run("--dry-run", *arguments)
-        assert run.returncode == 0, run.stdout
-        table = run.stdout.split("Job stats:")[1].split("\n\n")[0] if "Job stats:" in run.stdout else ""
+        with tempfile.NamedTemporaryFile(mode="r") as output:
+            request = {"folder": str(self.root), "arguments": arguments, "output": output.name}
+            print(json.dumps(request), file=planner().stdin, flush=True)
+            status = planner().stdout.readline()
+            said = output.read()
+        assert status == "0\n", said
+        table = said.split("Job stats:")[1].split("\n\n")[0] if "Job stats:" in said else ""
         jobs = {name: int(count) for name, count in re.findall(r"^(\w+)\s+(\d+)$", table, re.MULTILINE)}
         jobs.pop("total", None)
         return jobs
@@ -118,6 +132,26 @@ def weighted(tmp_path_factory) -> Project:
     weights.parent.mkdir(parents=True)
     torch.manual_seed(0)
     torch.save(build_model("resnet18").state_dict(), weights)
+    return project
+
+
+CPU = ("--config", "gpu=CPU")
+CALIBRATION = {"method": "entropy", "images": "procedural", "count": 4}
+
+
+@pytest.fixture(scope="session")
+def measured_int8(weighted, tmp_path_factory) -> Project:
+    """The tiny study with INT8, from the weights to the cells, on this machine's processor."""
+    root = tmp_path_factory.mktemp("int8") / "project"
+    shutil.copytree(weighted.root, root)
+    project = Project(root)
+    project.change(
+        modes=["eager-fp32", "ort-fp32", "ort-int8"],
+        protocols={"tiny": {**TINY["protocols"]["tiny"], "sweeps": 1}},
+        calibration=CALIBRATION,
+    )
+    run = project.run("cells", *CPU)
+    assert run.returncode == 0, run.stdout
     return project
 
 

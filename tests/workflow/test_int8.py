@@ -32,12 +32,10 @@ from deepgap.quantize.cache import read_cache
 from deepgap.quantize.placement import calibrated_tensors, insert_qdq, read_graph
 from deepgap.runtimes import load_runtime
 from deepgap.study import parse_mode
-from tests.workflow.conftest import TINY, Project
+from tests.workflow.conftest import CALIBRATION, CPU, Project
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
-CPU = ("--config", "gpu=CPU")
-CALIBRATION = {"method": "entropy", "images": "procedural", "count": 4}
 FP32, U8S8, CACHE = "build/onnx/*.fp32.onnx", "build/int8/*.u8s8.onnx", "build/int8/*.cache"
 DELETE = "delete it and run Snakemake again."
 
@@ -45,20 +43,6 @@ DELETE = "delete it and run Snakemake again."
 def copy(project: Project, target: Path) -> Project:
     shutil.copytree(project.root, target)
     return Project(target)
-
-
-@pytest.fixture(scope="module")
-def measured_int8(weighted, tmp_path_factory) -> Project:
-    """The tiny study with INT8, from the weights to the cells, on this machine's processor."""
-    project = copy(weighted, tmp_path_factory.mktemp("int8") / "project")
-    project.change(
-        modes=["eager-fp32", "ort-fp32", "ort-int8"],
-        protocols={"tiny": {**TINY["protocols"]["tiny"], "sweeps": 1}},
-        calibration=CALIBRATION,
-    )
-    run = project.run("cells", *CPU)
-    assert run.returncode == 0, run.stdout
-    return project
 
 
 @pytest.fixture(scope="module")
@@ -213,40 +197,6 @@ def test_a_folder_of_any_kind_of_images_calibrates(measured_int8, measured_photo
 
 
 # What is stale
-
-
-def test_nothing_is_made_again(project):
-    assert project.plan("cells", *CPU) == {}
-    for path in project.root.rglob("*"):
-        os.utime(path)
-    assert project.plan("cells", *CPU) == {}
-    shutil.rmtree(project.root / ".snakemake")
-    shutil.rmtree(project.root / "build")
-    assert project.plan("cells", *CPU) == {}
-
-
-def test_the_scales_are_kept_when_the_graph_is_made_again(project):
-    delete(project, U8S8, "results/CPU/cells/*int8*")
-    os.utime(the(project, FP32))
-    assert project.plan("cells", *CPU) == {"cells": 1, "quantize": 1, "measure_cell": 2}
-
-
-def test_scales_are_made_again_when_a_graph_needs_them(project):
-    delete(project, CACHE, "results/CPU/cells/*int8_b1_*")
-    assert project.plan("cells", *CPU) == {"cells": 1, "measure_cell": 1}
-    delete(project, U8S8)
-    assert project.plan("cells", *CPU) == {"cells": 1, "calibrate": 1, "quantize": 1, "measure_cell": 1}
-
-
-def test_another_calibration_touches_int8_alone(project):
-    for change in ({"method": "max"}, {"count": 5}):
-        project.change(calibration=CALIBRATION | change)
-        assert project.plan("cells", *CPU) == {"cells": 1, "calibrate": 1, "quantize": 1, "measure_cell": 2}
-
-
-def test_options_of_a_runtime_that_is_not_used_do_not_count(project):
-    project.change(runtime_options={"tensorrt": {"optimization_level": 5}, "cudnn": {"cuda_graph": False}})
-    assert project.plan("cells", *CPU) == {}
 
 
 def test_a_folder_of_images_is_known_by_its_content(with_photos):

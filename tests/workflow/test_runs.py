@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
 import pytest
-from filelock import FileLock
 
-from deepgap.artifacts import Artifacts
 from deepgap.cells import read_cell
 from deepgap.figures import read_caption
-from deepgap.hardware import list_devices
 from tests.workflow.conftest import FIGURE
 
 pytestmark = pytest.mark.xdist_group("workflow")
@@ -63,18 +58,6 @@ def test_published_and_measured_are_never_mixed(measured):
     assert set(pl.read_parquet(summary / "families.parquet")["gpu"]) == {"CPU"}
 
 
-@pytest.mark.skipif(bool(list_devices()), reason="this machine has an NVIDIA GPU, which could be a T4")
-def test_a_gpu_that_is_not_there_stops_before_any_work(weighted):
-    before = weighted.files()
-    run = weighted.run("--config", "gpu=T4")
-    assert run.returncode != 0
-    sentence = next(line for line in run.stdout.splitlines() if "gpu=T4 was asked for" in line)
-    assert "no NVIDIA GPU" in sentence
-    assert "'snakemake --cores 1' renders" in sentence
-    assert "Traceback" not in run.stdout
-    assert weighted.files() == before
-
-
 @pytest.mark.parametrize("arguments", [("gpu=T5",), ("gpu=4090",), ("gpu=CPU", "models=[resnet19]")])
 def test_a_bad_config_stops_with_one_sentence(weighted, arguments):
     run = weighted.run("--config", *arguments)
@@ -90,25 +73,3 @@ def test_an_edited_cell_stops_the_aggregation_by_name(project):
     run = project.run("results/summary/families.parquet")
     assert run.returncode != 0
     assert f"deep-gap: results/CPU/cells/{cell.name} is damaged or not a cell" in run.stdout
-
-
-def test_a_second_workflow_waits_for_the_device_and_says_so(measured, tmp_path):
-    """By hand, without a warm worker: the script is its own process."""
-    study = measured.study()
-    artifacts = Artifacts(study)
-    cell = next(study.cells("CPU"))
-    output = tmp_path / f"{cell.stem}.parquet"
-    request = {"recipe": cell.recipe, "gpu": asdict(study.gpus["CPU"]), "engine_recipe": None}
-    command = [sys.executable, "workflow/scripts/measure_cell.py", "--request", json.dumps(request)]
-    command += ["--source", artifacts.source(cell), "--held_out", artifacts.held_out("CPU")]
-    command += ["--reference", artifacts.reference(cell.model, "CPU"), "--cell", str(output)]
-    environment = measured.environment({"TMPDIR": str(tmp_path)})
-    with FileLock(tmp_path / "deepgap-cpu.lock"):
-        process = subprocess.Popen(command, cwd=measured.root, env=environment, stderr=subprocess.PIPE, text=True)
-        assert process.stderr is not None
-        said = process.stderr.readline() + process.stderr.readline()
-        assert "is being measured; waiting" in said
-        assert not output.exists()
-    process.communicate(timeout=120)
-    assert process.returncode == 0
-    assert read_cell(output)[1].recipe == cell.recipe

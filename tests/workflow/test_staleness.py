@@ -1,125 +1,106 @@
-"""What is measured again, and what is only rendered again."""
+"""What is measured again, and what is only rendered again: the rows of staleness.py, one test each."""
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.workflow.conftest import SUMMARY_TARGETS, TINY, Project
+from deepgap.study import present_and_missing
+from tests.conftest import ROOT, read_yaml
+from tests.workflow.conftest import CPU, TINY, Project
+from tests.workflow.staleness import CELLS, COMMAND, DOCUMENT, ROWS, TARGETS, Row, Start, write_document
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
-CPU = ("--config", "gpu=CPU")
-RENDERED = {"aggregate": 1, "render_table": 1, "write_numbers": 1, "draw_figure": 1, "render_figure": 1}
+ABSENT = {"models": ["resnet18"], "modes": ["eager-fp16"], "batch_sizes": [1]}
+"""Axes of GPUs that are not here."""
 
 
-def test_nothing_changed(project):
-    assert project.plan(*SUMMARY_TARGETS, *CPU) == {}
+def git(folder: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
+    run = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    return run.stdout
 
 
-def test_a_new_batch_size_measures_its_cells_alone(project):
-    project.change(batch_sizes=[1, 2, 96])
-    assert project.plan(*SUMMARY_TARGETS, *CPU) == {"measure_cell": 1 * 1 * 2, **RENDERED}
+@pytest.fixture(scope="session")
+def repository(measured_int8, tmp_path_factory) -> Project:
+    """The measured tiny study with three cells of the reference data, rendered, its cells committed."""
+    root = tmp_path_factory.mktemp("repository") / "project"
+    shutil.copytree(measured_int8.root, root)
+    project = Project(root)
+    adaptive = read_yaml(ROOT / "config/config.yaml")["protocols"]["adaptive"]
+    tiny = read_yaml(root / "config/config.yaml")["protocols"]["tiny"]
+    project.change(
+        protocols={"tiny": tiny, "other": TINY["protocols"]["other"], "adaptive": adaptive},
+        overrides={"T4": ABSENT, "H200": {**ABSENT, "protocol": "adaptive"}},
+    )
+    for cell in project.study().cells("H200"):
+        for file in (Path(cell.path), Path(cell.path.replace("/cells/", "/telemetry/"))):
+            (root / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, root / file)
+    run = project.run(*TARGETS, *CPU)
+    assert run.returncode == 0, run.stdout
+    assert len(project.cells()) == CELLS
+    for name in (".gitignore", ".gitattributes"):
+        shutil.copy(ROOT / name, root / name)
+    git(root, "init", "-q")
+    git(root, "add", ".")
+    # The project keeps the cells of gpu=CPU to the user.
+    git(root, "add", "--force", "results/CPU/cells")
+    git(root, "commit", "-q", "-m", "A measured study")
+    return project
 
 
-def test_a_new_sweep_measures_its_cells_alone(project):
-    protocols = {**TINY["protocols"], "tiny": {**TINY["protocols"]["tiny"], "sweeps": 3}}
-    project.change(protocols=protocols)
-    assert project.plan(*SUMMARY_TARGETS, *CPU) == {"measure_cell": 1 * 1 * 2, **RENDERED}
+def clone(repository: Project, target: Path, start: Start) -> Project:
+    git(repository.root, "clone", "-q", ".", str(target))
+    committed = set(git(repository.root, "ls-files").split())
+    if start != Start.CLONED:
+        made = {path for path in repository.root.rglob("*") if path.is_file() and ".git" not in path.parts}
+        for name in {path.relative_to(repository.root).as_posix() for path in made} - committed:
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(repository.root / name, target / name)
+    if start == Start.WORKED:
+        for name in committed:
+            shutil.copystat(repository.root / name, target / name)
+    return Project(target)
 
 
-def test_changed_iterations_measure_every_cell_that_uses_them(project):
-    protocols = {**TINY["protocols"], "tiny": {**TINY["protocols"]["tiny"], "timed_iterations": 3}}
-    project.change(protocols=protocols)
-    assert project.plan(*SUMMARY_TARGETS, *CPU) == {"measure_cell": 4, **RENDERED}
+@pytest.fixture
+def folder(tmp_path):
+    """Emptied after the test: a copy of the study has a hundred megabytes."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
 
 
-def test_another_protocol_measures_nothing(project):
-    project.change(protocols={**TINY["protocols"], "other": {**TINY["protocols"]["other"], "timed_iterations": 9}})
-    assert "measure_cell" not in project.plan(*SUMMARY_TARGETS, *CPU)
+@pytest.mark.parametrize("row", ROWS, ids=[row.does for row in ROWS])
+def test_exactly_what_a_change_concerns_runs_again(row: Row, repository, folder):
+    project = clone(repository, folder / "project", row.start)
+    row.change(project)
+    arguments = (*row.targets, *(("--config", f"gpu={row.gpu}") if row.gpu else ()))
+    assert project.plan(*arguments) == row.jobs
+    if row.really:
+        kept = {cell: cell.stat().st_mtime_ns for cell in project.cells()}
+        run = project.run(*arguments)
+        assert run.returncode == 0, run.stdout
+        assert {**Counter(re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)$", run.stdout, re.MULTILINE))} == row.jobs
+        assert {cell: cell.stat().st_mtime_ns for cell in kept} == kept
+        assert project.plan(*arguments) == {}
 
 
-def test_a_new_seed_builds_weights_and_measures_all(project):
-    project.change(weights={"source": "seeded", "seed": 1})
-    built = {"build_weights": 1, "compute_reference": 1}
-    assert project.plan(*SUMMARY_TARGETS, *CPU) == {**built, "measure_cell": 4, **RENDERED}
+def test_the_documents_table_is_that_of_the_rows():
+    text = DOCUMENT.read_text()
+    assert text == write_document(text), f"docs/staleness.md is not what its rows say; write it again with: {COMMAND}"
 
 
-def test_a_deleted_cell_is_measured_alone(project):
-    project.cells()[1].unlink()
-    assert project.plan("cells", *CPU) == {"cells": 1, "measure_cell": 1}
-
-
-def test_times_of_files_do_not_count(project):
-    for path in project.root.rglob("*"):
-        os.utime(path)
-    assert "measure_cell" not in project.plan(*SUMMARY_TARGETS, *CPU)
-
-
-def test_snakemakes_own_records_do_not_count(project):
-    shutil.rmtree(project.root / ".snakemake")
-    shutil.rmtree(project.root / "build")
-    assert "measure_cell" not in project.plan(*SUMMARY_TARGETS, *CPU)
-
-
-def test_a_clone_measures_nothing(project, tmp_path):
-    def git(*arguments: str) -> None:
-        identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-        subprocess.run(["git", *identity, *arguments], cwd=project.root, check=True, capture_output=True)
-
-    git("init", "-q")
-    git("add", "--force", "Snakefile", "config", "data", "envs", "paper", "profiles", "src", "workflow", "results")
-    git("commit", "-q", "-m", "cells")
-    git("clone", "-q", ".", str(tmp_path / "clone"))
-    plan = Project(tmp_path / "clone").plan("cells", "paper/numbers.tex", *CPU)
-    assert "measure_cell" not in plan
-    assert "build_weights" not in plan
-
-
-def test_an_edit_of_a_script_or_a_comment_measures_nothing(project):
-    script = project.root / "workflow/scripts/measure_cell.py"
-    script.write_text(script.read_text() + "\n# A comment.\n")
-    project.edit("src/deepgap/measure.py", "INPUT_SEED = 0", "INPUT_SEED = 0  # A comment.")
-    project.edit("src/deepgap/stats.py", "MINIMUM_RUNS = 3", "# A comment.\nMINIMUM_RUNS = 3")
-    assert project.plan(*SUMMARY_TARGETS, *CPU) == {}
-
-
-def test_a_raised_method_version_measures_all(project):
-    project.edit("src/deepgap/method.py", "METHOD_VERSION = ", "METHOD_VERSION = 1000 + ")
-    built = {"build_weights": 1, "draw_held_out": 1, "compute_reference": 1}
-    assert project.plan(*SUMMARY_TARGETS, *CPU) == {**built, "measure_cell": 4, **RENDERED}
-
-
-def test_an_edit_of_an_imported_module_renders_what_uses_it(project):
-    project.edit("src/deepgap/latex.py", 'r"\\textbackslash{}"', 'r"\\backslash{}"')
-    plan = project.plan(*SUMMARY_TARGETS, *CPU)
-    assert "measure_cell" not in plan
-    assert "aggregate" not in plan
-    assert plan["render_table"] == 1
-
-
-def test_an_edit_of_the_theme_draws_figures_alone(project):
-    project.edit("src/deepgap/theme.py", 'FONT = "STIX"', 'FONT = "STIX Two"')
-    assert project.plan(*SUMMARY_TARGETS, *CPU) == {"draw_figure": 1, "render_figure": 1}
-
-
-def test_an_edit_of_the_statistics_aggregates_and_measures_nothing(project):
-    project.edit("src/deepgap/stats.py", "RESAMPLES = 1000", "RESAMPLES = 2000")
-    plan = project.plan(*SUMMARY_TARGETS, *CPU)
-    assert "measure_cell" not in plan
-    assert plan["aggregate"] == 1
-
-
-def test_reader_mode_has_no_measuring_rules(project):
-    project.cells()[0].unlink()
-    assert project.plan(*SUMMARY_TARGETS) == RENDERED
-    run = project.run("--dry-run", "cells")
+def test_reader_mode_has_no_rule_that_measures(repository):
+    run = repository.run("--dry-run", "cells")
     assert run.returncode != 0
+    assert "MissingRuleException" in run.stdout
 
 
 @pytest.fixture
@@ -149,13 +130,25 @@ def test_the_committed_cells_are_the_studys(real_study):
 
 
 def test_a_new_batch_size_adds_models_times_modes_times_sweeps(real_study):
-    before = real_study.plan("cells", "--config", "gpu=H200").get("measure_cell", 0)
+    _, missing = present_and_missing(list(real_study.study().cells("H200")), real_study.root)
     path = real_study.root / "config/config.yaml"
     text = path.read_text()
     assert "96, 128, 256, 384, 512]" in text
     path.write_text(text.replace("96, 128, 256, 384, 512]", "96, 128, 160, 256, 384, 512]"))
     plan = real_study.plan("cells", "--config", "gpu=H200")
-    assert plan["measure_cell"] - before == 3 * 6 * 3
+    assert plan["measure_cell"] - len(missing) == 3 * 6 * 3
+
+
+def test_a_digest_of_code_has_the_script_of_its_rule():
+    """An edit of what a script does renders again what it made."""
+    found = 0
+    for file in (ROOT / "workflow/rules").glob("*.smk"):
+        for rule in file.read_text().split("\nrule ")[1:]:
+            if "code_digest(" in rule:
+                (script,) = re.findall(r'"\.\./scripts/(\w+\.py)"', rule)
+                assert f'script="workflow/scripts/{script}"' in rule, script
+                found += 1
+    assert found
 
 
 def test_the_scripts_fit_the_trap_of_snakemakes_preamble():

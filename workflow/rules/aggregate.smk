@@ -55,7 +55,11 @@ rule aggregate:
             for gpu, profile in study.gpus.items()
         },
         fidelity_floor=study.config["reporting"]["fidelity_floor"],
-        code=code_digest("deepgap.aggregate", "deepgap.published"),
+        code=code_digest(
+            "deepgap.aggregate",
+            "deepgap.published",
+            script="workflow/scripts/aggregate_cells.py",
+        ),
     message:
         "Aggregate the cells of all GPUs."
     script:

@@ -27,7 +27,9 @@ rule compare_layers:
     params:
         gpu=asdict(study.gpus[study.gpu]),
         precisions=list(dict.fromkeys(m.precision for m in in_pytorch)),
-        code=code_digest("deepgap.fidelity_report"),
+        code=code_digest(
+            "deepgap.fidelity_report", script="workflow/scripts/compare_layers.py"
+        ),
     message:
         "Compare the layers of {wildcards.model} with FP32."
     script:
@@ -54,7 +56,9 @@ rule compare_methods:
         labelled=study.config["weights"]["source"] == "seeded",
         # Another image in the same folder changes this alone.
         images_seen=study.calibration,
-        code=code_digest("deepgap.fidelity_report"),
+        code=code_digest(
+            "deepgap.fidelity_report", script="workflow/scripts/compare_methods.py"
+        ),
     message:
         "Compare the calibration methods on {wildcards.model}."
     script:

@@ -18,7 +18,9 @@ rule draw_figure:
         figure="{figure}",
         reporting=study.config["reporting"],
         code=lambda wildcards: code_digest(
-            f"deepgap.figures.{wildcards.figure}", "deepgap.draw"
+            f"deepgap.figures.{wildcards.figure}",
+            "deepgap.draw",
+            script="workflow/scripts/draw_figure.py",
         ),
     message:
         "Draw {wildcards.figure}."
@@ -47,7 +49,7 @@ rule render_figure:
         "../../envs/paper.yaml"
     params:
         caption=lambda wildcards: read_caption(wildcards.figure),
-        code=code_digest("deepgap.draw"),
+        code=code_digest("deepgap.draw", script="workflow/scripts/render_figure.py"),
     message:
         "Render {wildcards.figure}."
     script:

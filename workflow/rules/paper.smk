@@ -25,7 +25,7 @@ rule write_report:
     params:
         reporting=study.config["reporting"],
         captions=[read_caption(figure) for figure in FIGURES],
-        code=code_digest("deepgap.report"),
+        code=code_digest("deepgap.report", script="workflow/scripts/write_report.py"),
     message:
         "Write the interactive page."
     script:
@@ -66,5 +66,6 @@ rule compile_paper:
 rule pdf:
     input:
         rules.compile_paper.output.pdf,
+        ASKED_FOR,
     message:
         "The paper is compiled."

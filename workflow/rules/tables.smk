@@ -19,7 +19,9 @@ rule render_table:
         table="{table}",
         reporting=study.config["reporting"],
         code=lambda wildcards: code_digest(
-            f"deepgap.tables.{wildcards.table}", "deepgap.latex"
+            f"deepgap.tables.{wildcards.table}",
+            "deepgap.latex",
+            script="workflow/scripts/render_table.py",
         ),
     message:
         "Render {wildcards.table}."
@@ -41,7 +43,11 @@ rule write_numbers:
     params:
         reporting=study.config["reporting"],
         captions=[read_caption(figure) for figure in FIGURES],
-        code=code_digest("deepgap.numbers", "deepgap.claims"),
+        code=code_digest(
+            "deepgap.numbers",
+            "deepgap.claims",
+            script="workflow/scripts/write_numbers.py",
+        ),
     message:
         "Write the numbers of the text and check its claims."
     script:
