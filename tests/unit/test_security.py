@@ -292,7 +292,7 @@ PATHS = [
 ]
 
 
-@pytest.mark.parametrize("key", PATHS)
+@pytest.mark.parametrize("key", [*PATHS, *HOSTILE])
 def test_a_gpu_whose_key_is_a_path_is_refused(key: str, tmp_path: Path) -> None:
     entries = read_yaml(ROOT / "config/gpus.yaml")
     entries[key] = entries["T4"]
@@ -302,7 +302,7 @@ def test_a_gpu_whose_key_is_a_path_is_refused(key: str, tmp_path: Path) -> None:
         load_gpus(file, read_yaml(ROOT / "workflow/schemas/gpus.schema.yaml"))
 
 
-@pytest.mark.parametrize("value", PATHS)
+@pytest.mark.parametrize("value", [*PATHS, *HOSTILE])
 @pytest.mark.parametrize(
     "change",
     [
