@@ -39,6 +39,8 @@ LONG_ITERATIONS = 60
 IN_TIMING_S = 8.0
 """A job's process has used this much of the processor when it times calls and no longer imports."""
 WAIT_S = 300
+RUN_S = 1200
+"""The longest that a run of Snakemake may take: mostly the plugin's waits between its questions to Slurm."""
 SYSTEM_CONF = Path("/etc/slurm/slurm.conf")
 """Where srun looks inside a job: the plugin takes SLURM_CONF out of a job's environment."""
 # A Slurm of this machine answers at once and has no accounts and no accounting.
@@ -215,6 +217,15 @@ def planned(project: Project) -> set[str]:
     return {Path(cell.path).stem for cell in project.study().cells("CPU")}
 
 
+def measure(project: Project) -> subprocess.CompletedProcess[str]:
+    process = project.start(*MEASURE)
+    try:
+        output, _ = process.communicate(timeout=RUN_S)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(process.args, process.returncode, output)
+
+
 def logs(project: Project) -> str:
     """What the failed jobs of Slurm said."""
     files = (project.root / ".snakemake/slurm_logs").rglob("*.log")
@@ -223,7 +234,7 @@ def logs(project: Project) -> str:
 
 def measure_all(project: Project) -> None:
     started = time.monotonic()
-    run = project.run(*MEASURE)
+    run = measure(project)
     seconds = time.monotonic() - started
     check(run.returncode == 0, f"a study runs through the profile ({seconds:.0f} s)", run.stdout + logs(project))
     check(set(cells(project)) == planned(project), f"its {len(planned(project))} cells exist and are valid")
@@ -261,7 +272,7 @@ def kill_one(project: Project) -> None:
         asked = ask("scontrol", "show", "job", job)
         check("gres:gpu:1" in asked, "the cell's job has one GPU", asked)
         subprocess.run(["scancel", job], check=True)
-        output, _ = process.communicate(timeout=WAIT_S)
+        output, _ = process.communicate(timeout=RUN_S)
     finally:
         process.kill()
     check(process.returncode != 0 and "CANCELLED" in output, "Snakemake says that the job was cancelled", output)
@@ -270,7 +281,7 @@ def kill_one(project: Project) -> None:
     check(not list(project.root.rglob("*.tmp")), "no partial file is left")
     check(set(after) - set(before) == planned(project) - {stem}, "the other cell was measured all the same", output)
     check(project.plan(*MEASURE) == {"measure_cell": 1, "cells": 1}, "exactly it is left to do", output)
-    run = project.run(*MEASURE)
+    run = measure(project)
     check(run.returncode == 0, "the next call ends well", run.stdout)
     again = cells(project)
     check(set(again) - set(after) == {stem}, "it measured the killed cell", run.stdout)
@@ -284,7 +295,7 @@ def measure_in_one_allocation(project: Project) -> None:
     command = f"{sys.executable} -m snakemake --cores 1 cells --config gpu=CPU"
     batch = ["sbatch", "--wait", "--gpus=1", "--cpus-per-task=2", "--mem=8000", "--output=allocation.log"]
     subprocess.run(
-        [*batch, f"--wrap={command}"], cwd=project.root, env=project.environment({}), check=False, timeout=WAIT_S
+        [*batch, f"--wrap={command}"], cwd=project.root, env=project.environment({}), check=False, timeout=RUN_S
     )
     output = (project.root / "allocation.log").read_text()
     measured = set(cells(project)) - set(before)
