@@ -38,6 +38,8 @@ LONG_ITERATIONS = 60
 """Timed calls of a cell that lasts long enough to be killed in its middle."""
 IN_TIMING_S = 8.0
 """A job's process has used this much of the processor when it times calls and no longer imports."""
+IN_CELL_S = 6
+"""So long after its beginning a cell of the warm worker is still being measured."""
 WAIT_S = 300
 RUN_S = 1200
 """The longest that a run of Snakemake may take: mostly the plugin's waits between its questions to Slurm."""
@@ -288,20 +290,48 @@ def kill_one(project: Project) -> None:
     check(all(again[name] == written for name, written in after.items()), "and touched no other")
 
 
-def measure_in_one_allocation(project: Project) -> None:
-    """The whole run in one job, with the default profile and its warm worker."""
-    project.change(protocol="other", batch_sizes=[1, 2])
-    before = cells(project)
+def submit_allocation(project: Project, *options: str) -> str:
+    """The Slurm job of a whole run, with the default profile and its warm worker; its output is allocation.log."""
     command = f"{sys.executable} -m snakemake --cores 1 cells --config gpu=CPU"
-    batch = ["sbatch", "--wait", "--gpus=1", "--cpus-per-task=2", "--mem=8000", "--output=allocation.log"]
-    subprocess.run(
-        [*batch, f"--wrap={command}"], cwd=project.root, env=project.environment({}), check=False, timeout=RUN_S
+    batch = [
+        "sbatch",
+        "--parsable",
+        "--gpus=1",
+        "--cpus-per-task=2",
+        "--mem=8000",
+        "--output=allocation.log",
+        *options,
+    ]
+    run = subprocess.run(
+        [*batch, f"--wrap={command}"],
+        cwd=project.root,
+        env=project.environment({}),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=RUN_S,
     )
-    output = (project.root / "allocation.log").read_text()
+    return run.stdout.strip()
+
+
+def measure_in_one_allocation(project: Project) -> None:
+    """A run in one allocation, cancelled in its first cell, and submitted again."""
+    output = project.root / "allocation.log"
+    other = {**TINY["protocols"]["other"], "timed_iterations": LONG_ITERATIONS}
+    project.change(protocol="other", batch_sizes=[1, 2], protocols={**TINY["protocols"], "other": other})
+    before = cells(project)
+    job = submit_allocation(project)
+    wait_for(lambda: output.exists() and "[cell 1 of 2]" in output.read_text(), "the first cell")
+    time.sleep(IN_CELL_S)
+    subprocess.run(["scancel", job], check=True)
+    wait_for(lambda: job not in ask("squeue", "--noheader", "-o", "%i").split(), "the end of the allocation")
+    check(cells(project) == before, "a cancelled allocation leaves no cell", output.read_text())
+    check(not list(project.root.rglob("*.tmp")), "and no partial file")
+    submit_allocation(project, "--wait")
     measured = set(cells(project)) - set(before)
-    check(measured == planned(project), f"one allocation measures {len(measured)} cells", output)
-    print(*re.findall("Elapsed time: .*", output))
-    check("[cell 2 of 2" in output, "with the warm worker", output)
+    check(measured == planned(project), "submitted again it measures its 2 cells", output.read_text())
+    check("[cell 2 of 2" in output.read_text(), "with the warm worker", output.read_text())
+    print(*re.findall("Elapsed time: .*", output.read_text()))
 
 
 if __name__ == "__main__":
