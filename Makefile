@@ -8,7 +8,7 @@ REQUIREMENTS := $(wildcard envs/*.txt) pyproject.toml
 CORES ?= 1
 
 .DEFAULT_GOAL := run
-.PHONY: run setup render test check clean help
+.PHONY: run setup render test check audit clean help
 
 run: setup  ## set up, measure this machine's device, render the paper's tables and figures
 	@gpu=$$($(BIN)/python workflow/scripts/detect_gpu.py) && \
@@ -36,6 +36,9 @@ check: setup  ## lint, types and formatting
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/snakemake --lint
+
+audit: setup  ## look for known vulnerabilities of the pinned packages
+	$(BIN)/python tools/audit.py
 
 clean:  ## remove generated files; measured cells stay
 	rm -rf build logs results/summary results/fidelity results/recommendation.* paper/tables paper/figures paper/numbers.tex paper/paper.pdf paper/report.html

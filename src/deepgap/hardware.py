@@ -139,17 +139,20 @@ def list_devices() -> list[Device]:
     try:
         found = []
         for index in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-            major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-            uuid, name = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
-            found.append(Device(index, _text(uuid), _text(name), f"{major}.{minor}"))
+            # NVML counts devices that a cluster keeps from this job, and refuses to open them.
+            with suppress(pynvml.NVMLError_NoPermission):
+                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+                major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
+                uuid, name = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
+                found.append(Device(index, _text(uuid), _text(name), f"{major}.{minor}"))
     finally:
         pynvml.nvmlShutdown()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return found
     wanted = [name.strip() for name in visible.split(",")]
-    return [device for device in found if str(device.index) in wanted or device.uuid in wanted]
+    # CUDA numbers only the devices that may be opened.
+    return [device for number, device in enumerate(found) if str(number) in wanted or device.uuid in wanted]
 
 
 def cpu_name() -> str:

@@ -39,8 +39,10 @@ ABSENT = Latex("---")
 
 
 def escape(text: object) -> Latex:
-    """The LaTeX that prints this text as it stands; `Latex` is left alone."""
-    return text if isinstance(text, Latex) else Latex("".join(ESCAPES.get(char, char) for char in str(text)))
+    """The LaTeX that prints this text as it stands, a space for what cannot be printed; `Latex` is left alone."""
+    if isinstance(text, Latex):
+        return text
+    return Latex("".join(ESCAPES.get(char, char if char.isprintable() else " ") for char in str(text)))
 
 
 def number(value: float | None) -> Latex:

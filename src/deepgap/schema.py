@@ -147,6 +147,8 @@ def _sentence(error: ValidationError) -> str:
             return f"{key} lacks the key '{missing}'."
         case "minItems" | "minProperties":
             return f"{key} is empty; it needs at least {rule}."
+        case "pattern" if "propertyNames" in error.absolute_schema_path:
+            return f"the key {found!r} is not allowed; a key has {schema['description']}."
         case _:
             if "propertyNames" in error.absolute_schema_path:
                 key = f"a key of {key}"

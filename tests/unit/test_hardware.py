@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import pynvml
 import pytest
 import yaml
 
@@ -64,6 +65,54 @@ def test_a_machine_without_a_gpu_is_a_cpu(gpus, machine):
     assert detect_gpu(gpus) == "CPU"
     with pytest.raises(DeviceError, match=r"gpu=L4 .* no NVIDIA GPU; .*renders"):
         matching_devices(gpus["L4"])
+
+
+@pytest.fixture
+def nvml(monkeypatch):
+    """Pretend that NVML counts four GPUs and lets this process open those of `allowed`."""
+
+    def having(allowed: set[int], visible: str | None) -> None:
+        def handle(index: int) -> int:
+            if index not in allowed:
+                raise pynvml.NVMLError(pynvml.NVML_ERROR_NO_PERMISSION)
+            return index
+
+        answers = {
+            "nvmlInit": lambda: None,
+            "nvmlShutdown": lambda: None,
+            "nvmlDeviceGetCount": lambda: 4,
+            "nvmlDeviceGetHandleByIndex": handle,
+            "nvmlDeviceGetCudaComputeCapability": lambda device: (9, 0),
+            "nvmlDeviceGetUUID": lambda device: f"GPU-{device}",
+            "nvmlDeviceGetName": lambda device: "NVIDIA H200",
+        }
+        for name, answer in answers.items():
+            monkeypatch.setattr(pynvml, name, answer)
+        if visible is None:
+            monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        else:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+
+    return having
+
+
+@pytest.mark.parametrize(
+    ("allowed", "visible", "uuids"),
+    [
+        ({0, 1, 2, 3}, None, ["GPU-0", "GPU-1", "GPU-2", "GPU-3"]),
+        ({0, 1, 2, 3}, "2", ["GPU-2"]),
+        ({0, 1, 2, 3}, "GPU-1,3", ["GPU-1", "GPU-3"]),
+        ({0, 1, 2, 3}, "", []),
+        # As in a job of Slurm that constrains devices: CUDA's first device is NVML's third.
+        ({2}, "0", ["GPU-2"]),
+        ({2}, None, ["GPU-2"]),
+        ({1, 3}, "0,1", ["GPU-1", "GPU-3"]),
+    ],
+)
+def test_only_devices_that_this_process_may_use_are_listed(nvml, allowed, visible, uuids):
+    nvml(allowed, visible)
+    assert [device.uuid for device in hardware.list_devices()] == uuids
+    assert {f"GPU-{device.index}" for device in hardware.list_devices()} == set(uuids)
 
 
 def test_another_gpu_is_named(gpus, machine):

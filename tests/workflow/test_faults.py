@@ -209,7 +209,7 @@ def measure_by_hand(
     """The script without Snakemake and worker, with one thread, on a device of its own."""
     study = project.study()
     artifacts = Artifacts(study)
-    cell = replace(next(study.cells("CPU")), batch_size=batch_size, threads=1)
+    cell = replace(study.cells("CPU")[0], batch_size=batch_size, threads=1)
     request = {"recipe": cell.recipe, "gpu": asdict(study.gpus["CPU"]), "engine_recipe": None}
     command = [sys.executable, *wrapper, "workflow/scripts/measure_cell.py", "--request", json.dumps(request)]
     command += ["--source", artifacts.source(cell), "--held_out", artifacts.held_out("CPU")]

@@ -371,7 +371,7 @@ T4 = Device(0, "GPU-1", "Tesla T4", "7.5")
 def source_of(study: Any, path: Path, device: Device, version: str = "11.4") -> Any:
     """What the measuring process does with an engine file before it touches a device."""
     mode = parse_mode("tensorrt-int8")
-    cell = next(study.cells("T4"))
+    cell = study.cells("T4")[0]
     request = measure.Request(
         recipe=cell.recipe,
         gpu=study.gpus["T4"],

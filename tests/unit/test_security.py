@@ -1,0 +1,336 @@
+"""No code that runs data, and no name that leaves its place: in LaTeX, in HTML, on disk."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from deepgap.errors import ConfigError
+from deepgap.hardware import Gpu, load_gpus
+from deepgap.latex import escape, render
+from deepgap.numbers import write_numbers
+from deepgap.report import write_page
+from deepgap.study import load_study
+from deepgap.summary import Summary
+from deepgap.tables import TABLES, load_table
+from tests.conftest import ROOT, read_yaml
+from tests.unit.synthetic import full_summary
+
+CODE = ("src", "workflow", "tools", "benchmarks")
+SOURCES = sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))
+RULES = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
+
+UNPICKLERS = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
+SAFE_YAML = ("SafeLoader", "CSafeLoader", "yaml.SafeLoader", "yaml.CSafeLoader")
+
+
+def dotted(node: ast.expr) -> str:
+    """`a.b.c` of a name or an attribute; what is before the last dot is `?` for another expression."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return "?"
+
+
+def real_names(tree: ast.AST) -> dict[str, str]:
+    """What each imported name stands for: `np` is numpy, `run` of `from subprocess import run` is subprocess.run."""
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def dangers(text: str) -> Iterator[str]:
+    """What a file of code does that can run data as code or write outside its place."""
+    tree = ast.parse(text)
+    names = real_names(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (f"{node.lineno}: import {a.name}" for a in node.names if a.name.split(".")[0] in UNPICKLERS)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in UNPICKLERS:
+            yield f"{node.lineno}: from {node.module} import"
+        elif isinstance(node, ast.Call):
+            first, _, rest = dotted(node.func).partition(".")
+            function = names.get(first, first) + (f".{rest}" if rest else "")
+            if danger := call_danger(function, node):
+                yield f"{node.lineno}: {danger}"
+
+
+def call_danger(function: str, call: ast.Call) -> str | None:
+    last = function.rpartition(".")[2]
+    given = {keyword.arg: keyword.value for keyword in call.keywords}
+
+    def is_constant(name: str, value: object) -> bool:
+        return name in given and isinstance(given[name], ast.Constant) and given[name].value is value  # type: ignore[attr-defined]
+
+    if function in ("eval", "exec", "compile", "builtins.eval", "builtins.exec", "os.system", "os.popen"):
+        return function
+    if function == "torch.load" and not is_constant("weights_only", True):
+        return "torch.load without weights_only=True"
+    if "allow_pickle" in given and not is_constant("allow_pickle", False):
+        return f"{function} with allow_pickle"
+    if function in ("numpy.load", "numpy.lib.format.read_array") and len(call.args) > 2:
+        return f"{function} with allow_pickle"
+    if function in ("pandas.read_pickle", "polars.LazyFrame.deserialize", "polars.DataFrame.deserialize"):
+        return function
+    loader = given.get("Loader") or (call.args[1] if len(call.args) > 1 else None)
+    if function in ("yaml.load", "yaml.load_all") and (loader is None or dotted(loader) not in SAFE_YAML):
+        return f"{function} without a safe loader"
+    if function.startswith("yaml.") and last.startswith(("unsafe_load", "full_load")):
+        return function
+    if "shell" in given and not is_constant("shell", False):
+        return f"{function} with shell"
+    if function in ("subprocess.getoutput", "subprocess.getstatusoutput", "asyncio.create_subprocess_shell"):
+        return function
+    if last == "extractall" and not (
+        isinstance(given.get("filter"), ast.Constant) and given["filter"].value in ("data", "tar")  # type: ignore[attr-defined]
+    ):
+        return f"{last} without filter='data'"
+    if function == "shutil.unpack_archive":
+        return function
+    if last == "Environment" and not is_constant("autoescape", True) and dotted_or_none(given) != "_finalize":
+        return "a jinja2 environment that escapes nothing"
+    if function in ("jinja2.Template", "tempfile.mktemp"):
+        return function
+    return None
+
+
+def dotted_or_none(given: dict[str | None, ast.expr]) -> str | None:
+    return dotted(given["finalize"]) if "finalize" in given else None
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from pickle import loads",
+        "import torch\ntorch.load(f)",
+        "from torch import load as get\nget(f, weights_only=False)",
+        "import torch as t\nt.load(f, weights_only=flag)",
+        "import numpy as np\nnp.load(f, allow_pickle=True)",
+        "import numpy as np\nnp.load(f, None, True)",
+        "eval(text)",
+        "exec(text)",
+        "import yaml\nyaml.load(text)",
+        "import yaml\nyaml.load(text, Loader=yaml.Loader)",
+        "from yaml import unsafe_load\nunsafe_load(text)",
+        "import subprocess as s\ns.run(text, shell=True)",
+        "from subprocess import run\nrun(text, shell=flag)",
+        "import os\nos.system(text)",
+        "import tarfile\ntarfile.open(f).extractall(folder)",
+        "import zipfile\nwith zipfile.ZipFile(f) as z: z.extractall(folder)",
+        "import tarfile\ntarfile.open(f).extractall(folder, filter='fully_trusted')",
+        "import jinja2\njinja2.Environment(autoescape=False)",
+        "from jinja2 import Environment\nEnvironment()",
+        "import jinja2\njinja2.Template(text)",
+    ],
+)
+def test_what_runs_data_is_found(code: str) -> None:
+    assert len(list(dangers(code))) == 1
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import torch\ntorch.load(f, weights_only=True)",
+        "import numpy as np\nnp.load(f, allow_pickle=False)",
+        "import numpy as np\nnp.load(f)",
+        "import yaml\nyaml.load(text, Loader=yaml.SafeLoader)",
+        "import subprocess\nsubprocess.run(['a'], shell=False)",
+        "import tarfile\ntarfile.open(f).extractall(folder, filter='data')",
+        "model.eval()",
+        "import jinja2\njinja2.Environment(autoescape=True)",
+    ],
+)
+def test_what_is_safe_is_not(code: str) -> None:
+    assert list(dangers(code)) == []
+
+
+def test_no_code_of_the_project_runs_data() -> None:
+    assert len(SOURCES) > 60
+    found = [f"{path.relative_to(ROOT)}:{danger}" for path in SOURCES for danger in dangers(path.read_text())]
+    assert found == []
+
+
+SHELL = re.compile(r"^ +shell:\n((?: {8}.*\n|\n)+)", re.MULTILINE)
+ALLOWED = re.compile(r"(input|output|log)(\.\w+)?(:q)?|params(\.\w+)?:q")
+
+
+def unquoted(rules: str) -> list[str]:
+    """What a rule file puts into a shell command without quoting: neither a file of the rule nor `:q`."""
+    placed = [field for block in SHELL.findall(rules) for field in re.findall(r"(?<!\{)\{([^{}]+)\}", block)]
+    direct = re.findall(r"\bshell\([^)]*|^ +run:|\bshell: *[\"'f].*", rules, re.MULTILINE)
+    built = [block for block in SHELL.findall(rules) if re.search(r"\bf\"|\.format\(|\+ ?\w|%", block)]
+    return [field for field in placed if not ALLOWED.fullmatch(field)] + direct + built
+
+
+def test_shell_commands_hold_nothing_of_the_config_unquoted() -> None:
+    commands = sum(len(SHELL.findall(path.read_text())) for path in RULES)
+    assert commands == sum(len(re.findall(r"^ +shell:", path.read_text(), re.MULTILINE)) for path in RULES) > 0
+    assert [field for path in RULES for field in unquoted(path.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    "command", ['"cat {params.name}"', '"cat {config[gpu]}"', '"cat {wildcards.model}"', 'f"cat {study.gpu}"']
+)
+def test_an_unquoted_value_in_a_shell_command_is_found(command: str) -> None:
+    assert unquoted(f"rule x:\n    shell:\n        {command}\n\n") != []
+
+
+HOSTILE = [
+    r"\input{/etc/passwd}",
+    r"\write18{touch owned}",
+    r"}\end{tabular}\immediate\openout1=owned",
+    "$x$ 100% #1 a_b ^ ~ {c} & \\\\",
+    "^^5cinput{/etc/passwd}",
+    "</script><script>alert(1)</script>",
+    "two\n\nparagraphs\tand\x00nothing",
+]
+SPECIALS = "\\&%$#_{}~^"
+COMMANDS = r"\\(?:textbackslash|textasciitilde|textasciicircum|textless|textgreater)\{\}|\\[&%$#_{}]"
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_escaped_text_holds_no_special(text: str) -> None:
+    rest = re.sub(COMMANDS, "", escape(text))
+    assert not set(rest) & set(SPECIALS)
+    assert rest.isprintable()
+
+
+def hostile_summary(text: str) -> Summary:
+    """A full summary whose every free text is `text`: names of devices, processors, systems, files, and reasons."""
+    summary = full_summary()
+    hosts = summary.hosts.with_columns(
+        pl.lit(text).alias(name) for name in ("device", "cpu", "os", "python", "torch")
+    )
+    families = summary.families.with_columns(
+        pl.when(pl.col("status") == "ok").then(None).otherwise(pl.lit(text)).alias("reason"),
+        pl.when(pl.col("status") == "ok").then(pl.lit(text)).otherwise(None).alias("percentile_note"),
+    )
+    families = families.with_columns(
+        pl.lit(text).alias("energy_note"), pl.lit(None, pl.Float64).alias("images_per_joule")
+    )
+    fidelity = summary.fidelity.with_columns(
+        pl.when(pl.col("calibration_images").is_null()).then(None).otherwise(pl.lit(text)).alias("calibration_images")
+    )
+    gpus = {key: Gpu(**{**vars(gpu), "architecture": text}) for key, gpu in summary.gpus.items()}
+    return Summary(**{**vars(summary), "hosts": hosts, "families": families, "fidelity": fidelity, "gpus": gpus})
+
+
+def tables(summary: Summary) -> dict[str, str]:
+    return {name: render(ROOT / f"paper/templates/{name}.tex.j2", load_table(name)(summary)) for name in TABLES}
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_table_prints_a_hostile_name_as_latex(text: str) -> None:
+    rendered = "".join(tables(hostile_summary(text)).values())
+    assert str(escape(text)) in rendered
+    assert text not in rendered.replace(str(escape(text)), "")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_the_numbers_of_the_prose_hold_no_free_text(text: str) -> None:
+    assert text not in write_numbers(hostile_summary(text))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_the_page_holds_a_hostile_name_as_text(text: str, tmp_path: Path) -> None:
+    summary = hostile_summary(text)
+    page = write_page(summary, {}, [], ROOT / "paper/templates/report.html.j2", root="../")
+    held = re.search(r'id="content">(.*?)</script>', page, re.DOTALL)
+    assert held is not None and "<" not in held[1]
+    assert {row["device"] for row in json.loads(held[1])["hosts"]} == {text}
+    assert text not in page.replace(held[1], "")
+
+
+@pytest.mark.skipif(shutil.which("latexmk") is None, reason="needs latexmk to compile the tables")
+def test_latex_compiles_tables_with_hostile_names_and_reads_no_file_for_them(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.tex"
+    secret.write_text("LEAKED")
+    text = rf"\input{{{secret}}} \write18{{touch owned}} $x 100% #1 a_b ^^5c ~ {{c & \\" + "\x00"
+    bodies = "\n\n".join(tables(hostile_summary(text)).values())
+    preamble = (ROOT / "paper/main.tex").read_text().partition(r"\begin{document}")[0]
+    preamble = re.sub(r"\\input\{[^}]*\}", "", preamble)
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "t.tex").write_text(f"{preamble}\n\\begin{{document}}\n\\tiny\n{bodies}\n\\end{{document}}\n")
+    command = ["latexmk", "-pdf", "-recorder", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    run = subprocess.run(command, cwd=work, capture_output=True, text=True, errors="replace", check=False)
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert "secret" not in (work / "t.fls").read_text()
+    assert not (work / "owned").exists()
+
+
+PATHS = [
+    "../../x",
+    "/etc/passwd",
+    "a/b",
+    "..",
+    ".",
+    "",
+    "a\x00b",
+    "T4\n",
+    "T 4",
+    "T4;rm -rf x",
+    "$(touch x)",
+    "<b>",
+    "Ⅴ",
+]
+
+
+@pytest.mark.parametrize("key", [*PATHS, *HOSTILE])
+def test_a_gpu_whose_key_is_a_path_is_refused(key: str, tmp_path: Path) -> None:
+    entries = read_yaml(ROOT / "config/gpus.yaml")
+    entries[key] = entries["T4"]
+    file = tmp_path / "gpus.yaml"
+    file.write_text(yaml.safe_dump(entries))
+    with pytest.raises(ConfigError, match=r"gpus\.yaml: .*letter"):
+        load_gpus(file, read_yaml(ROOT / "workflow/schemas/gpus.schema.yaml"))
+
+
+@pytest.mark.parametrize("value", [*PATHS, *HOSTILE])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config, value: config.update(gpu=value),
+        lambda config, value: config.update(models=[value]),
+        lambda config, value: config.update(modes=[f"{value}-fp32"]),
+        lambda config, value: config.update(modes=[f"eager-{value}"]),
+        lambda config, value: config["overrides"].update({value: {"models": ["resnet18"]}}),
+        lambda config, value: config["weights"].update(source=value),
+        lambda config, value: config["calibration"].update(method=value),
+    ],
+    ids=["gpu", "model", "runtime", "precision", "override", "weights", "method"],
+)
+def test_a_name_of_the_config_that_is_a_path_is_refused(change, value, config, config_schema, gpus) -> None:
+    hostile = copy.deepcopy(config)
+    change(hostile, value)
+    with pytest.raises(ConfigError):
+        load_study(hostile, config_schema, gpus)
+
+
+def test_every_file_of_a_cell_lies_in_the_folder_of_its_gpu(config, config_schema, gpus) -> None:
+    hostile = copy.deepcopy(config)
+    name = "../../x"
+    hostile |= {"protocol": name, "protocols": {**config["protocols"], name: config["protocols"]["quick"]}}
+    for axes in hostile["overrides"].values():
+        axes.pop("protocol", None)
+    study = load_study(hostile, config_schema, gpus)
+    cells = [cell for gpu in gpus for cell in study.cells(gpu)]
+    assert len(cells) > 100
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", cell.stem) and not cell.stem.startswith(".") for cell in cells)
+    assert all(cell.path == f"results/{cell.gpu}/cells/{cell.stem}.parquet" for cell in cells)
