@@ -9,6 +9,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import joblib
 import numpy as np
 import polars as pl
 
@@ -212,8 +213,7 @@ class Rows:
 
     def __init__(self, schema: pl.Schema, rows: Iterable[Mapping[str, Any] | None] = ()) -> None:
         self._schema, self._frames, self._rows = schema, [schema.to_frame()], list[Mapping[str, Any]]()
-        for row in rows:
-            self.add(row)
+        self.extend(rows)
 
     def add(self, row: Mapping[str, Any] | None) -> None:
         """Add a row; null adds none."""
@@ -221,6 +221,10 @@ class Rows:
             self._rows.append(row)
         if len(self._rows) == 1000:
             self._put_away()
+
+    def extend(self, rows: Iterable[Mapping[str, Any] | None]) -> None:
+        for row in rows:
+            self.add(row)
 
     def frame(self) -> pl.DataFrame:
         self._put_away()
@@ -259,7 +263,21 @@ class _Cell:
     cold_ms: Floats
 
 
-def read_measurements(files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Mapping[str, float]) -> Measurements:
+@dataclass(frozen=True)
+class _Family:
+    """All that is kept of a family's cells: rows of the frames of `Measurements`."""
+
+    row: dict[str, Any]
+    cells: list[dict[str, Any]]
+    runs: list[dict[str, Any]]
+    hosts: list[dict[str, Any]]
+    fidelity: list[dict[str, Any] | None]
+    seconds: list[dict[str, Any] | None]
+
+
+def read_measurements(
+    files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Mapping[str, float], processes: int = 1
+) -> Measurements:
     """Read cells, check that they can be true, flag what is odd, and summarise them family by family, so that the
     calls of one family at a time are in memory.
 
@@ -267,33 +285,31 @@ def read_measurements(files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Ma
         files: `<cell-id>.<recipe>.parquet`.
         gpus: the hardware facts, by key.
         floors: see `flags.cell_flags`.
+        processes: to read with.
 
     Raises:
-        CellError: a file is not what its name and footer say, or holds what cannot be.
+        CellError: a file is not what its name and footer say, or holds what cannot be, or is of the same sweep of one
+            cell as another.
     """
     cells, runs, families = Rows(CELLS), Rows(RUN_STATISTICS), []
     hosts, fidelity, seconds = Rows(HOST_CELLS), Rows(CELL_FIDELITY), Rows(CELL_SECONDS)
-    seen: dict[tuple[Any, ...], Path] = {}
-    for of_family in _by_family(files):
-        family = []
-        for file in of_family:
-            rows, footer = read_checked(file, gpus)
-            place = tuple(footer.recipe[name] for name in (*KEY, "sweep"))
+    seen: dict[tuple[Any, ...], str] = {}
+    read = joblib.Parallel(n_jobs=processes, return_as="generator")
+    for family in read(joblib.delayed(_read_family)(of_family, gpus, floors) for of_family in _by_family(files)):
+        for cell in family.cells:
+            place, file = tuple(cell[name] for name in (*KEY, "sweep")), cell["cell_file"]
             if place in seen:
                 raise CellError(f"{file} and {seen[place]} are of the same sweep of one cell; remove one of them.")
             seen[place] = file
-            gpu = gpus[footer.recipe["gpu"]]
-            flags = cell_flags(rows, footer.recipe, footer.observed, footer.provenance, gpu, floors)
-            family.append(_read_facts(rows, footer, {"flags": flags, "cell_file": file.as_posix()}))
-            hosts.add(host_row(footer))
-            fidelity.add(fidelity_row(footer))
-            seconds.add(seconds_row(footer))
-        family.sort(key=lambda cell: cell.facts["sweep"])
-        for cell in family:
-            cells.add(cell.facts)
-            for run in cell.runs:
-                runs.add(run)
-        families.append(_family_row(family))
+        families.append(family.row)
+        for rows, found in (
+            (cells, family.cells),
+            (runs, family.runs),
+            (hosts, family.hosts),
+            (fidelity, family.fidelity),
+            (seconds, family.seconds),
+        ):
+            rows.extend(found)
     return Measurements(
         cells.frame().sort(*KEY, "sweep"),
         runs.frame().sort(RUN_KEY),
@@ -301,6 +317,25 @@ def read_measurements(files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Ma
         hosts.frame(),
         fidelity.frame(),
         seconds.frame(),
+    )
+
+
+def _read_family(files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Mapping[str, float]) -> _Family:
+    cells, footers = [], []
+    for file in files:
+        rows, footer = read_checked(file, gpus)
+        gpu = gpus[footer.recipe["gpu"]]
+        flags = cell_flags(rows, footer.recipe, footer.observed, footer.provenance, gpu, floors)
+        cells.append(_read_facts(rows, footer, {"flags": flags, "cell_file": file.as_posix()}))
+        footers.append(footer)
+    cells.sort(key=lambda cell: cell.facts["sweep"])
+    return _Family(
+        _family_row(cells),
+        [cell.facts for cell in cells],
+        [run for cell in cells for run in cell.runs],
+        [host_row(footer) for footer in footers],
+        [fidelity_row(footer) for footer in footers],
+        [seconds_row(footer) for footer in footers],
     )
 
 
@@ -864,6 +899,7 @@ def write_summary(
     folder: Path,
     telemetry: Sequence[Path] = (),
     axes: Mapping[str, Mapping[str, Any]] | None = None,
+    processes: int = 1,
 ) -> pl.DataFrame:
     """Write the tidy tables of `deepgap.summary` into `folder` and return the coverage.
 
@@ -876,6 +912,7 @@ def write_summary(
         folder: of the tables.
         telemetry: see `summarise_telemetry`.
         axes: see `describe_design`.
+        processes: to read the cells with.
 
     Raises:
         CellError: a cell is not what its name and footer say, or holds what cannot be.
@@ -883,7 +920,7 @@ def write_summary(
         DeepGapError: the published numbers cannot be read.
     """
     gpus = with_sites(gpus, (file.parent.parent.name for file in cells))
-    measurements = read_measurements(cells, gpus, floors)
+    measurements = read_measurements(cells, gpus, floors, processes)
     runs = summarise_runs(measurements)
     tables = {
         "runs": runs,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import altair as alt
 import vl_convert
 
 from deepgap.errors import DeepGapError
+
+if TYPE_CHECKING:
+    import altair as alt
 
 PNG_DOTS_PER_INCH = 300
 

@@ -24,7 +24,7 @@ def run_script(
     optional_outputs: Sequence[str] = (),
     optional_inputs: Sequence[str] = (),
 ) -> None:
-    """Call `main(job)` with the script's files and parameters as attributes of `job`.
+    """Call `main(job)` with the script's files, parameters and number of threads as attributes of `job`.
 
     Under Snakemake they are those of the rule. By hand each name is an option: `--name VALUE`, files as paths
     (several for a list), parameters as JSON. A `DeepGapError` ends the script with its one sentence.
@@ -42,6 +42,7 @@ def run_script(
         job = _parse(namespace["__doc__"], inputs, optional_inputs, outputs, optional_outputs, params)
     else:
         job = SimpleNamespace(
+            threads=snakemake.threads,
             **{name: snakemake.input[name] for name in inputs},
             **{name: list(snakemake.input[name]) for name in optional_inputs},
             **{name: snakemake.output[name] for name in outputs},
@@ -84,6 +85,7 @@ def _parse(
     for name in params:
         parser.add_argument(f"--{name}", required=True, type=json.loads, metavar="JSON")
     job = parser.parse_args()
+    job.threads = 1
     for name in inputs:
         files = getattr(job, name)
         setattr(job, name, files[0] if len(files) == 1 else files)

@@ -406,3 +406,19 @@ def test_overhead_is_what_is_neither_waiting_nor_work(cells):
 def test_the_script_takes_what_the_rule_gives_it():
     rule = (ROOT / "workflow/rules/aggregate.smk").read_text()
     assert all(json.dumps(name) in rule for name in FRAMES)
+
+
+def test_several_processes_read_the_same(cells):
+    for mode in ("eager-fp32", "eager-fp16"):
+        for sweep in (1, 2, 3):
+            cells.add(mode, sweep=sweep, call_ms=2.0 + sweep / 100)
+    alone, together = (read_measurements(cells.files, GPUS, FLOORS, processes) for processes in (1, 2))
+    assert alone.families == together.families
+    assert all(
+        getattr(alone, name).equals(getattr(together, name))
+        for name in ("cells", "runs", "hosts", "fidelity", "seconds")
+    )
+    damaged = cells.files[0]
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    with pytest.raises(CellError, match=damaged.name):
+        read_measurements(cells.files, GPUS, FLOORS, 2)

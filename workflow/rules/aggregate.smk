@@ -43,6 +43,7 @@ rule aggregate:
         "logs/aggregate.log",
     conda:
         "../../envs/paper.yaml"
+    threads: 8
     params:
         expected=study.expected_counts(),
         unlisted=study.unlisted_counts(Path("results")),

@@ -22,6 +22,7 @@ def main(job):
         Path(job.runs).parent,
         list_paths(job.samples),
         job.axes,
+        job.threads,
     )
     print(describe_coverage(coverage), file=sys.stderr)
 
