@@ -9,9 +9,9 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import joblib
 import numpy as np
 import polars as pl
+from joblib import Parallel, delayed
 
 from deepgap.bounds import check_bounds, peak_share
 from deepgap.cells import COLD, LATENCY, OK, THROUGHPUT, Footer, read_cell
@@ -294,8 +294,8 @@ def read_measurements(
     cells, runs, families = Rows(CELLS), Rows(RUN_STATISTICS), []
     hosts, fidelity, seconds = Rows(HOST_CELLS), Rows(CELL_FIDELITY), Rows(CELL_SECONDS)
     seen: dict[tuple[Any, ...], str] = {}
-    read = joblib.Parallel(n_jobs=processes, return_as="generator")
-    for family in read(joblib.delayed(_read_family)(of_family, gpus, floors) for of_family in _by_family(files)):
+    read = Parallel(n_jobs=processes, return_as="generator")
+    for family in read(delayed(_read_family)(of_family, gpus, floors) for of_family in _by_family(files)):
         for cell in family.cells:
             place, file = tuple(cell[name] for name in (*KEY, "sweep")), cell["cell_file"]
             if place in seen:
