@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,15 @@ def config_schema() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def gpus() -> dict[str, Gpu]:
     return load_gpus(ROOT / "config/gpus.yaml", read_yaml(ROOT / "workflow/schemas/gpus.schema.yaml"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_device_locks(tmp_path_factory):
+    """Device locks are in the temporary folder: the workers of a test run have one each, and do not wait for others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("locks")))
+        patch.setattr(tempfile, "tempdir", None)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from tests.conftest import ROOT, read_yaml
 from tests.workflow.conftest import CPU, TINY, Project
 from tests.workflow.staleness import CELLS, COMMAND, DOCUMENT, ROWS, TARGETS, Row, Start, write_document
 
-pytestmark = pytest.mark.xdist_group("workflow")
+pytestmark = pytest.mark.xdist_group("staleness")
 
 ABSENT = {"models": ["resnet18"], "modes": ["eager-fp16"], "batch_sizes": [1]}
 """Axes of GPUs that are not here."""
