@@ -37,7 +37,7 @@ def gpus() -> dict[str, Gpu]:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_device_locks(tmp_path_factory):
-    """Device locks are in the temporary folder: the workers of a test run have one each, and do not wait for others."""
+    """Device locks are in the temporary folder: each worker of a test run has its own, and waits for no other."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("locks")))
         patch.setattr(tempfile, "tempdir", None)
