@@ -36,10 +36,11 @@ def gpus() -> dict[str, Gpu]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_device_locks(tmp_path_factory):
+def own_device_locks():
     """Device locks are in the temporary folder: each worker of a test run has its own, and waits for no other."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", str(tmp_path_factory.mktemp("locks")))
+    # Not below pytest's own folder: the address of the warm worker's socket has 108 characters at most.
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", None)
         yield
 
