@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from deepgap.models import GMAC_PER_IMAGE, build_model
-from deepgap.traffic import (
+from deepgap.traffic import BLOCKS, (
     BYTES_PER_ELEMENT,
     Layer,
     arithmetic_intensity,
@@ -58,7 +58,7 @@ def test_shapes_are_those_of_torchvision(model: str) -> None:
         network(torch.empty(1, 3, 224, 224))
     layers = {layer.name: layer for layer in resnet_layers(model)}
     assert len(layers) == len(seen)
-    last = "conv2" if model == "resnet18" else "conv3"
+    last = "conv2" if BLOCKS[model][0] == "basic" else "conv3"
     for name, (read, written, weights) in seen.items():
         layer = layers[name.replace("downsample.0", "downsample")]
         residual = written if name.endswith(last) else 0
