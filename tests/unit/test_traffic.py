@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from deepgap.models import GMAC_PER_IMAGE, build_model
-from deepgap.traffic import BLOCKS, (
+from deepgap.traffic import (
+    BLOCKS,
     BYTES_PER_ELEMENT,
     Layer,
     arithmetic_intensity,
