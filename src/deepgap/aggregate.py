@@ -418,10 +418,15 @@ def _read_facts(rows: pl.DataFrame, footer: Footer, about: dict[str, Any]) -> _C
     return _Cell(facts, runs, device_ms, enqueue_ms, device[arms == COLD])
 
 
+def software(footer: Footer) -> dict[str, str | None]:
+    """The versions of `STACK` and of the driver that a cell was measured with; null where there is none."""
+    versions = {name: footer.provenance["versions"].get(name) for name in STACK}
+    return versions | {"driver": footer.provenance["device"].get("driver")}
+
+
 def _cell_facts(rows: pl.DataFrame, footer: Footer) -> dict[str, Any]:
     observed, device = footer.observed, footer.provenance["device"]
     telemetry, energy = observed.get("telemetry", {}), observed.get("energy", {})
-    versions = {name: footer.provenance["versions"].get(name) for name in STACK}
     first = [observed.get(name) for name in ("prepare_ms", "first_call_ms")]
     joules, window_s = energy.get("joules"), energy.get("window_s")
     note = energy.get("absent")
@@ -433,7 +438,7 @@ def _cell_facts(rows: pl.DataFrame, footer: Footer) -> dict[str, Any]:
         "weights_sha256": footer.weights_sha256,
         "measured_at": footer.provenance["measured_at"],
         "device_sha256": device.get("uuid_sha256"),
-        "stack": json.dumps(versions | {"driver": device.get("driver")}),
+        "stack": json.dumps(software(footer)),
         "memory_bytes": observed.get("memory_device_bytes", observed.get("memory_host_bytes")),
         "memory_allocated_bytes": observed.get("memory_allocated_peak_bytes"),
         "first_call_ms": None if None in first else sum(first),

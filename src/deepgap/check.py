@@ -12,8 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from deepgap.aggregate import STACK, Rows, read_checked, read_samples
-from deepgap.cells import LATENCY, OK, THROUGHPUT, Footer
+from deepgap.aggregate import Rows, read_checked, read_samples, software
+from deepgap.cells import LATENCY, OK, THROUGHPUT
 from deepgap.errors import CellError, TelemetryError
 from deepgap.files import DIGEST_LIST
 from deepgap.hardware import Gpu, split_site
@@ -96,7 +96,7 @@ def _check_cell(file: Path, gpus: Mapping[str, Gpu]) -> dict[str, Any]:
         raise CellError(
             f"{file} holds a cell of {recipe['gpu']}; move it to {file.parent.parent.parent / recipe['gpu']}."
         )
-    if file.name.rpartition(".")[0].rpartition(".")[0] != cell_id(recipe):
+    if file.stem.rpartition(".")[0] != cell_id(recipe):
         raise CellError(f"{file} holds the cell {cell_id(recipe)}; give it that name before the dot.")
     timed = rows["status"][0] == OK
     period_ms = (rows["host_ms"] / rows["calls"]).filter(rows["arm"] == THROUGHPUT).median()
@@ -108,18 +108,9 @@ def _check_cell(file: Path, gpus: Mapping[str, Gpu]) -> dict[str, Any]:
         "timed": timed,
         "latency_ms": rows["device_ms"].filter(rows["arm"] == LATENCY).median() if timed else None,
         "images_per_s": 1000 * recipe["batch_size"] / period_ms if timed else None,
-        "stack": json.dumps(_stack(footer)),
+        "stack": json.dumps(software(footer)),
         "engine": json.dumps(footer.observed["engine"], sort_keys=True) if "engine" in footer.observed else None,
         "weights": footer.weights_sha256,
-    }
-
-
-def _stack(footer: Footer) -> dict[str, str]:
-    versions = {name: footer.provenance["versions"].get(name) for name in STACK}
-    return {
-        name: text
-        for name, text in (versions | {"driver": footer.provenance["device"].get("driver")}).items()
-        if text
     }
 
 
@@ -202,10 +193,9 @@ def mixtures(cells: pl.DataFrame) -> list[str]:
 
 def _differences(stacks: Iterable[str], one: str) -> str:
     """The versions of a stack that are not the same in all."""
-    parsed = [json.loads(stack) for stack in stacks]
-    names = sorted({name for stack in parsed for name in stack})
-    differing = [name for name in names if len({stack.get(name) for stack in parsed}) > 1]
-    return ", ".join(f"{name} {json.loads(one).get(name, 'absent')}" for name in differing)
+    parsed, here = [json.loads(stack) for stack in stacks], json.loads(one)
+    differing = sorted(name for name in here if len({stack[name] for stack in parsed}) > 1)
+    return ", ".join(f"{name} {here[name] or 'absent'}" for name in differing)
 
 
 def describe(report: Report) -> str:
