@@ -128,7 +128,8 @@ def compare_sites(cells: pl.DataFrame) -> pl.DataFrame:
         cells: in `CHECKED`.
 
     Returns:
-        A row a pair of sites and quantity (latency_ms, images_per_s): gpu and other (the one without a site, or first
+        A row a pair of sites, quantity (latency_ms, images_per_s) and mode, since the modes that wait for the host
+        differ more between hosts than those that wait for the device: gpu and other (the one without a site, or first
         by name, is `gpu`), shared (recipes that both timed), the 2.5 %, 50 % and 97.5 % quantiles of the ratio other
         over gpu, and the stem whose ratio is farthest from 1, with it.
     """
@@ -138,6 +139,7 @@ def compare_sites(cells: pl.DataFrame) -> pl.DataFrame:
         pairs.select(
             "gpu",
             pl.col("gpu_other").alias("other"),
+            "mode",
             "stem",
             pl.lit(name).alias("quantity"),
             (pl.col(f"{name}_other") / pl.col(name)).alias("ratio"),
@@ -146,14 +148,14 @@ def compare_sites(cells: pl.DataFrame) -> pl.DataFrame:
     )
     farthest = pl.col("ratio").log().abs().arg_max()
     return (
-        ratios.group_by("gpu", "other", "quantity")
+        ratios.group_by("gpu", "other", "quantity", "mode")
         .agg(
             pl.len().alias("shared"),
             *(pl.col("ratio").quantile(q, "linear").alias(f"q{1000 * q:03.0f}") for q in QUANTILES),
             pl.col("ratio").get(farthest).alias("farthest"),
             pl.col("stem").get(farthest).alias("stem"),
         )
-        .sort("gpu", "other", "quantity", descending=[False, False, True])
+        .sort("gpu", "other", "quantity", "mode", descending=[False, False, True, False])
     )
 
 
@@ -212,7 +214,8 @@ def describe(report: Report) -> str:
     for row in compared.iter_rows(named=True):
         low, middle, high = (row[name] for name in ("q025", "q500", "q975"))
         lines.append(
-            f"  {row['other']} over {row['gpu']}, {row['quantity']}, {row['shared']} cells: median {middle:.3f}, "
+            f"  {row['other']} over {row['gpu']}, {row['quantity']}, {row['shared']} cells of {row['mode']}: "
+            f"median {middle:.3f}, "
             f"95 % within [{low:.3f}, {high:.3f}], farthest {row['farthest']:.3f} ({row['stem']})"
         )
     if compared.is_empty():

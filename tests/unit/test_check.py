@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 
 from deepgap.check import Report, check_results, compare_sites, describe, mixtures
-from deepgap.hardware import with_sites
+from deepgap.files import DIGEST_LIST
+from deepgap.hardware import load_gpus, with_sites
 from tests.unit.synthetic import GPUS, synthetic_footer, synthetic_recipe, synthetic_rows, write_synthetic_cell
 
 AT_LAB2 = "H200@lab2"
@@ -43,13 +46,23 @@ def test_two_sites_are_compared_over_the_recipes_that_both_timed(tmp_path):
         add(tmp_path, recipe={"sweep": sweep})
         add(tmp_path, AT_LAB2, call_ms=2.0 * factor, recipe={"sweep": sweep})
     add(tmp_path, mode="eager-fp32")
+    add(tmp_path, AT_LAB2, mode="graph-fp16")
     latency, rate = compare_sites(check(tmp_path).cells).iter_rows(named=True)
     assert (latency["gpu"], latency["other"], latency["quantity"]) == ("H200", AT_LAB2, "latency_ms")
     assert (latency["shared"], rate["quantity"]) == (3, "images_per_s")
     assert latency["q500"] == pytest.approx(1.02) and latency["farthest"] == pytest.approx(1.03)
     assert latency["stem"].startswith("resnet18_eager-fp16_b8_s2.")
     assert rate["q500"] == pytest.approx(1 / 1.02, rel=1e-3)
-    assert "H200@lab2 over H200, latency_ms, 3 cells: median 1.020" in describe(check(tmp_path))
+    assert "H200@lab2 over H200, latency_ms, 3 cells of eager-fp16: median 1.020" in describe(check(tmp_path))
+
+
+def test_sites_are_compared_mode_by_mode(tmp_path):
+    for mode, factor in (("eager-fp16", 1.2), ("graph-fp16", 1.01)):
+        add(tmp_path, mode=mode)
+        add(tmp_path, AT_LAB2, call_ms=2.0 * factor, mode=mode)
+    compared = compare_sites(check(tmp_path).cells).filter(pl.col("quantity") == "latency_ms")
+    assert compared["mode"].to_list() == ["eager-fp16", "graph-fp16"]
+    assert compared["q500"].to_list() == pytest.approx([1.2, 1.01])
 
 
 def test_mixed_software_engines_and_weights_are_told(tmp_path):
@@ -114,3 +127,24 @@ def test_no_results_are_no_error(tmp_path):
     report = check(tmp_path)
     assert report.cells.is_empty() and report.refused == [] and compare_sites(report.cells).is_empty()
     assert isinstance(report.cells, pl.DataFrame) and "no recipe was timed at two sites" in describe(report)
+
+
+def test_the_example_of_a_second_host_merges(tmp_path):
+    root = Path(__file__).parents[2]
+    for folder in (root / "results/H200", root / "examples/H200@lab2"):
+        (tmp_path / folder.name).mkdir()
+        (tmp_path / folder.name / "cells").mkdir()
+    example = sorted((root / "examples/H200@lab2/cells").iterdir())
+    for cell in example:
+        shutil.copy(cell, tmp_path / "H200@lab2/cells")
+        shutil.copy(root / "results/H200/cells" / cell.name, tmp_path / "H200/cells")
+    shutil.copy(root / "results/H200/cells" / DIGEST_LIST, tmp_path / "H200/cells")
+    gpus = load_gpus(
+        root / "config/gpus.yaml", yaml.safe_load((root / "workflow/schemas/gpus.schema.yaml").read_text())
+    )
+    report = check_results(tmp_path, with_sites(gpus, [AT_LAB2]))
+    assert report.refused == [] and report.cells.height == 2 * len(example)
+    compared = compare_sites(report.cells)
+    assert compared.group_by("quantity").agg(pl.col("shared").sum())["shared"].to_list() == [len(example)] * 2
+    steady = compared.filter(pl.col("mode").is_in(["graph-fp16", "cudnn-int8"]))
+    assert steady["q500"].is_between(0.98, 1.02).all()
