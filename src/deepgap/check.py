@@ -12,12 +12,13 @@ from typing import Any
 
 import polars as pl
 
-from deepgap.aggregate import Rows, read_checked, read_samples, software
 from deepgap.cells import LATENCY, OK, THROUGHPUT
 from deepgap.errors import CellError, TelemetryError
 from deepgap.files import DIGEST_LIST
 from deepgap.hardware import Gpu, split_site
+from deepgap.measurements import Rows, read_checked, software
 from deepgap.study import cell_id
+from deepgap.telemetry_summary import read_samples
 
 CHECKED = pl.Schema(
     {

@@ -417,7 +417,7 @@ def load_summary(files: Mapping[str, Path], gpus: dict[str, Gpu], reporting: Map
     Raises:
         DeepGapError: a file is missing or does not have its schema.
     """
-    frames = {name: _read(Path(files[name]), schema) for name, schema in FRAMES.items()}
+    frames = {name: read_frame(Path(files[name]), schema) for name, schema in FRAMES.items()}
     return Summary(**frames, gpus=with_sites(gpus, frames["coverage"]["gpu"]), reporting=reporting)
 
 
@@ -437,7 +437,7 @@ SUMMARY_INPUTS = (*FRAMES, "gpus", "schema")
 """The input names of every script that reads the summary."""
 
 
-def _read(file: Path, schema: pl.Schema) -> pl.DataFrame:
+def read_frame(file: Path, schema: pl.Schema) -> pl.DataFrame:
     try:
         frame, _ = read_parquet(file)
     except FileNotFoundError:

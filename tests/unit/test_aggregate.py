@@ -14,16 +14,8 @@ import pytest
 
 from deepgap import study, summary
 from deepgap.aggregate import (
-    CELL_FIDELITY,
-    CELL_SECONDS,
-    HOST_CELLS,
-    Rows,
-    fidelity_row,
-    host_row,
     mode_order,
     overhead,
-    read_measurements,
-    seconds_row,
     summarise_families,
     summarise_fidelity,
     summarise_hosts,
@@ -35,6 +27,17 @@ from deepgap.cells import Footer, failure_row
 from deepgap.errors import CellError
 from deepgap.fidelity import Fidelity, compare_logits
 from deepgap.flags import FLAGS
+from deepgap.measurements import (
+    CELL_FIDELITY,
+    CELL_SECONDS,
+    HOST_CELLS,
+    Rows,
+    fidelity_row,
+    host_row,
+    read_measurements,
+    seconds_row,
+)
+from deepgap.parts import read_part
 from deepgap.stats import ratio_interval
 from deepgap.summary import FAMILIES, FIDELITY, FRAMES, HOSTS, OVERHEAD, RATIOS, RUNS, load_summary, summary_files
 from tests.unit.synthetic import (
@@ -332,7 +335,8 @@ def test_the_number_that_stands_for_all_threads_is_the_studys():
 
 
 def load_tables(cells: Cells, folder: Path) -> summary.Summary:
-    coverage = write_summary(cells.files, ROOT / "data/published/deep_gap.csv", GPUS, FLOORS, [], {}, folder)
+    part = read_part(cells.files, [], GPUS, FLOORS)
+    coverage = write_summary(part, ROOT / "data/published/deep_gap.csv", GPUS, [], {}, folder)
     assert coverage.is_empty()
     return load_summary(summary_files(folder), GPUS, REPORTING)
 
@@ -406,19 +410,3 @@ def test_overhead_is_what_is_neither_waiting_nor_work(cells):
 def test_the_script_takes_what_the_rule_gives_it():
     rule = (ROOT / "workflow/rules/aggregate.smk").read_text()
     assert all(json.dumps(name) in rule for name in FRAMES)
-
-
-def test_several_processes_read_the_same(cells):
-    for mode in ("eager-fp32", "eager-fp16"):
-        for sweep in (1, 2, 3):
-            cells.add(mode, sweep=sweep, call_ms=2.0 + sweep / 100)
-    alone, together = (read_measurements(cells.files, GPUS, FLOORS, processes) for processes in (1, 2))
-    assert alone.families == together.families
-    assert all(
-        getattr(alone, name).equals(getattr(together, name))
-        for name in ("cells", "runs", "hosts", "fidelity", "seconds")
-    )
-    damaged = cells.files[0]
-    damaged.write_bytes(damaged.read_bytes()[:-9])
-    with pytest.raises(CellError, match=damaged.name):
-        read_measurements(cells.files, GPUS, FLOORS, 2)

@@ -17,7 +17,7 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from deepgap.aggregate import read_measurements, summarise_runs, summarise_telemetry
+from deepgap.aggregate import summarise_runs
 from deepgap.audit import audit
 from deepgap.cells import FOOTER_KEY, read_cell
 from deepgap.engines import Engine, read_engine, write_engine
@@ -25,6 +25,7 @@ from deepgap.errors import DeepGapError, ImageError
 from deepgap.export import WEIGHTS_HASH, load_graph, read_weights_hash, write_graph
 from deepgap.files import DIGEST_LIST, read_parquet
 from deepgap.imagesets import calibration_batches, describe_calibration, read_arrays, write_arrays
+from deepgap.measurements import read_measurements
 from deepgap.published import (
     device_memory,
     median_latencies,
@@ -39,6 +40,7 @@ from deepgap.published import (
 from deepgap.quantize.placement import calibrated_tensors, read_graph
 from deepgap.study import recipe_digest
 from deepgap.telemetry import SAMPLES, read_telemetry, write_telemetry
+from deepgap.telemetry_summary import summarise_telemetry
 from tests.unit.bad_input import FACTOR, check_sentence
 from tests.unit.synthetic import (
     GPUS,
@@ -252,14 +254,14 @@ def test_other_files_are_refused_by_name(tmp_path, kind, read):
 
 
 def test_samples_that_belong_to_nothing_are_refused(tmp_path, cell):
-    measurements = read_measurements([cell], GPUS, {})
+    cells = read_measurements([cell], GPUS, {}).cells
     recipe, path = read_cell(cell)[1].recipe, tmp_path / "telemetry" / cell.name
     samples = pl.DataFrame({"time_ms": [0.0, 50.0]}).select(
         pl.col(name) if name == "time_ms" else pl.lit(None, dtype).alias(name) for name, dtype in SAMPLES.items()
     )
 
     def summarise(path: Path) -> pl.DataFrame:
-        return summarise_telemetry([path], measurements)
+        return summarise_telemetry([path], cells)
 
     good = {"recipe": recipe, "clock_zero_unix_s": 1.0}
     write_telemetry(path, samples, good)

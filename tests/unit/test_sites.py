@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deepgap.aggregate import CELLS, read_measurements, summarise_coverage, summarise_families
+from deepgap.aggregate import summarise_coverage, summarise_families
 from deepgap.errors import ConfigError
 from deepgap.hardware import find_sites, in_config, split_site, with_sites
+from deepgap.measurements import CELLS, read_measurements
 from deepgap.numbers import macro_name
 from deepgap.study import load_study
 from tests.unit.synthetic import synthetic_footer, synthetic_recipe, synthetic_rows, write_synthetic_cell

@@ -9,19 +9,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from deepgap.aggregate import (
-    Measurements,
-    describe_design,
-    read_measurements,
-    summarise_telemetry,
-    throttle_reasons,
-    write_summary,
-)
+from deepgap.aggregate import describe_design, write_summary
 from deepgap.cells import failure_row
 from deepgap.errors import TelemetryError
+from deepgap.measurements import read_measurements
+from deepgap.parts import read_part
 from deepgap.study import load_study
 from deepgap.summary import DESIGN, TELEMETRY, load_summary, summary_files
 from deepgap.telemetry import CLOCK_EVENT_REASONS, SAMPLES, write_telemetry
+from deepgap.telemetry_summary import summarise_telemetry, throttle_reasons
 from tests.unit.synthetic import (
     GPUS,
     REPORTING,
@@ -54,8 +50,8 @@ def add(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def measurements(folder: Path) -> Measurements:
-    return read_measurements(sorted((folder / "cells").glob("*")), GPUS, {})
+def cells(folder: Path) -> pl.DataFrame:
+    return read_measurements(sorted((folder / "cells").glob("*")), GPUS, {}).cells
 
 
 def every(step_ms: float, end_ms: float, **values: Any) -> list[dict[str, Any]]:
@@ -71,7 +67,7 @@ def test_samples_become_seconds_with_medians_extremes_and_all_reasons(add, tmp_p
     masks[4], masks[5] = CAP, THERMAL | IDLE
     for sample, clock, mask in zip(samples, clocks, masks, strict=True):
         sample |= {"sm_clock_mhz": clock, "clock_event_reasons": mask}
-    frame = summarise_telemetry([add(samples)], measurements(tmp_path))
+    frame = summarise_telemetry([add(samples)], cells(tmp_path))
     assert frame.schema == TELEMETRY
     first, second = frame.iter_rows(named=True)
     assert (first["gpu"], first["model"], first["runtime"], first["batch_size"]) == ("H200", "resnet18", "eager", 8)
@@ -85,14 +81,14 @@ def test_samples_become_seconds_with_medians_extremes_and_all_reasons(add, tmp_p
 
 
 def test_the_power_is_what_the_device_tells(add, tmp_path):
-    (row,) = summarise_telemetry([add(every(100.0, 500.0, power_w=70.0))], measurements(tmp_path)).to_dicts()
+    (row,) = summarise_telemetry([add(every(100.0, 500.0, power_w=70.0))], cells(tmp_path)).to_dicts()
     assert (row["power_w"], row["power_semantics"]) == (70.0, "nvmlDeviceGetPowerUsage")
     assert row["temperature_c"] is row["sm_clock_mhz"] is row["sm_clock_min_mhz"] is None
     assert row["throttle_reasons"] == []
 
 
 def test_a_second_that_the_timed_part_ends_in_is_two_rows(add, tmp_path):
-    frame = summarise_telemetry([add(every(100.0, 7000.0, temperature_c=40))], measurements(tmp_path))
+    frame = summarise_telemetry([add(every(100.0, 7000.0, temperature_c=40))], cells(tmp_path))
     timed, idle = frame.filter("timed"), frame.filter(~pl.col("timed"))
     # The last call starts at 5 s and takes 20 ms.
     assert timed["duration_s"].sum() == pytest.approx(5.0)
@@ -101,22 +97,22 @@ def test_a_second_that_the_timed_part_ends_in_is_two_rows(add, tmp_path):
 
 def test_a_cell_that_failed_has_no_timed_second(add, tmp_path):
     file = add(every(100.0, 1000.0), rows=failure_row("out_of_memory", "synthetic"))
-    assert summarise_telemetry([file], measurements(tmp_path))["timed"].to_list() == [False]
+    assert summarise_telemetry([file], cells(tmp_path))["timed"].to_list() == [False]
 
 
 def test_samples_of_absent_cells_are_left_out_and_cells_without_samples_are_no_error(add, tmp_path):
     kept, lost = add(every(100.0, 1000.0), sweep=1), add(every(100.0, 1000.0), sweep=2)
     add(None, sweep=3)
     (tmp_path / "cells" / lost.name).unlink()
-    assert summarise_telemetry([kept, lost], measurements(tmp_path))["sweep"].to_list() == [1]
-    assert summarise_telemetry([], measurements(tmp_path)).equals(TELEMETRY.to_frame())
+    assert summarise_telemetry([kept, lost], cells(tmp_path))["sweep"].to_list() == [1]
+    assert summarise_telemetry([], cells(tmp_path)).equals(TELEMETRY.to_frame())
 
 
 def test_samples_of_another_cell_are_refused(add, tmp_path):
     one, other = add(every(100.0, 1000.0), sweep=1), add(every(100.0, 1000.0), sweep=2)
     one.write_bytes(other.read_bytes())
     with pytest.raises(TelemetryError, match=rf"{one.name} does not hold the samples of the cell in its name"):
-        summarise_telemetry([one], measurements(tmp_path))
+        summarise_telemetry([one], cells(tmp_path))
 
 
 def test_only_reasons_that_hold_the_clocks_down_count():
@@ -162,17 +158,9 @@ def test_the_design_is_the_studys_and_its_cells_add_up(config, config_schema):
 
 def test_both_tables_are_written_and_read_back(add, tmp_path, config, config_schema):
     file = add(every(100.0, 1000.0, temperature_c=40))
-    write_summary(
-        sorted((tmp_path / "cells").glob("*")),
-        ROOT / "data/published/deep_gap.csv",
-        GPUS,
-        {},
-        [],
-        {},
-        tmp_path,
-        telemetry=[file],
-        axes=axes_of(config, config_schema),
-    )
+    part = read_part(sorted((tmp_path / "cells").glob("*")), [file], GPUS, {})
+    published = ROOT / "data/published/deep_gap.csv"
+    write_summary(part, published, GPUS, [], {}, tmp_path, axes=axes_of(config, config_schema))
     whole = load_summary(summary_files(tmp_path), GPUS, REPORTING)
     assert whole.telemetry["temperature_c"].to_list() == [40.0]
     assert whole.design.height == len(GPUS)

@@ -40,9 +40,16 @@ TARGETS = ("cells", *PARTS)
 CELLS = 6
 """One model, three modes, two batch sizes, one sweep."""
 INT8_CELLS = 2
-RENDERED = {"aggregate": 1, "render_table": 2, "write_numbers": 1, "draw_figure": 2, "render_figure": 2}
-"""What a change of the cells or of the summary renders, of `PARTS`."""
+SUMMARISED = {"aggregate": 1, "render_table": 2, "write_numbers": 1, "draw_figure": 2, "render_figure": 2}
+"""What a change of the summary renders, of `PARTS`."""
+RENDERED = {"read_cells": 1, **SUMMARISED}
+"""What a change of the processor's cells renders."""
+READ_GROUPS = 2
+"""The processor's cells and the H200's, of one model each."""
+ALL_RENDERED = {"read_cells": READ_GROUPS, **SUMMARISED}
+"""What a change for the cells of all GPUs renders."""
 WHOLE_PAPER = {
+    "read_cells": READ_GROUPS,
     "aggregate": 1,
     "render_table": len(TABLES),
     "write_numbers": 1,
@@ -270,6 +277,7 @@ def run_in_two_clones_of_one_machine(project: Project) -> None:
 
 METHOD = "raise METHOD_VERSION in `src/deepgap/method.py`"
 ALL_CELLS = "all cells"
+READ = "all cells, and what was read of them"
 FILES = "all files"
 
 ROWS = (
@@ -304,13 +312,13 @@ ROWS = (
     Row(
         "add a GPU (`gpus.yaml` and an override) and measure another",
         add_gpu,
-        RENDERED,
+        ALL_RENDERED,
         "all cells",
     ),
     Row(
         "add a GPU and measure it (`gpu=Bench`, two batch sizes)",
         add_gpu,
-        measured(CELLS),
+        {**measured(CELLS), "read_cells": READ_GROUPS + 1},
         "all cells of the other GPUs, weights, graphs, calibration",
         gpu="Bench",
     ),
@@ -366,10 +374,10 @@ ROWS = (
     Row(
         "change at which batch size the paper compares (`reporting`)",
         config(reporting={"matched_batch_size": 2}),
-        {rule: count for rule, count in RENDERED.items() if rule != "aggregate"},
+        {rule: count for rule, count in SUMMARISED.items() if rule != "aggregate"},
         "all cells, the summary",
     ),
-    Row("correct a published number", append("data/published/deep_gap.csv", "\n"), RENDERED, ALL_CELLS),
+    Row("correct a published number", append("data/published/deep_gap.csv", "\n"), SUMMARISED, READ),
     # The code
     Row("edit comments and docstrings, in scripts and modules, also measuring ones", add_comments, {}, FILES),
     Row(
@@ -382,7 +390,13 @@ ROWS = (
     Row(
         "edit what the script does that aggregates",
         append("workflow/scripts/aggregate_cells.py", "\nprint('Done.', file=sys.stderr)\n"),
-        RENDERED,
+        SUMMARISED,
+        READ,
+    ),
+    Row(
+        "edit what the script does that reads cells",
+        append("workflow/scripts/read_cells.py", "\nprint('Done.')\n"),
+        ALL_RENDERED,
         ALL_CELLS,
     ),
     Row(
@@ -394,7 +408,7 @@ ROWS = (
     Row(
         "edit the statistics (`stats.py`, imported by the aggregation)",
         edit("src/deepgap/stats.py", "RESAMPLES = 1000", "RESAMPLES = 2000"),
-        RENDERED,
+        ALL_RENDERED,
         ALL_CELLS,
         really=True,
     ),
@@ -442,7 +456,7 @@ ROWS = (
     Row(
         "touch every file and delete `.snakemake/`",
         both(delete(".snakemake"), touch_every_file),
-        RENDERED,
+        ALL_RENDERED,
         "all cells, weights, graphs, calibration",
     ),
     Row("delete `.snakemake/`", delete(".snakemake"), {}, FILES),
@@ -458,14 +472,14 @@ ROWS = (
     Row(
         "delete one cell and `.snakemake/`, of a study whose whole paper is rendered",
         both(render_the_paper, delete("results/CPU/cells/*eager-fp32_b1_*", ".snakemake")),
-        {"measure_cell": 1, "all": 1, **WHOLE_PAPER},
+        {"measure_cell": 1, "all": 1, **WHOLE_PAPER, "read_cells": 1},
         "the other cells, weights, graphs, calibration",
         targets=(),
     ),
     Row(
         "the same, and ask for `pdf`",
         both(render_the_paper, delete("results/CPU/cells/*eager-fp32_b1_*", ".snakemake")),
-        {"measure_cell": 1, "compile_paper": 1, "pdf": 1, **WHOLE_PAPER},
+        {"measure_cell": 1, "compile_paper": 1, "pdf": 1, **WHOLE_PAPER, "read_cells": 1},
         "the other cells, weights, graphs, calibration",
         targets=("pdf",),
     ),
@@ -544,7 +558,7 @@ ROWS = (
     Row(
         "make a fresh clone and copy all but `.snakemake/` there",
         delete(".snakemake"),
-        RENDERED,
+        ALL_RENDERED,
         "all cells, weights, graphs, calibration",
         start=Start.CARRIED,
     ),
@@ -602,9 +616,11 @@ def describe(jobs: Mapping[str, int]) -> str:
     said = [text for rule, text in ONE_EACH.items() if left.pop(rule, 0)]
     if cells := left.pop("measure_cell", 0):
         said.append("1 cell" if cells == 1 else f"{cells} cells")
-    if left.keys() >= WHOLE_PAPER.keys():
+    if groups := left.pop("read_cells", 0):
+        said.append("all cells read" if groups >= READ_GROUPS else "the cells of that GPU and model read")
+    if left.keys() >= WHOLE_PAPER.keys() - {"read_cells"}:
         said.append("the whole paper" + (", the PDF" if "pdf" in left else ""))
-    elif left.keys() >= RENDERED.keys():
+    elif left.keys() >= SUMMARISED.keys():
         said.append("everything rendered")
     else:
         assert left.keys() <= {"render_table", "write_numbers", "draw_figure", "render_figure"}, left
@@ -614,7 +630,7 @@ def describe(jobs: Mapping[str, int]) -> str:
             ("draw_figure", "one figure", "all figures"),
         ):
             if count := left.get(rule, 0):
-                said.append(one if count < RENDERED[rule] else every)
+                said.append(one if count < SUMMARISED[rule] else every)
         said += ["the numbers"] if "write_numbers" in left else []
     return "; ".join(said) or "nothing"
 

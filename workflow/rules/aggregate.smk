@@ -1,5 +1,8 @@
-# From cells to the tidy tables that every table and figure reads.
+# From cells to the tidy tables that every table and figure reads: part by part, then all together.
+import re
 from dataclasses import asdict
+
+from deepgap import parts
 
 SUMMARY = {
     name: f"results/summary/{name}.parquet"
@@ -17,23 +20,51 @@ SUMMARY = {
     )
 }
 
-# A cell can be there without its samples; one that is measured now gets them.
-SAMPLES = [
-    file
-    for cell in present
-    if Path(file := f"results/{cell.gpu}/telemetry/{cell.stem}.parquet").is_file()
-] + [
-    f"results/{cell.gpu}/telemetry/{cell.stem}.parquet"
-    for cell in to_measure.values()
-    if study.gpus[cell.gpu].device == "cuda"
-]
+PARTS = {}
+for cell in [*present, *to_measure.values()]:
+    samples = f"results/{cell.gpu}/telemetry/{cell.stem}.parquet"
+    sampled = study.gpus[cell.gpu].device == "cuda"
+    part = PARTS.setdefault((cell.gpu, cell.model), {"cells": [], "samples": []})
+    part["cells"].append(cell.path)
+    # A cell can be there without its samples; one that is measured now gets them.
+    if sampled if cell.stem in to_measure else Path(samples).is_file():
+        part["samples"].append(samples)
+
+
+rule read_cells:
+    input:
+        cells=lambda wildcards: PARTS[wildcards.gpu, wildcards.model]["cells"],
+        samples=lambda wildcards: PARTS[wildcards.gpu, wildcards.model]["samples"],
+        gpus=GPUS_FILE,
+        schema=GPUS_SCHEMA,
+    output:
+        **{
+            f"read_{name}": f"build/summary/{{gpu}}/{{model}}/{name}.parquet"
+            for name in parts.FRAMES
+        },
+    log:
+        "logs/read_cells/{gpu}/{model}.log",
+    wildcard_constraints:
+        gpu="|".join(map(re.escape, study.gpus)),
+        model="|".join(map(re.escape, study.config["models"])),
+    conda:
+        "../../envs/paper.yaml"
+    params:
+        fidelity_floor=study.config["reporting"]["fidelity_floor"],
+        code=code_digest("deepgap.parts", script="workflow/scripts/read_cells.py"),
+    message:
+        "Read the cells of {wildcards.gpu} and {wildcards.model}."
+    script:
+        "../scripts/read_cells.py"
 
 
 rule aggregate:
     input:
-        cells=[cell.path for cell in present]
-        + [cell.path for cell in to_measure.values()],
-        samples=SAMPLES,
+        parts=[
+            f"build/summary/{gpu}/{model}/{name}.parquet"
+            for gpu, model in PARTS
+            for name in parts.FRAMES
+        ],
         published_csv="data/published/deep_gap.csv",
         gpus=GPUS_FILE,
         schema=GPUS_SCHEMA,
@@ -43,7 +74,6 @@ rule aggregate:
         "logs/aggregate.log",
     conda:
         "../../envs/paper.yaml"
-    threads: 8
     params:
         expected=study.expected_counts(),
         unlisted=study.unlisted_counts(Path("results")),
@@ -55,13 +85,12 @@ rule aggregate:
             }
             for gpu, profile in study.gpus.items()
         },
-        fidelity_floor=study.config["reporting"]["fidelity_floor"],
         code=code_digest(
             "deepgap.aggregate",
-            "deepgap.published",
+            "deepgap.parts",
             script="workflow/scripts/aggregate_cells.py",
         ),
     message:
-        "Aggregate the cells of all GPUs."
+        "Put the cells of all GPUs together."
     script:
         "../scripts/aggregate_cells.py"

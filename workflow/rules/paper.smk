@@ -2,6 +2,7 @@
 
 # With more cells than this the page does not hold every call, which would make it slow.
 MOST_RAW_CELLS = 3000
+RAW_CELLS = [cell.path for cell in (*present, *to_measure.values())]
 
 
 rule write_report:
@@ -10,11 +11,7 @@ rule write_report:
         gpus=GPUS_FILE,
         schema=GPUS_SCHEMA,
         specs=expand("paper/figures/{figure}.vl.json", figure=FIGURES),
-        cells=(
-            rules.aggregate.input.cells
-            if len(rules.aggregate.input.cells) <= MOST_RAW_CELLS
-            else []
-        ),
+        cells=RAW_CELLS if len(RAW_CELLS) <= MOST_RAW_CELLS else [],
         template="paper/templates/report.html.j2",
     output:
         page="paper/report.html",

@@ -1,4 +1,4 @@
-"""Aggregate cells and the published numbers into the tidy tables of results/summary/."""
+"""Put what was read of all cells and the published numbers together into the tidy tables of results/summary/."""
 
 import sys
 from pathlib import Path
@@ -8,21 +8,19 @@ import yaml
 from deepgap.aggregate import describe_coverage, write_summary
 from deepgap.hardware import load_gpus
 from deepgap.job import list_paths, run_script
+from deepgap.parts import load_parts
 from deepgap.summary import FRAMES
 
 
 def main(job):
     coverage = write_summary(
-        list_paths(job.cells),
+        load_parts(dict.fromkeys(file.parent for file in list_paths(job.parts))),
         Path(job.published_csv),
         load_gpus(Path(job.gpus), yaml.safe_load(Path(job.schema).read_text())),
-        job.fidelity_floor,
         job.expected,
         job.unlisted,
         Path(job.runs).parent,
-        list_paths(job.samples),
         job.axes,
-        job.threads,
     )
     print(describe_coverage(coverage), file=sys.stderr)
 
@@ -30,8 +28,8 @@ def main(job):
 run_script(
     main,
     globals(),
-    inputs=["cells", "published_csv", "gpus", "schema"],
+    inputs=["published_csv", "gpus", "schema"],
     outputs=list(FRAMES),
-    params=["expected", "unlisted", "axes", "fidelity_floor"],
-    optional_inputs=["samples"],
+    params=["expected", "unlisted", "axes"],
+    optional_inputs=["parts"],
 )
