@@ -43,6 +43,8 @@ GPUS = ("T4", "L4", "A100", "H100")
 STEPS = {
     "dry run": ["--dry-run", "--quiet", "all"],
     "check": ["check"],
+    # One of the twelve GPUs and models: what a user does whose cells are too many for one plan.
+    "batch": ["results/summary/families.parquet", "--batch", "aggregate=1/12"],
     "aggregate": ["results/summary/families.parquet"],
     "render": [],
     "no-op": [],
@@ -162,7 +164,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cells", nargs="+", type=int, help="numbers of cells")
     parser.add_argument(
-        "--steps", nargs="+", choices=STEPS, default=list(STEPS), metavar="STEP", help=", ".join(STEPS)
+        "--steps",
+        nargs="+",
+        choices=STEPS,
+        default=[step for step in STEPS if step != "batch"],
+        metavar="STEP",
+        help=", ".join(STEPS),
     )
     arguments = parser.parse_args()
     seconds: dict[str, list[tuple[int, float]]] = {}

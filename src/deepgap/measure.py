@@ -6,6 +6,7 @@ is sampled by a process of its own (`deepgap.telemetry`); memory is that of a fr
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -314,7 +315,9 @@ def preload(request: Request) -> None:
         runtime, file = load_runtime(request.recipe["runtime"]), request.source_file
         runtime.preload()
         key = _key(file, *_form(request.recipe))
-        if runtime.source != "graph" and file.stat().st_size <= PRELOAD_BYTES and key not in _preloaded:
+        # On a processor the model counts as memory of the cell, which what is shared would not.
+        shared = request.gpu.device == "cuda" and runtime.source != "graph"
+        if shared and file.stat().st_size <= PRELOAD_BYTES and key not in _preloaded:
             _preloaded[key] = _load_source(request, runtime, matching_devices(request.gpu)[0])
 
 
@@ -482,6 +485,9 @@ def _reset_host_peak() -> int | None:
 
     None where the kernel does not let a process reset it (proc(5), clear_refs).
     """
+    # What is free in the heap but resident would take up the model without growth. Only glibc gives it back on demand.
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

@@ -15,6 +15,9 @@ from tests.workflow.conftest import FIGURE
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
+WEIGHTS_BYTES = 4 * 11_689_512
+"""ResNet-18's parameters in FP32."""
+
 
 def test_a_run_measures_and_aggregates_every_cell(measured):
     cells = measured.cells()
@@ -26,6 +29,7 @@ def test_a_run_measures_and_aggregates_every_cell(measured):
         assert rows.filter(pl.col("arm") == "latency").height == 2
         assert len(footer.weights_sha256) == 64
         assert footer.provenance["versions"]["torch"]
+        assert footer.observed["memory_host_bytes"] > WEIGHTS_BYTES
         assert str(measured.root) not in json.dumps(asdict(footer))
     families = pl.read_parquet(measured.root / "results/summary/families.parquet")
     assert families.select("gpu", "batch_size", "runs", "samples").rows() == [("CPU", 1, 2, 4), ("CPU", 2, 2, 4)]
