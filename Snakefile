@@ -32,3 +32,7 @@ rule all:
 
 onstart:
     begin_session()
+
+
+onerror:
+    tell_again(log)

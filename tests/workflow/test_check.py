@@ -37,3 +37,12 @@ def test_check_names_each_refused_file_and_fails(project):
     assert f"results/CPU/cells/{first.name} is damaged or not a cell" in run.stdout
     assert "give it that name before the dot" in run.stdout
     assert "Traceback" not in run.stdout
+
+
+def test_the_sentence_of_a_failed_job_is_told_again_after_snakemakes_list_of_files(project):
+    damaged = project.cells()[0]
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    run = project.run("results/summary/families.parquet")
+    assert run.returncode != 0
+    last = run.stdout.split("Exiting because a job execution failed")[-1]
+    assert f"deep-gap: results/CPU/cells/{damaged.name} is damaged" in last

@@ -1,4 +1,5 @@
 # The study, its cells, and what the other rules share.
+import re
 import sys
 from pathlib import Path
 
@@ -68,3 +69,11 @@ def begin_session():
         )
     except DeepGapError as error:
         sys.exit(f"deep-gap: {error}")
+
+
+def tell_again(logs):
+    """Print the sentences of failed jobs once more: Snakemake prints all input files of a failed job after them."""
+    told = "".join(Path(file).read_text() for file in logs)
+    for file in dict.fromkeys(re.findall(r"^    log: (\S+) \(check", told, re.M)):
+        if Path(file).is_file():
+            print(Path(file).read_text().strip(), file=sys.stderr)
