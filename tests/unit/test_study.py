@@ -120,6 +120,24 @@ def test_what_a_gpu_cannot_have_is_refused_in_one_sentence_with_its_place(load, 
         assert part in sentence
 
 
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"models": ["resnet18", "resnet1"]}, "models[1]"),
+        ({"overrides": {"T4": {"models": ["resnet1"]}}}, "overrides.T4.models[0]"),
+    ],
+)
+def test_a_model_of_the_schema_without_its_multiply_adds_is_refused(config, config_schema, gpus, changes, place):
+    schema = copy.deepcopy(config_schema)
+    schema["$defs"]["models"]["items"]["enum"].append("resnet1")
+    with pytest.raises(ConfigError) as caught:
+        load_study(copy.deepcopy(config) | changes, schema, gpus)
+    assert str(caught.value) == (
+        f"config.yaml: {place} is 'resnet1', whose multiply-adds are not known; add them to GMAC_PER_IMAGE in "
+        "src/deepgap/models.py."
+    )
+
+
 def test_what_another_gpu_cannot_have_is_no_matter(load):
     """A protocol with cold calls and the host's threads, where neither is asked of a device that lacks it."""
     load(**changed(gpu="T4", protocol={"cold_iterations": 5}))
