@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +20,7 @@ from deepgap.errors import DeepGapError
 from deepgap.figures import FIGURES, load_figure, read_caption
 from deepgap.theme import COLUMN_WIDTH, PAGE_WIDTH, PRECISION_COLOURS
 from tests.unit.synthetic import (
+    GPUS,
     MANY,
     ROOT,
     cpu_rows,
@@ -71,16 +73,36 @@ CASES = [
 ]
 
 
+def render(spec: dict[str, Any]) -> tuple[str, float]:
+    """The SVG and its width in points."""
+    vl_convert.register_font_directory(FONTS)
+    svg = vl_convert.vegalite_to_svg(spec, vl_version="6.4")
+    return svg, float(svg.partition('width="')[2].partition('"')[0])
+
+
+def widest(name: str) -> int:
+    return COLUMN_WIDTH + 6 if name in COLUMN else PAGE_WIDTH
+
+
 @pytest.mark.parametrize(("name", "data"), CASES)
 def test_every_figure_renders_within_the_page(name: str, data: str) -> None:
-    vl_convert.register_font_directory(FONTS)
-    svg = vl_convert.vegalite_to_svg(draw(name, data), vl_version="6.4")
-    width = float(svg.partition('width="')[2].partition('"')[0])
+    svg, width = render(draw(name, data))
     # A sentence in the place of a figure has the width of the page.
-    full = (COLUMN_WIDTH + 6, 0.8 * COLUMN_WIDTH) if name in COLUMN else (PAGE_WIDTH, 0.8 * PAGE_WIDTH)
-    assert full[1] < width <= full[0] or (data, name) == ("nothing", "fig02_structure")
+    least = 0.8 * (COLUMN_WIDTH if name in COLUMN else PAGE_WIDTH)
+    assert least < width <= widest(name) or (data, name) == ("nothing", "fig02_structure")
     assert "bold" not in svg
     assert "NaN" not in svg
+
+
+@pytest.mark.parametrize("name", ["fig03_precision"])
+def test_figures_of_the_data_sheets_hold_twelve_gpus(name: str) -> None:
+    one = GPUS["L4"]
+    keys = ["RTXPRO6000", *(f"RTX{number}090" for number in range(1, 11))]
+    many = {"T4": GPUS["T4"]} | {key: replace(one, key=key) for key in keys}
+    spec = load_figure(name)(replace(full_summary(), gpus=many)).to_dict()
+    assert render(spec)[1] <= widest(name)
+    for key in keys:
+        assert key in json.dumps(spec)
 
 
 @pytest.mark.parametrize("name", ON_GPUS)
