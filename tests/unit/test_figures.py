@@ -18,6 +18,7 @@ import vl_convert
 from deepgap.draw import render_spec, write_spec
 from deepgap.errors import DeepGapError
 from deepgap.figures import FIGURES, load_figure, read_caption
+from deepgap.panels import in_rows
 from deepgap.theme import COLUMN_WIDTH, PAGE_WIDTH, PRECISION_COLOURS
 from tests.unit.synthetic import (
     GPUS,
@@ -94,15 +95,21 @@ def test_every_figure_renders_within_the_page(name: str, data: str) -> None:
     assert "NaN" not in svg
 
 
-@pytest.mark.parametrize("name", ["fig03_precision"])
+@pytest.mark.parametrize("name", ["fig01_generations", "fig03_precision", "fig04_operations"])
 def test_figures_of_the_data_sheets_hold_twelve_gpus(name: str) -> None:
-    one = GPUS["L4"]
     keys = ["RTXPRO6000", *(f"RTX{number}090" for number in range(1, 11))]
-    many = {"T4": GPUS["T4"]} | {key: replace(one, key=key) for key in keys}
-    spec = load_figure(name)(replace(full_summary(), gpus=many)).to_dict()
+    gpus = GPUS | {key: replace(GPUS["L4"], key=key) for key in keys}
+    spec = load_figure(name)(replace(full_summary(), gpus=gpus)).to_dict()
     assert render(spec)[1] <= widest(name)
     for key in keys:
         assert key in json.dumps(spec)
+
+
+@pytest.mark.parametrize(("count", "lengths"), [(1, [1]), (5, [5]), (6, [3, 3]), (11, [4, 4, 3]), (12, [4, 4, 4])])
+def test_rows_are_few_and_even(count: int, lengths: list[int]) -> None:
+    rows = in_rows(range(count), 5)
+    assert [len(row) for row in rows] == lengths
+    assert [item for row in rows for item in row] == list(range(count))
 
 
 @pytest.mark.parametrize("name", ON_GPUS)
