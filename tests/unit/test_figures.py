@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -96,7 +97,7 @@ def test_every_figure_renders_within_the_page(name: str, data: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["fig01_generations", "fig03_precision", "fig04_operations"])
-def test_figures_of_the_data_sheets_hold_twelve_gpus(name: str) -> None:
+def test_figures_of_the_data_sheets_hold_many_gpus(name: str) -> None:
     keys = ["RTXPRO6000", *(f"RTX{number}090" for number in range(1, 11))]
     gpus = GPUS | {key: replace(GPUS["L4"], key=key) for key in keys}
     spec = load_figure(name)(replace(full_summary(), gpus=gpus)).to_dict()
@@ -117,7 +118,8 @@ def test_a_gpu_without_cells_says_how_to_measure_it(name: str) -> None:
     text = json.dumps(draw(name, "full"))
     for gpu in ("T4", "L4"):
         assert f"No cells measured for {gpu}; measure them with: snakemake --cores 1 --config gpu={gpu}" in text
-    assert "A100" not in text and "H100" not in text
+    for gpu in GPUS.keys() - {"T4", "L4", "H200", "CPU"}:
+        assert not re.search(rf"\b{gpu}\b", text), "neither measured nor published"
 
 
 @pytest.mark.parametrize("name", RESULTS)
