@@ -174,6 +174,8 @@ def render_the_paper(project: Project) -> None:
     for file in (*figures, *(f"paper/tables/{name}.tex" for name in TABLES), "paper/report.html"):
         (project.root / file).touch()
     (project.root / "paper/paper.pdf").touch()
+    for ending in ("csv", "txt"):
+        (project.root / f"results/recommendation.{ending}").touch()
     assert project.plan("all", "pdf", *CPU) == {}
 
 
@@ -470,6 +472,20 @@ ROWS = (
         targets=("pdf",),
     ),
     Row(
+        "the same, and ask for `paper`",
+        both(render_the_paper, delete("results/CPU/cells/*eager-fp32_b1_*", ".snakemake")),
+        {"measure_cell": 1, "paper": 1, **WHOLE_PAPER},
+        "the other cells, weights, graphs, calibration",
+        targets=("paper",),
+    ),
+    Row(
+        "the same, and ask for `recommend`",
+        both(render_the_paper, delete("results/CPU/cells/*eager-fp32_b1_*", ".snakemake")),
+        {"measure_cell": 1, "aggregate": 1, "find_recommendation": 1, "recommend": 1},
+        "the other cells, weights, graphs, calibration, the paper",
+        targets=("recommend",),
+    ),
+    Row(
         "delete `.snakemake/` and edit the statistics",
         both(delete(".snakemake"), edit("src/deepgap/stats.py", "RESAMPLES = 1000", "RESAMPLES = 2000")),
         {},
@@ -604,6 +620,8 @@ def describe(jobs: Mapping[str, int]) -> str:
         said.append("1 cell" if cells == 1 else f"{cells} cells")
     if left.keys() >= WHOLE_PAPER.keys():
         said.append("the whole paper" + (", the PDF" if "pdf" in left else ""))
+    elif "find_recommendation" in left:
+        said.append("the summary; the recommendation")
     elif left.keys() >= RENDERED.keys():
         said.append("everything rendered")
     else:

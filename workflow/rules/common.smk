@@ -51,7 +51,8 @@ except DeepGapError as error:
 
 artifacts = Artifacts(study)
 to_measure = {cell.stem: cell for cell in missing if cell.gpu == study.gpu}
-# Asked for beside the paper, too: Snakemake does not make a missing file when all that it is for is up to date.
+# An input of each target beside what is made from it: Snakemake does not make a missing file when all that it is for
+# is up to date.
 ASKED_FOR = [cell.path for cell in to_measure.values()]
 
 
