@@ -233,6 +233,14 @@ def test_values_that_no_schema_of_yaml_refuses_by_itself(changes, parts):
     check_sentence(caught.value, *parts)
 
 
+@pytest.mark.parametrize("value", ["", None, {}, {"y" * 3000: 1}])
+def test_a_name_of_thousands_of_letters_does_not_fill_the_sentence(gpus_file, value):
+    gpus_file.write_text(yaml.safe_dump(PROJECT_GPUS | {"x" * 5000: value}, sort_keys=False))
+    with pytest.raises(DeepGapError) as caught:
+        load_gpus(gpus_file, GPUS_SCHEMA)
+    check_sentence(caught.value, "gpus.yaml: xxx")
+
+
 def test_values_that_hold_themselves_are_refused():
     endless: list[Any] = []
     endless.append(endless)

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepgap.errors import ConfigError
@@ -316,6 +316,7 @@ def test_different_recipes_have_different_digests(one, other):
     assert (recipe_digest(one) == recipe_digest(other)) == same
 
 
+@settings(deadline=None)
 @given(json_values)
 def test_any_value_anywhere_is_accepted_or_refused_in_one_sentence(config, config_schema, gpus, value):
     for key in config:
