@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -68,14 +67,14 @@ class Device:
 HOST = Device(index=-1, uuid="cpu", name="CPU")
 
 
-def load_gpus(path: Path, schema: Mapping[str, Any]) -> dict[str, Gpu]:
-    """Read and check gpus.yaml.
+def load_gpus(path: Path, schema: Path) -> dict[str, Gpu]:
+    """Read gpus.yaml and check it against the file of its schema.
 
     Raises:
-        ConfigError: the file is missing, not YAML or breaks its schema.
+        ConfigError: a file is missing or not YAML, or gpus.yaml breaks its schema.
     """
     entries = read_yaml(path)
-    check_schema(entries, schema, path.name)
+    check_schema(entries, read_yaml(schema), path.name)
     for key, entry in entries.items():
         if entry["name_pattern"] is None and entry["compute_capability"] is not None:
             raise ConfigError(f"{path.name}: {key}.name_pattern is null, which only a processor's may be; give one.")

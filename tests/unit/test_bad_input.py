@@ -23,7 +23,7 @@ from tests.unit.synthetic import ROOT
 
 CONFIG, GPUS = ROOT / "config/config.yaml", ROOT / "config/gpus.yaml"
 CONFIG_SCHEMA = read_yaml(ROOT / "workflow/schemas/config.schema.yaml")
-GPUS_SCHEMA = read_yaml(ROOT / "workflow/schemas/gpus.schema.yaml")
+GPUS_SCHEMA = ROOT / "workflow/schemas/gpus.schema.yaml"
 
 
 def cases(count: int) -> settings:

@@ -13,7 +13,7 @@ from deepgap.errors import ConfigError, DeviceError
 from deepgap.hardware import Device, detect_gpu, load_gpus, matching_devices
 from tests.conftest import ROOT, read_yaml
 
-SCHEMA = read_yaml(ROOT / "workflow/schemas/gpus.schema.yaml")
+SCHEMA = ROOT / "workflow/schemas/gpus.schema.yaml"
 
 
 @pytest.fixture
@@ -146,3 +146,10 @@ def test_broken_yaml_is_refused(tmp_path):
     file.write_text("T4: [")
     with pytest.raises(ConfigError, match="is not YAML"):
         load_gpus(file, SCHEMA)
+
+
+@pytest.mark.parametrize("name", ["gpus.yaml", "gpus.schema.yaml"])
+def test_a_missing_hardware_file_or_schema_is_named(tmp_path, name):
+    files = {"gpus.yaml": ROOT / "config/gpus.yaml", "gpus.schema.yaml": SCHEMA} | {name: tmp_path / name}
+    with pytest.raises(ConfigError, match=rf"{name} cannot be read \(No such file or directory\); restore it\."):
+        load_gpus(*files.values())

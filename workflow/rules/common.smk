@@ -2,7 +2,6 @@
 import sys
 from pathlib import Path
 
-import yaml
 from snakemake.exceptions import WorkflowError
 
 from deepgap.artifacts import Artifacts
@@ -33,12 +32,10 @@ configfile: CONFIG_FILE
 
 
 try:
-    gpus = load_gpus(
-        Path(GPUS_FILE), schema=yaml.safe_load(Path(GPUS_SCHEMA).read_text())
-    )
+    gpus = load_gpus(Path(GPUS_FILE), Path(GPUS_SCHEMA))
     study = load_study(
         config,
-        schema=yaml.safe_load(Path(CONFIG_SCHEMA).read_text()),
+        schema=read_yaml(Path(CONFIG_SCHEMA)),
         gpus=gpus,
         sites=find_sites(Path("results"), gpus),
     )
