@@ -27,7 +27,6 @@ rule all:
     default_target: True
     input:
         rules.paper.input,
-        ASKED_FOR,
 
 
 onstart:

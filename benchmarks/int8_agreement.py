@@ -42,7 +42,7 @@ def main() -> None:
     def read_yaml(name: str) -> Any:
         return yaml.safe_load((ROOT / name).read_text())
 
-    gpus = load_gpus(ROOT / "config/gpus.yaml", read_yaml("workflow/schemas/gpus.schema.yaml"))
+    gpus = load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")
     config = read_yaml("config/config.yaml") | {"gpu": options.gpu}
     study = load_study(config, read_yaml("workflow/schemas/config.schema.yaml"), gpus)
     artifacts, mode = Artifacts(study), parse_mode("cudnn-int8")

@@ -63,7 +63,7 @@ def fill(project: Path, count: int) -> None:
     config["batch_sizes"] = list(range(1, math.ceil(count / per_batch) + 1))
     config["overrides"] = {}
     path.write_text(yaml.safe_dump(config))
-    gpus = load_gpus(project / "config/gpus.yaml", _read(project / "workflow/schemas/gpus.schema.yaml"))
+    gpus = load_gpus(project / "config/gpus.yaml", project / "workflow/schemas/gpus.schema.yaml")
     study = load_study(config, _read(project / "workflow/schemas/config.schema.yaml"), gpus)
     cells = [cell for gpu in GPUS for cell in study.cells(gpu)]
     for cell in islice(_shuffled(cells), count):

@@ -16,7 +16,6 @@ from pathlib import Path
 from statistics import median
 
 import torch
-import yaml
 
 from deepgap.hardware import load_gpus, matching_devices
 from deepgap.measure import make_inputs, set_precision
@@ -41,8 +40,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=1.0, help="of timed calls a round, with and without each")
     options = parser.parse_args()
-    schema = yaml.safe_load((ROOT / "workflow/schemas/gpus.schema.yaml").read_text())
-    device = matching_devices(load_gpus(ROOT / "config/gpus.yaml", schema)[options.gpu])[0]
+    gpus = load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")
+    device = matching_devices(gpus[options.gpu])[0]
     os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
     set_precision("fp16")
     torch.backends.cudnn.benchmark = True

@@ -32,7 +32,7 @@ def config_schema() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def gpus() -> dict[str, Gpu]:
-    return load_gpus(ROOT / "config/gpus.yaml", read_yaml(ROOT / "workflow/schemas/gpus.schema.yaml"))
+    return load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from deepgap.engines import HEADER
 from deepgap.hardware import Gpu, load_gpus
@@ -44,8 +43,7 @@ def main() -> None:
     parser.add_argument("--gpu", required=True, help="the key of config/gpus.yaml whose bandwidth and peak apply")
     parser.add_argument("--batch-size", type=int, required=True)
     options = parser.parse_args()
-    schema = yaml.safe_load((ROOT / "workflow/schemas/gpus.schema.yaml").read_text())
-    gpu = load_gpus(ROOT / "config/gpus.yaml", schema)[options.gpu]
+    gpu = load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")[options.gpu]
     with np.load(options.engine, allow_pickle=False) as file:
         header = json.loads(file[HEADER].tobytes())
     sys.stdout.write(describe(header["about"], gpu, options.batch_size))

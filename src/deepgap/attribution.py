@@ -12,7 +12,7 @@ import polars as pl
 
 from deepgap.published import median_latencies, sweep_batch_sizes
 from deepgap.summary import ALL_THREADS, MEASURED, PUBLISHED, Summary
-from deepgap.wording import MODELS
+from deepgap.wording import MODELS, by_precision
 
 RUNTIME, PRECISION, BOTH = "runtime", "precision", "runtime and precision"
 KINDS = (PRECISION, RUNTIME, BOTH)
@@ -117,6 +117,18 @@ def attribute(summary: Summary) -> list[Attribution]:
                     at = {key[3:]: row for key, row in ratios.items() if key[:3] == place}
                     found.append(_attribution(place, chain, at, bound, MEASURED))
     return found + published_attributions(summary)
+
+
+def outside_chains(summary: Summary) -> dict[str, list[str]]:
+    """The measured modes of each gpu that stand in none of the chains that are taken there, so that no step leads to
+    them; without the gpus that have none."""
+    found = {}
+    for gpu in summary.order_gpus(set(summary.measured["gpu"])):
+        modes = set(summary.measured.filter(pl.col("gpu") == gpu)["mode"])
+        outside = modes.difference(*_chains(summary, gpu, modes))
+        if outside:
+            found[gpu] = sorted(outside, key=by_precision)
+    return found
 
 
 def operating_batches(swept: set[int], matched: int) -> list[int]:

@@ -3,13 +3,19 @@
 LONGEST = 300
 """Characters of another library's error in a sentence: zipfile tells whole headers."""
 
+LONGEST_WORD = 500
+"""Characters of a word in a sentence: a path may have some hundred."""
+
 
 class DeepGapError(Exception):
     """A problem told in one sentence: what was asked, what was found, what to do."""
 
     def __str__(self) -> str:
-        # A name from outside may hold a line break.
-        return " ".join(super().__str__().split())
+        # A name from outside may hold a line break, or thousands of letters.
+        return " ".join(
+            word if len(word) <= LONGEST_WORD else f"{word[:300]}...{word[-60:]}"
+            for word in super().__str__().split()
+        )
 
 
 def first_line(error: BaseException) -> str:

@@ -7,8 +7,8 @@ import platform
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -68,14 +68,14 @@ class Device:
 HOST = Device(index=-1, uuid="cpu", name="CPU")
 
 
-def load_gpus(path: Path, schema: Mapping[str, Any]) -> dict[str, Gpu]:
-    """Read and check gpus.yaml.
+def load_gpus(path: Path, schema: Path) -> dict[str, Gpu]:
+    """Read gpus.yaml and check it against the file of its schema.
 
     Raises:
-        ConfigError: the file is missing, not YAML or breaks its schema.
+        ConfigError: a file is missing or not YAML, or gpus.yaml breaks its schema.
     """
     entries = read_yaml(path)
-    check_schema(entries, schema, path.name)
+    check_schema(entries, read_yaml(schema), path.name)
     for key, entry in entries.items():
         if entry["name_pattern"] is None and entry["compute_capability"] is not None:
             raise ConfigError(f"{path.name}: {key}.name_pattern is null, which only a processor's may be; give one.")
@@ -128,25 +128,39 @@ def find_sites(results: Path, gpus: Mapping[str, Gpu]) -> list[str]:
     return found
 
 
+@contextmanager
+def nvml_session() -> Iterator[Any]:
+    """NVML's module, started until the context ends. NVML counts its users, so contexts may lie in each other.
+
+    Raises:
+        pynvml.NVMLError: there is no driver.
+    """
+    import pynvml
+
+    pynvml.nvmlInit()
+    try:
+        yield pynvml
+    finally:
+        pynvml.nvmlShutdown()
+
+
 def list_devices() -> list[Device]:
     """The NVIDIA GPUs that NVML sees and CUDA_VISIBLE_DEVICES admits; empty without a driver."""
     import pynvml
 
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        found = []
-        for index in range(pynvml.nvmlDeviceGetCount()):
+    found = []
+    with ExitStack() as stack:
+        try:
+            nvml = stack.enter_context(nvml_session())
+        except pynvml.NVMLError:
+            return []
+        for index in range(nvml.nvmlDeviceGetCount()):
             # NVML counts devices that a cluster keeps from this job, and refuses to open them.
-            with suppress(pynvml.NVMLError_NoPermission):
-                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-                major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(handle)
-                uuid, name = pynvml.nvmlDeviceGetUUID(handle), pynvml.nvmlDeviceGetName(handle)
+            with suppress(nvml.NVMLError_NoPermission):
+                handle = nvml.nvmlDeviceGetHandleByIndex(index)
+                major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+                uuid, name = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)
                 found.append(Device(index, _text(uuid), _text(name), f"{major}.{minor}"))
-    finally:
-        pynvml.nvmlShutdown()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return found
@@ -178,15 +192,11 @@ def keep_nvml_open() -> None:
 
 def compute_processes(device: Device) -> int:
     """How many processes have a compute context on a GPU; 0 where the driver does not tell."""
-    import pynvml
-
-    pynvml.nvmlInit()
-    try:
-        return len(pynvml.nvmlDeviceGetComputeRunningProcesses(pynvml.nvmlDeviceGetHandleByIndex(device.index)))
-    except pynvml.NVMLError:
-        return 0
-    finally:
-        pynvml.nvmlShutdown()
+    with nvml_session() as nvml:
+        try:
+            return len(nvml.nvmlDeviceGetComputeRunningProcesses(nvml.nvmlDeviceGetHandleByIndex(device.index)))
+        except nvml.NVMLError:
+            return 0
 
 
 def _text(value: str | bytes) -> str:

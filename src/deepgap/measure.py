@@ -485,7 +485,7 @@ def _reset_host_peak() -> int | None:
 
     None where the kernel does not let a process reset it (proc(5), clear_refs).
     """
-    # What is free in the heap but resident would take up the model without growth. Only glibc gives it back on demand.
+    # What is free in the heap but resident would take up the model without growth; only glibc gives it back.
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     try:

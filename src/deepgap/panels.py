@@ -5,8 +5,9 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import ceil, floor, log10, sqrt
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import altair as alt
 import polars as pl
@@ -27,6 +28,7 @@ from deepgap.theme import (
 )
 from deepgap.wording import HOST, MODELS, failures_in_words, model_label, nothing_measured
 
+Item = TypeVar("Item")
 Panel: TypeAlias = alt.LayerChart
 Row: TypeAlias = Mapping[str, Any]
 DrawPanel: TypeAlias = Callable[[Sequence[Row], Sequence[Row], Sequence[Row], "Place"], Panel]
@@ -203,6 +205,14 @@ def failed_points(summary: Summary) -> list[dict[str, Any]]:
 def inline(rows: Sequence[Row]) -> pl.DataFrame:
     """The data of a layer. A frame, because Altair copies lists anew at each level of a grid."""
     return pl.DataFrame([dict(row) for row in rows], infer_schema_length=None)
+
+
+def in_rows(items: Sequence[Item], most: int) -> list[Sequence[Item]]:
+    """These items in order, in as few rows of at most this many as can be; the first row is a longest one."""
+    count = ceil(len(items) / most)
+    length, longer = divmod(len(items), count)
+    starts = [row * length + min(row, longer) for row in range(count + 1)]
+    return [items[start:end] for start, end in pairwise(starts)]
 
 
 def overlay(layers: Sequence[alt.Chart], width: int, height: int) -> Panel:

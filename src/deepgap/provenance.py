@@ -12,7 +12,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
-from deepgap.hardware import Device, cpu_name
+from deepgap.hardware import Device, cpu_name, nvml_session
 
 PACKAGES = (
     "torch",
@@ -55,17 +55,11 @@ def collect_provenance(device: Device) -> dict[str, Any]:
 
 def device_memory_used(device: Device) -> int:
     """Bytes in use on a GPU by all processes and the driver, as NVML tells them."""
-    import pynvml
-
-    pynvml.nvmlInit()
-    try:
-        return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(device.index)).used)
-    finally:
-        pynvml.nvmlShutdown()
+    with nvml_session() as nvml:
+        return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(device.index)).used)
 
 
 def _gpu_facts(device: Device) -> dict[str, Any]:
-    import pynvml as nvml
     import torch
 
     properties = torch.cuda.get_device_properties(0)
@@ -77,8 +71,7 @@ def _gpu_facts(device: Device) -> dict[str, Any]:
         "l2_cache_bytes": properties.L2_cache_size,
         "memory_bytes": properties.total_memory,
     }
-    nvml.nvmlInit()
-    try:
+    with nvml_session() as nvml:
         handle = nvml.nvmlDeviceGetHandleByIndex(device.index)
 
         def ask(query: Callable[..., Any], *arguments: Any) -> Any:
@@ -99,8 +92,6 @@ def _gpu_facts(device: Device) -> dict[str, Any]:
             "pcie_generation": ask(nvml.nvmlDeviceGetCurrPcieLinkGeneration, handle),
             "pcie_lanes": ask(nvml.nvmlDeviceGetCurrPcieLinkWidth, handle),
         }
-    finally:
-        nvml.nvmlShutdown()
     return facts
 
 

@@ -18,6 +18,7 @@ from deepgap.errors import ConfigError
 from deepgap.hardware import Gpu, split_site, with_sites
 from deepgap.imagesets import describe_calibration
 from deepgap.method import METHOD_VERSION
+from deepgap.models import GMAC_PER_IMAGE
 from deepgap.runtimes import load_runtime, runtime_names
 from deepgap.schema import check_schema, nearest, unknown
 
@@ -289,6 +290,12 @@ def _check_gpu(study: Study, gpu: str) -> None:
     def place(key: str) -> str:
         return f"overrides.{kind}.{key}" if key in override else key
 
+    for index, model in enumerate(axes["models"]):
+        if model not in GMAC_PER_IMAGE:
+            raise ConfigError(
+                f"config.yaml: {place('models')}[{index}] is '{model}', whose multiply-adds are not known; add them "
+                "to GMAC_PER_IMAGE in src/deepgap/models.py."
+            )
     if axes["protocol"] not in study.config["protocols"]:
         raise ConfigError(unknown(place("protocol"), axes["protocol"], list(study.config["protocols"])))
     profile = study.gpus[gpu]

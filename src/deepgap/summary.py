@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 
 from deepgap.errors import DeepGapError
 from deepgap.files import read_parquet
@@ -428,8 +427,7 @@ def summary_files(folder: Path) -> dict[str, Path]:
 
 def load_job_summary(job: Any) -> Summary:
     """The summary of a script's job: its inputs are named as `FRAMES`, and `gpus` and `schema`."""
-    schema = yaml.safe_load(Path(job.schema).read_text())
-    gpus = load_gpus(Path(job.gpus), schema)
+    gpus = load_gpus(Path(job.gpus), Path(job.schema))
     return load_summary({name: Path(getattr(job, name)) for name in FRAMES}, gpus, job.reporting)
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-import yaml
 
 from deepgap.aggregate import mode_order
 from deepgap.cells import SCHEMA, Footer, write_cell
@@ -32,7 +31,7 @@ from deepgap.summary import (
 )
 
 ROOT = Path(__file__).parents[2]
-GPUS = load_gpus(ROOT / "config/gpus.yaml", yaml.safe_load((ROOT / "workflow/schemas/gpus.schema.yaml").read_text()))
+GPUS = load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")
 REPORTING = {"matched_batch_size": 8, "matched_latency_ms": 10, "latency_batch_sizes": [1, 512]}
 
 RATE = {"resnet18": 1.0, "resnet50": 0.42, "resnet101": 0.24}

@@ -23,9 +23,11 @@ from deepgap.attribution import (
     kind_of,
 )
 from deepgap.figures.fig14_attribution import step_points
+from deepgap.latex import render
 from deepgap.summary import MEASURED, PUBLISHED, Summary
 from deepgap.tables.table6_attribution import context
 from tests.unit.synthetic import (
+    ROOT,
     full_summary,
     synthetic_failure,
     synthetic_family,
@@ -89,6 +91,26 @@ def test_a_missing_mode_is_a_missing_step_and_the_next_one_spans_it() -> None:
     (row,) = context(summary_of({"eager-fp32": 10, "eager-tf32": 20, "cudnn-int8": 120}))["blocks"][0]["rows"]
     assert row["ratios"][1:4] == ["---"] * 3 and r"\ddagger" in row["ratios"][4]
     assert row["spans"] == "all"
+
+
+def test_modes_that_are_in_no_chain_are_named() -> None:
+    speeds = {"eager-fp32": 10, "new-int8": 90, "graph-fp32": 20, "new-fp16": 40, "graph-fp16": 30}
+    told = context(summary_of(speeds))
+    assert told["outside"] == [{"platform": "H200", "modes": "graph-fp32, new-fp16, new-int8"}]
+    assert told["blocks"][0]["rows"][0]["spans"] == "eager-fp32 to graph-fp16"
+    text = render(ROOT / "paper/templates/table6_attribution.tex.j2", told)
+    assert "H200: measured, but in no chain of steps: graph-fp32, new-fp16, new-int8." in text
+    known = context(summary_of({"eager-fp32": 10, "ort-fp32": 20}, "CPU"))
+    assert known["outside"] == []
+    assert "no chain" not in render(ROOT / "paper/templates/table6_attribution.tex.j2", known)
+
+
+@pytest.mark.parametrize("speeds", [{"eager-fp32": 10}, {"new-fp32": 10, "new-int8": 20}])
+def test_without_two_modes_of_a_chain_there_is_no_whole(speeds: dict[str, float]) -> None:
+    """However many other modes were measured."""
+    (row,) = context(summary_of(speeds))["blocks"][0]["rows"]
+    assert set(row["ratios"]) == {"---"}
+    assert row["spans"] == "fewer than two of these modes measured"
 
 
 def test_without_the_baseline_the_product_says_what_it_spans() -> None:

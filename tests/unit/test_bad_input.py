@@ -23,7 +23,7 @@ from tests.unit.synthetic import ROOT
 
 CONFIG, GPUS = ROOT / "config/config.yaml", ROOT / "config/gpus.yaml"
 CONFIG_SCHEMA = read_yaml(ROOT / "workflow/schemas/config.schema.yaml")
-GPUS_SCHEMA = read_yaml(ROOT / "workflow/schemas/gpus.schema.yaml")
+GPUS_SCHEMA = ROOT / "workflow/schemas/gpus.schema.yaml"
 
 
 def cases(count: int) -> settings:
@@ -231,6 +231,14 @@ def test_values_that_no_schema_of_yaml_refuses_by_itself(changes, parts):
         study = load_study(copy.deepcopy(PROJECT_CONFIG) | changes, CONFIG_SCHEMA, load_gpus(GPUS, GPUS_SCHEMA))
         study.calibration  # noqa: B018
     check_sentence(caught.value, *parts)
+
+
+@pytest.mark.parametrize("value", ["", None, {}, {"y" * 3000: 1}])
+def test_a_name_of_thousands_of_letters_does_not_fill_the_sentence(gpus_file, value):
+    gpus_file.write_text(yaml.safe_dump(PROJECT_GPUS | {"x" * 5000: value}, sort_keys=False))
+    with pytest.raises(DeepGapError) as caught:
+        load_gpus(gpus_file, GPUS_SCHEMA)
+    check_sentence(caught.value, "gpus.yaml: xxx")
 
 
 def test_values_that_hold_themselves_are_refused():

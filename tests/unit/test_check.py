@@ -8,7 +8,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-import yaml
 
 from deepgap.check import Report, check_results, compare_sites, describe, mixtures
 from deepgap.files import DIGEST_LIST
@@ -139,9 +138,7 @@ def test_the_example_of_a_second_host_merges(tmp_path):
         shutil.copy(cell, tmp_path / "H200@lab2/cells")
         shutil.copy(root / "results/H200/cells" / cell.name, tmp_path / "H200/cells")
     shutil.copy(root / "results/H200/cells" / DIGEST_LIST, tmp_path / "H200/cells")
-    gpus = load_gpus(
-        root / "config/gpus.yaml", yaml.safe_load((root / "workflow/schemas/gpus.schema.yaml").read_text())
-    )
+    gpus = load_gpus(root / "config/gpus.yaml", root / "workflow/schemas/gpus.schema.yaml")
     report = check_results(tmp_path, with_sites(gpus, [AT_LAB2]))
     assert report.refused == [] and report.cells.height == 2 * len(example)
     compared = compare_sites(report.cells)

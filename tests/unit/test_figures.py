@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -17,8 +19,10 @@ import vl_convert
 from deepgap.draw import render_spec, write_spec
 from deepgap.errors import DeepGapError
 from deepgap.figures import FIGURES, load_figure, read_caption
+from deepgap.panels import in_rows
 from deepgap.theme import COLUMN_WIDTH, PAGE_WIDTH, PRECISION_COLOURS
 from tests.unit.synthetic import (
+    GPUS,
     MANY,
     ROOT,
     cpu_rows,
@@ -71,16 +75,42 @@ CASES = [
 ]
 
 
+def render(spec: dict[str, Any]) -> tuple[str, float]:
+    """The SVG and its width in points."""
+    vl_convert.register_font_directory(FONTS)
+    svg = vl_convert.vegalite_to_svg(spec, vl_version="6.4")
+    return svg, float(svg.partition('width="')[2].partition('"')[0])
+
+
+def widest(name: str) -> int:
+    return COLUMN_WIDTH + 6 if name in COLUMN else PAGE_WIDTH
+
+
 @pytest.mark.parametrize(("name", "data"), CASES)
 def test_every_figure_renders_within_the_page(name: str, data: str) -> None:
-    vl_convert.register_font_directory(FONTS)
-    svg = vl_convert.vegalite_to_svg(draw(name, data), vl_version="6.4")
-    width = float(svg.partition('width="')[2].partition('"')[0])
+    svg, width = render(draw(name, data))
     # A sentence in the place of a figure has the width of the page.
-    full = (COLUMN_WIDTH + 6, 0.8 * COLUMN_WIDTH) if name in COLUMN else (PAGE_WIDTH, 0.8 * PAGE_WIDTH)
-    assert full[1] < width <= full[0] or (data, name) == ("nothing", "fig02_structure")
+    least = 0.8 * (COLUMN_WIDTH if name in COLUMN else PAGE_WIDTH)
+    assert least < width <= widest(name) or (data, name) == ("nothing", "fig02_structure")
     assert "bold" not in svg
     assert "NaN" not in svg
+
+
+@pytest.mark.parametrize("name", ["fig01_generations", "fig03_precision", "fig04_operations"])
+def test_figures_of_the_data_sheets_hold_many_gpus(name: str) -> None:
+    keys = ["RTXPRO6000", *(f"RTX{number}090" for number in range(1, 11))]
+    gpus = GPUS | {key: replace(GPUS["L4"], key=key) for key in keys}
+    spec = load_figure(name)(replace(full_summary(), gpus=gpus)).to_dict()
+    assert render(spec)[1] <= widest(name)
+    for key in keys:
+        assert key in json.dumps(spec)
+
+
+@pytest.mark.parametrize(("count", "lengths"), [(1, [1]), (5, [5]), (6, [3, 3]), (11, [4, 4, 3]), (12, [4, 4, 4])])
+def test_rows_are_few_and_even(count: int, lengths: list[int]) -> None:
+    rows = in_rows(range(count), 5)
+    assert [len(row) for row in rows] == lengths
+    assert [item for row in rows for item in row] == list(range(count))
 
 
 @pytest.mark.parametrize("name", ON_GPUS)
@@ -88,7 +118,8 @@ def test_a_gpu_without_cells_says_how_to_measure_it(name: str) -> None:
     text = json.dumps(draw(name, "full"))
     for gpu in ("T4", "L4"):
         assert f"No cells measured for {gpu}; measure them with: snakemake --cores 1 --config gpu={gpu}" in text
-    assert "A100" not in text and "H100" not in text
+    for gpu in GPUS.keys() - {"T4", "L4", "H200", "CPU"}:
+        assert not re.search(rf"\b{gpu}\b", text), "neither measured nor published"
 
 
 @pytest.mark.parametrize("name", RESULTS)

@@ -11,9 +11,10 @@ import yaml
 from deepgap import hardware
 from deepgap.errors import ConfigError, DeviceError
 from deepgap.hardware import Device, detect_gpu, load_gpus, matching_devices
+from deepgap.provenance import device_memory_used
 from tests.conftest import ROOT, read_yaml
 
-SCHEMA = read_yaml(ROOT / "workflow/schemas/gpus.schema.yaml")
+SCHEMA = ROOT / "workflow/schemas/gpus.schema.yaml"
 
 
 @pytest.fixture
@@ -115,6 +116,31 @@ def test_only_devices_that_this_process_may_use_are_listed(nvml, allowed, visibl
     assert {f"GPU-{device.index}" for device in hardware.list_devices()} == set(uuids)
 
 
+def fail(*arguments: object) -> None:
+    raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
+
+
+def test_nvml_is_ended_as_often_as_it_was_started(monkeypatch):
+    calls = []
+    monkeypatch.setattr(pynvml, "nvmlInit", lambda: calls.append("start"))
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: calls.append("end"))
+    for query in ("nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex"):
+        monkeypatch.setattr(pynvml, query, fail)
+    device = Device(0, "GPU-0", "NVIDIA H200")
+    with pytest.raises(pynvml.NVMLError):
+        hardware.list_devices()
+    with pytest.raises(pynvml.NVMLError):
+        device_memory_used(device)
+    assert hardware.compute_processes(device) == 0
+    assert calls == ["start", "end"] * 3
+
+
+def test_without_a_driver_there_is_no_device_and_nothing_to_end(monkeypatch):
+    monkeypatch.setattr(pynvml, "nvmlInit", fail)
+    monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: pytest.fail("it was never started"))
+    assert hardware.list_devices() == []
+
+
 def test_another_gpu_is_named(gpus, machine):
     machine("NVIDIA L40", "NVIDIA L40")
     with pytest.raises(DeviceError, match=r"this machine has NVIDIA L40;"):
@@ -146,3 +172,10 @@ def test_broken_yaml_is_refused(tmp_path):
     file.write_text("T4: [")
     with pytest.raises(ConfigError, match="is not YAML"):
         load_gpus(file, SCHEMA)
+
+
+@pytest.mark.parametrize("name", ["gpus.yaml", "gpus.schema.yaml"])
+def test_a_missing_hardware_file_or_schema_is_named(tmp_path, name):
+    files = {"gpus.yaml": ROOT / "config/gpus.yaml", "gpus.schema.yaml": SCHEMA} | {name: tmp_path / name}
+    with pytest.raises(ConfigError, match=rf"{name} cannot be read \(No such file or directory\); restore it\."):
+        load_gpus(*files.values())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import zlib
 
 import numpy as np
 import onnx
@@ -286,9 +288,11 @@ def test_the_methods_differ_on_real_activations(histograms):
 def test_a_cache_is_in_the_format_of_tensorrt(tmp_path):
     path = tmp_path / "new" / "resnet18.cache"
     write_cache(path, {"input": 1.0, "relu": 0.007874016}, "entropy")
-    assert path.read_text() == "TRT-8501-EntropyCalibration2\ninput: 3f800000\nrelu: 3c010204\n"
+    text = "TRT-8501-EntropyCalibration2\ninput: 3f800000\nrelu: 3c010204\n"
+    assert path.read_text() == f"{text}deepgap_crc32: {zlib.crc32(text.encode()):08x}\n"
+    assert all(re.fullmatch(r"\S+: [0-9a-f]{8}", line) for line in path.read_text().splitlines()[1:])
     write_cache(path, {"input": 1.0}, "mse")
-    assert path.read_text() == "TRT-8501-MinMaxCalibration\ninput: 3f800000\n"
+    assert path.read_text().startswith("TRT-8501-MinMaxCalibration\ninput: 3f800000\ndeepgap_crc32: ")
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
@@ -343,6 +347,47 @@ def test_damaged_caches_are_refused_by_name(tmp_path, content, problem):
     with pytest.raises(CalibrationError) as caught:
         read_cache(path)
     assert str(path) in str(caught.value) and problem in str(caught.value)
+
+
+def test_no_flipped_bit_gives_other_scales_to_the_same_tensors(tmp_path):
+    """One in the checksum's name makes it a foreign tensor, which `check_cache` refuses."""
+    path = tmp_path / "resnet18.cache"
+    scales = {"input": 0.0301, "relu_3": 1.5, "layer2.0.downsample.0": 1e-8}
+    write_cache(path, scales, "entropy")
+    content = path.read_bytes()
+    refused = 0
+    for bit in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        try:
+            assert read_cache(path).keys() - scales.keys()
+        except CalibrationError as error:
+            assert str(error).startswith(f"The calibration cache {path} ")
+            refused += 1
+    assert refused >= 8 * (len(content) - len("deepgap_crc32"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("input: 3", "input: 4"),
+        lambda text: text.replace("relu_3: 3fc00000\n", ""),
+        lambda text: text + "relu_4: 3fc00000\n",
+        lambda text: text + text.splitlines(keepends=True)[-1],
+        lambda text: text[:-5] + "\n",
+    ],
+)
+def test_an_edited_cache_is_refused_by_its_checksum(tmp_path, change):
+    path = tmp_path / "resnet18.cache"
+    write_cache(path, {"input": 0.0301, "relu_3": 1.5}, "entropy")
+    path.write_text(change(path.read_text()))
+    with pytest.raises(CalibrationError) as caught:
+        read_cache(path)
+    assert str(caught.value) == (
+        f"The calibration cache {path} was edited or damaged after it was made (its last line, deepgap_crc32, "
+        "does not fit); delete it and run Snakemake again."
+    )
 
 
 def test_caches_that_are_no_text_or_no_file_are_refused(tmp_path):

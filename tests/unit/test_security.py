@@ -299,7 +299,7 @@ def test_a_gpu_whose_key_is_a_path_is_refused(key: str, tmp_path: Path) -> None:
     file = tmp_path / "gpus.yaml"
     file.write_text(yaml.safe_dump(entries))
     with pytest.raises(ConfigError, match=r"gpus\.yaml: .*letter"):
-        load_gpus(file, read_yaml(ROOT / "workflow/schemas/gpus.schema.yaml"))
+        load_gpus(file, ROOT / "workflow/schemas/gpus.schema.yaml")
 
 
 @pytest.mark.parametrize("value", [*PATHS, *HOSTILE])

@@ -9,7 +9,7 @@ import pytest
 
 from deepgap.aggregate import summarise_coverage, summarise_families
 from deepgap.errors import ConfigError
-from deepgap.hardware import find_sites, in_config, split_site, with_sites
+from deepgap.hardware import SITE_PATTERN, find_sites, in_config, split_site, with_sites
 from deepgap.measurements import CELLS, read_measurements
 from deepgap.numbers import macro_name
 from deepgap.study import load_study
@@ -48,12 +48,17 @@ def test_sites_with_results_are_in_the_study_without_being_asked_for(config, con
         ({"gpu": None, "site": "lab2"}, "there is no gpu to measure there"),
         ({"gpu": "H200", "site": "../etc"}, "config.yaml: site"),
         ({"gpu": "H200", "site": "Lab_2"}, "config.yaml: site"),
+        ({"gpu": "H200", "site": "lab2\n"}, "config.yaml: site"),
         ({"gpu": "H200@lab2"}, "H200@lab2"),
     ],
 )
 def test_what_is_no_site_is_refused(config, config_schema, gpus, changes, sentence):
     with pytest.raises(ConfigError, match=sentence):
         load_study(copy.deepcopy(config) | changes, config_schema, gpus)
+
+
+def test_the_schema_and_the_folders_agree_on_what_a_site_is(config_schema):
+    assert config_schema["properties"]["site"]["pattern"] == rf"^{SITE_PATTERN}$(?!\n)"
 
 
 def test_a_folder_that_names_no_site_is_refused_with_what_to_do(gpus, tmp_path):

@@ -95,7 +95,7 @@ class Project:
         return jobs
 
     def study(self) -> Study:
-        gpus = load_gpus(self.root / "config/gpus.yaml", read_yaml(self.root / "workflow/schemas/gpus.schema.yaml"))
+        gpus = load_gpus(self.root / "config/gpus.yaml", self.root / "workflow/schemas/gpus.schema.yaml")
         schema = read_yaml(self.root / "workflow/schemas/config.schema.yaml")
         return load_study(read_yaml(self.root / "config/config.yaml"), schema, gpus)
 

@@ -181,6 +181,8 @@ def render_the_paper(project: Project) -> None:
     for file in (*figures, *(f"paper/tables/{name}.tex" for name in TABLES), "paper/report.html"):
         (project.root / file).touch()
     (project.root / "paper/paper.pdf").touch()
+    for ending in ("csv", "txt"):
+        (project.root / f"results/recommendation.{ending}").touch()
     assert project.plan("all", "pdf", *CPU) == {}
 
 
@@ -484,6 +486,20 @@ ROWS = (
         targets=("pdf",),
     ),
     Row(
+        "the same, and ask for `paper`",
+        both(render_the_paper, delete("results/CPU/cells/*eager-fp32_b1_*", ".snakemake")),
+        {"measure_cell": 1, "paper": 1, **WHOLE_PAPER, "read_cells": 1},
+        "the other cells, weights, graphs, calibration",
+        targets=("paper",),
+    ),
+    Row(
+        "the same, and ask for `recommend`",
+        both(render_the_paper, delete("results/CPU/cells/*eager-fp32_b1_*", ".snakemake")),
+        {"measure_cell": 1, "read_cells": 1, "aggregate": 1, "find_recommendation": 1, "recommend": 1},
+        "the other cells, weights, graphs, calibration, the paper",
+        targets=("recommend",),
+    ),
+    Row(
         "delete `.snakemake/` and edit the statistics",
         both(delete(".snakemake"), edit("src/deepgap/stats.py", "RESAMPLES = 1000", "RESAMPLES = 2000")),
         {},
@@ -620,6 +636,8 @@ def describe(jobs: Mapping[str, int]) -> str:
         said.append("all cells read" if groups >= READ_GROUPS else "the cells of that GPU and model read")
     if left.keys() >= WHOLE_PAPER.keys() - {"read_cells"}:
         said.append("the whole paper" + (", the PDF" if "pdf" in left else ""))
+    elif "find_recommendation" in left:
+        said.append("the summary; the recommendation")
     elif left.keys() >= SUMMARISED.keys():
         said.append("everything rendered")
     else:

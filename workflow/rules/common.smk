@@ -3,7 +3,6 @@ import re
 import sys
 from pathlib import Path
 
-import yaml
 from snakemake.exceptions import WorkflowError
 
 from deepgap.artifacts import Artifacts
@@ -34,12 +33,10 @@ configfile: CONFIG_FILE
 
 
 try:
-    gpus = load_gpus(
-        Path(GPUS_FILE), schema=yaml.safe_load(Path(GPUS_SCHEMA).read_text())
-    )
+    gpus = load_gpus(Path(GPUS_FILE), Path(GPUS_SCHEMA))
     study = load_study(
         config,
-        schema=yaml.safe_load(Path(CONFIG_SCHEMA).read_text()),
+        schema=read_yaml(Path(CONFIG_SCHEMA)),
         gpus=gpus,
         sites=find_sites(Path("results"), gpus),
     )
@@ -52,7 +49,8 @@ except DeepGapError as error:
 
 artifacts = Artifacts(study)
 to_measure = {cell.stem: cell for cell in missing if cell.gpu == study.gpu}
-# Asked for beside the paper, too: Snakemake does not make a missing file when all that it is for is up to date.
+# An input of each target beside what is made from it: Snakemake does not make a missing file when all that it is for
+# is up to date.
 ASKED_FOR = [cell.path for cell in to_measure.values()]
 
 

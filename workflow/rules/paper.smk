@@ -29,16 +29,22 @@ rule write_report:
         "../scripts/write_report.py"
 
 
+PARTS = [
+    *expand("paper/tables/{table}.tex", table=TABLES),
+    *expand(
+        "paper/figures/{figure}.{ending}",
+        figure=FIGURES,
+        ending=["vl.json", "pdf", "svg", "png"],
+    ),
+    *rules.write_numbers.output,
+    *rules.write_report.output,
+]
+
+
 rule paper:
     input:
-        expand("paper/tables/{table}.tex", table=TABLES),
-        expand(
-            "paper/figures/{figure}.{ending}",
-            figure=FIGURES,
-            ending=["vl.json", "pdf", "svg", "png"],
-        ),
-        rules.write_numbers.output,
-        rules.write_report.output,
+        PARTS,
+        ASKED_FOR,
     message:
         "All tables, figures and numbers of the paper are rendered."
 
@@ -47,7 +53,7 @@ rule compile_paper:
     input:
         main="paper/main.tex",
         refs="paper/refs.bib",
-        parts=rules.paper.input,
+        parts=PARTS,
     output:
         pdf="paper/paper.pdf",
     log:

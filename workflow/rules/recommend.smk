@@ -29,6 +29,7 @@ rule recommend:
     input:
         points=rules.find_recommendation.output.points,
         text=rules.find_recommendation.output.text,
+        cells=ASKED_FOR,
     log:
         "logs/recommend.log",
     conda:

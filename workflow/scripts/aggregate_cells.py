@@ -3,8 +3,6 @@
 import sys
 from pathlib import Path
 
-import yaml
-
 from deepgap.aggregate import describe_coverage, write_summary
 from deepgap.hardware import load_gpus
 from deepgap.job import list_paths, run_script
@@ -16,7 +14,7 @@ def main(job):
     coverage = write_summary(
         load_parts(dict.fromkeys(file.parent for file in list_paths(job.parts))),
         Path(job.published_csv),
-        load_gpus(Path(job.gpus), yaml.safe_load(Path(job.schema).read_text())),
+        load_gpus(Path(job.gpus), Path(job.schema)),
         job.expected,
         job.unlisted,
         Path(job.runs).parent,

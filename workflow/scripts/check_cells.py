@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import yaml
-
 from deepgap.check import check_results, describe
 from deepgap.errors import CellError
 from deepgap.hardware import find_sites, load_gpus, with_sites
@@ -12,7 +10,7 @@ from deepgap.job import run_script
 
 def main(job):
     results = Path(job.results)
-    gpus = load_gpus(Path(job.gpus), yaml.safe_load(Path(job.schema).read_text()))
+    gpus = load_gpus(Path(job.gpus), Path(job.schema))
     report = check_results(results, with_sites(gpus, find_sites(results, gpus)))
     print(describe(report), flush=True)
     if report.refused:

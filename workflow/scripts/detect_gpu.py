@@ -3,14 +3,11 @@
 import sys
 from pathlib import Path
 
-import yaml
-
 from deepgap.errors import DeepGapError
 from deepgap.hardware import detect_gpu, load_gpus
 
 if __name__ == "__main__":
-    schema = yaml.safe_load(Path("workflow/schemas/gpus.schema.yaml").read_text())
     try:
-        print(detect_gpu(load_gpus(Path("config/gpus.yaml"), schema)))
+        print(detect_gpu(load_gpus(Path("config/gpus.yaml"), Path("workflow/schemas/gpus.schema.yaml"))))
     except DeepGapError as error:
         sys.exit(f"deep-gap: {error}")

@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-import yaml
-
 from deepgap.hardware import load_gpus
 from deepgap.job import list_paths, run_script
 from deepgap.parts import FRAMES, read_part, write_part
 
 
 def main(job):
-    gpus = load_gpus(Path(job.gpus), yaml.safe_load(Path(job.schema).read_text()))
+    gpus = load_gpus(Path(job.gpus), Path(job.schema))
     part = read_part(list_paths(job.cells), list_paths(job.samples), gpus, job.fidelity_floor)
     write_part(part, {name: Path(getattr(job, f"read_{name}")) for name in FRAMES})
 

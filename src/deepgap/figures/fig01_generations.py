@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 
 from deepgap.hardware import Gpu
-from deepgap.panels import AXIS_WIDTH, Entry, draw_legend, inline, log_axis, nothing_to_draw, overlay
+from deepgap.panels import AXIS_WIDTH, Entry, draw_legend, in_rows, inline, log_axis, nothing_to_draw, overlay
 from deepgap.summary import Summary
 from deepgap.theme import CONFIG, GRID, INK, PAGE_WIDTH, precision_colour
 from deepgap.wording import PRECISIONS
@@ -19,6 +20,8 @@ CAPTION = (
     "study holds measured cells."
 )
 
+MOST = 6
+"""GPUs side by side; with more, their words would overlap."""
 HEIGHT = 138
 BAR = 26
 HEAD = 7.0
@@ -27,7 +30,7 @@ FOOT = 3.2
 
 
 def draw(summary: Summary) -> alt.VConcatChart:
-    """One slot a GPU, ordered by year; a bar a precision."""
+    """One slot a GPU, ordered by year, in rows; a bar a precision."""
     gpus = sorted(
         (gpu for gpu in summary.kinds if gpu.device == "cuda" and gpu.year and _rates(gpu)),
         key=lambda gpu: (gpu.year, gpu.key),
@@ -35,10 +38,19 @@ def draw(summary: Summary) -> alt.VConcatChart:
     if not gpus:
         return nothing_to_draw("config/gpus.yaml names no GPU with a year and a peak rate.")
     measured = {summary.gpus[gpu].kind for gpu in summary.measured["gpu"].unique()}
-    width = PAGE_WIDTH - AXIS_WIDTH
-    slot = width / len(gpus)
+    rows = in_rows(gpus, MOST)
+    slot = (PAGE_WIDTH - AXIS_WIDTH) / len(rows[0])
     rates = [rate for gpu in gpus for rate in _rates(gpu).values()]
-    y = log_axis("Dense peak, data sheet (Tops/s)", [min(rates) / FOOT, max(rates) * HEAD])
+    y = log_axis("Dense peak, data sheet (Tops/s)", [min(rates) / FOOT, max(rates) * HEAD]).y("rate", "~s")
+    panels = [_panel(row, slot, y, measured) for row in rows]
+    present = [precision for precision in PRECISIONS if any(precision in _rates(gpu) for gpu in gpus)]
+    entries = [Entry(name, precision_colour(name), dash=(1, 0), stroke_width=3) for name in present]
+    entries.append(Entry("ground: inference card", GRID, dash=(1, 0), stroke_width=7))
+    return alt.vconcat(draw_legend(entries), *panels, spacing=4, config=CONFIG)
+
+
+def _panel(gpus: Sequence[Gpu], slot: float, y: alt.Y, measured: set[str]) -> alt.LayerChart:
+    """These GPUs side by side, each `slot` points wide; `measured`: the keys of those that have cells."""
     bars, slots = [], []
     for place, gpu in enumerate(gpus):
         middle = (place + 0.5) * slot
@@ -70,12 +82,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
                     "source": "data sheet",
                 }
             )
-    layers = [_ground(slots), *_bars(bars, y.y("rate", "~s")), *_words(slots)]
-    present = [precision for precision in PRECISIONS if any(bar["precision"] == precision for bar in bars)]
-    entries = [Entry(name, precision_colour(name), dash=(1, 0), stroke_width=3) for name in present]
-    entries.append(Entry("ground: inference card", GRID, dash=(1, 0), stroke_width=7))
-    panel = overlay(layers, round(width), HEIGHT)
-    return alt.vconcat(draw_legend(entries), panel, spacing=4, config=CONFIG)
+    return overlay([_ground(slots), *_bars(bars, y), *_words(slots)], round(slot * len(gpus)), HEIGHT)
 
 
 def _rates(gpu: Gpu) -> dict[str, float]:

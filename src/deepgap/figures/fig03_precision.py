@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 
+from deepgap.hardware import Gpu
 from deepgap.panels import Entry, draw_legend, inline, nothing_to_draw, overlay
 from deepgap.summary import Summary
 from deepgap.theme import COLUMN_WIDTH, CONFIG, INK, QUIET, tint
@@ -29,8 +32,11 @@ PARTS = {
     "stored, not used": "white",
 }
 NAMES = 24
-ROW = 26
+LINE = 9
+GAP = 8
 CELL = 6.6
+LETTERS = 48
+"""The most of a line of keys, which are capitals and digits and so wider than other words."""
 
 
 def draw(summary: Summary) -> alt.VConcatChart:
@@ -41,8 +47,12 @@ def draw(summary: Summary) -> alt.VConcatChart:
         return nothing_to_draw("config/gpus.yaml names no GPU with a precision.")
     boxes: list[dict[str, Any]] = []
     notes: list[dict[str, Any]] = []
-    for place, precision in enumerate(present):
-        top = place * ROW + 9
+    top = 0
+    for precision in present:
+        for line in _describe(precision, gpus):
+            notes.append({"precision": precision, "x": NAMES, "y": top + LINE / 2, "text": line})
+            top += LINE
+        notes.append({"precision": precision, "x": 0, "y": top + LINE / 2, "text": precision})
         bit = 0
         for (part, colour), count in zip(PARTS.items(), BITS[precision], strict=True):
             for _ in range(count):
@@ -54,20 +64,11 @@ def draw(summary: Summary) -> alt.VConcatChart:
                         "left": NAMES + bit * CELL,
                         "right": NAMES + (bit + 1) * CELL,
                         "top": top,
-                        "bottom": top + 9,
+                        "bottom": top + LINE,
                     }
                 )
                 bit += 1
-        used = sum(BITS[precision][:3])
-        stored = sum(BITS[precision])
-        names = [gpu.key for gpu in gpus if precision in gpu.peak_tops]
-        support = "all GPUs" if len(names) == len(gpus) else ", ".join(names)
-        counts = "1 sign, {1} exponent, {2} mantissa".format(*BITS[precision])
-        if precision == "int8":
-            counts = "1 sign, {2} value".format(*BITS[precision])
-        width = f"{used} bits" if used == stored else f"{used} of {stored} bits"
-        notes.append({"x": 0, "y": top + 4.5, "text": precision})
-        notes.append({"x": NAMES, "y": top - 4.5, "text": f"{width}: {counts}; {support}"})
+        top += LINE + GAP
     data = alt.Chart(inline(boxes))
     layers = [
         data.mark_rect(opacity=1, stroke=QUIET, strokeWidth=0.5).encode(
@@ -81,10 +82,22 @@ def draw(summary: Summary) -> alt.VConcatChart:
         .mark_text(align="left", baseline="middle")
         .encode(alt.X("x:Q", scale=None, axis=None), alt.Y("y:Q", scale=None, axis=None), text="text:N"),
     ]
-    panel = overlay(layers, COLUMN_WIDTH, len(present) * ROW).properties(view=alt.ViewBackground(stroke=None))
+    panel = overlay(layers, COLUMN_WIDTH, top).properties(view=alt.ViewBackground(stroke=None))
     entries = [
         Entry(part, colour, "square", size=44, outlined=True)
         for part, colour in PARTS.items()
         if any(box["part"] == part for box in boxes)
     ]
     return alt.vconcat(draw_legend(entries, COLUMN_WIDTH), panel, spacing=4, config=CONFIG)
+
+
+def _describe(precision: str, gpus: Sequence[Gpu]) -> list[str]:
+    """The lines over the bits of a precision: their number and parts, and which of these GPUs have it."""
+    used, stored = sum(BITS[precision][:3]), sum(BITS[precision])
+    width = f"{used} bits" if used == stored else f"{used} of {stored} bits"
+    parts = "1 sign, {2} value" if precision == "int8" else "1 sign, {1} exponent, {2} mantissa"
+    counts = f"{width}: {parts.format(*BITS[precision])}"
+    names = [gpu.key for gpu in gpus if precision in gpu.peak_tops]
+    if len(names) == len(gpus):
+        return [f"{counts}; all GPUs"]
+    return [counts, *textwrap.wrap(", ".join(names), LETTERS)]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 
 from deepgap.hardware import Gpu
-from deepgap.panels import AXIS_WIDTH, Entry, draw_legend, inline, log_axis, nothing_to_draw, overlay
+from deepgap.panels import AXIS_WIDTH, Entry, draw_legend, in_rows, inline, log_axis, nothing_to_draw, overlay
 from deepgap.summary import Summary
 from deepgap.theme import COLUMN_WIDTH, CONFIG, GRID, precision_colour
 from deepgap.wording import PRECISIONS
@@ -18,6 +19,8 @@ CAPTION = (
     "two operations. A value below a power of two means that the data sheet's rate belongs to a lower clock."
 )
 
+MOST = 5
+"""GPUs side by side; with more, their words would overlap."""
 HEIGHT = 120
 BAR = 16
 
@@ -32,16 +35,26 @@ def operations_per_cycle(gpu: Gpu) -> dict[str, float]:
 
 
 def draw(summary: Summary) -> alt.VConcatChart:
-    """One slot a GPU in the order of gpus.yaml; a bar and its number a precision."""
+    """One slot a GPU in the order of gpus.yaml, in rows; a bar and its number a precision."""
     found = {gpu.key: operations_per_cycle(gpu) for gpu in summary.kinds}
     found = {key: values for key, values in found.items() if values}
     if not found:
         return nothing_to_draw("config/gpus.yaml names no GPU with SMs, a clock and a peak rate.")
+    rows = in_rows(list(found.items()), MOST)
     width = COLUMN_WIDTH - AXIS_WIDTH
-    slot = width / len(found)
+    rates = [value for values in found.values() for value in values.values()]
+    y = log_axis("Operations a cycle and SM", [*rates, max(rates) * 1.6]).y("value")
+    panels = [_panel(row, width / len(rows[0]), y) for row in rows]
+    present = [precision for precision in PRECISIONS if any(precision in values for values in found.values())]
+    entries = [Entry(name, precision_colour(name), dash=(1, 0), stroke_width=3) for name in present]
+    return alt.vconcat(draw_legend(entries, round(width) + 6), *panels, spacing=4, config=CONFIG)
+
+
+def _panel(found: Sequence[tuple[str, dict[str, float]]], slot: float, y: alt.Y) -> alt.LayerChart:
+    """These GPUs and their operations by precision side by side, each `slot` points wide."""
     bars: list[dict[str, Any]] = []
     slots: list[dict[str, Any]] = []
-    for place, (gpu, values) in enumerate(found.items()):
+    for place, (gpu, values) in enumerate(found):
         left = place * slot
         slots.append({"gpu": gpu, "left": left, "middle": left + slot / 2, "key": gpu})
         for precision, value in values.items():
@@ -58,23 +71,18 @@ def draw(summary: Summary) -> alt.VConcatChart:
                     "source": "data sheet",
                 }
             )
-    highest = max(bar["value"] for bar in bars)
-    y = log_axis("Operations a cycle and SM", [*(bar["value"] for bar in bars), highest * 1.6])
-    ys, data = y.y("value"), alt.Chart(inline(bars))
+    data = alt.Chart(inline(bars))
     layers = [
         alt.Chart(inline(slots[1:] or slots)).mark_rule(color=GRID).encode(_pixels("left")),
         data.mark_rule(strokeWidth=3).encode(
-            _pixels("left"), ys, alt.X2("right:Q"), color=alt.Color("colour:N", scale=None)
+            _pixels("left"), y, alt.X2("right:Q"), color=alt.Color("colour:N", scale=None)
         ),
-        data.mark_text(align="left", baseline="middle").encode(_pixels("words"), ys, text="label:N"),
+        data.mark_text(align="left", baseline="middle").encode(_pixels("words"), y, text="label:N"),
         alt.Chart(inline(slots))
         .mark_text(align="center", baseline="middle")
         .encode(_pixels("middle"), y=alt.value(6), text="key:N"),
     ]
-    present = [precision for precision in PRECISIONS if any(bar["precision"] == precision for bar in bars)]
-    entries = [Entry(name, precision_colour(name), dash=(1, 0), stroke_width=3) for name in present]
-    panel = overlay(layers, round(width), HEIGHT)
-    return alt.vconcat(draw_legend(entries, round(width) + 6), panel, spacing=4, config=CONFIG)
+    return overlay(layers, round(slot * len(found)), HEIGHT)
 
 
 def _pixels(field: str) -> alt.X:

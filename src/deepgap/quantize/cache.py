@@ -1,10 +1,15 @@
-"""The scales of a calibration as a file, in the text format of TensorRT's calibration cache."""
+"""The scales of a calibration as a file, in the text format of TensorRT's calibration cache.
+
+A header, then `name: hex` a line: a tensor and its scale as big-endian float32. The last line has the same form and
+is no tensor: `deepgap_crc32` and the CRC-32 of all bytes before the line. TensorRT's own calibrators do not write it.
+"""
 
 from __future__ import annotations
 
 import math
 import re
 import struct
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,25 +22,33 @@ from deepgap.quantize.placement import calibrated_tensors
 VERSION = 8501
 ENTROPY, OTHER = "EntropyCalibration2", "MinMaxCalibration"
 HEADER = re.compile(r"TRT-\d+-\w+")
+CHECKSUM = "deepgap_crc32"
 LINE = re.compile(r"(?P<tensor>\S+): (?P<bits>[0-9a-f]{8})")
 
 
 def write_cache(path: Path, scales: Mapping[str, float], method: str) -> None:
-    """Write scales (threshold / 127) in one step: a header, then each tensor with its scale as big-endian float32.
+    """Write scales (threshold / 127) in one step, with the checksum.
 
     The header names the nearest of TensorRT's calibrators: its own entropy, or MinMax for every other method.
     """
     lines = [f"TRT-{VERSION}-{ENTROPY if method == 'entropy' else OTHER}"]
     lines += [f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in scales.items()]
+    text = "\n".join(lines) + "\n"
     with put_in_place(path) as partial:
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        partial.write_text(f"{text}{CHECKSUM}: {_checksum(text)}\n", encoding="utf-8")
+
+
+def _checksum(text: str) -> str:
+    """Eight hex digits: the CRC-32 of this text's bytes."""
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def read_cache(path: Path) -> dict[str, float]:
-    """The scale of each tensor, in the order of the file.
+    """The scale of each tensor, in the order of the file. A cache without a checksum, from elsewhere, is read too.
 
     Raises:
-        CalibrationError: the file is missing, malformed or truncated, or a scale is not a positive number.
+        CalibrationError: the file is missing, malformed or truncated, its checksum does not fit, or a scale is not a
+            positive number.
     """
 
     def refuse(problem: str) -> CalibrationError:
@@ -47,10 +60,16 @@ def read_cache(path: Path) -> dict[str, float]:
         raise CalibrationError(f"The calibration cache {path} does not exist; run Snakemake to make it.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise refuse(f"cannot be read ({error})") from None
-    header, *lines = text.removesuffix("\n").split("\n")
-    if not HEADER.fullmatch(header):
+    if not HEADER.fullmatch(text.partition("\n")[0]):
         raise refuse("does not begin with a line such as TRT-8501-EntropyCalibration2")
-    if not text.endswith("\n") or not lines:
+    if not text.endswith("\n"):
+        raise refuse("is truncated")
+    # Nothing may follow the first such line: it would not be covered.
+    before, found, after = text.partition(f"\n{CHECKSUM}: ")
+    if found and after != _checksum(f"{before}\n") + "\n":
+        raise refuse(f"was edited or damaged after it was made (its last line, {CHECKSUM}, does not fit)")
+    _, *lines = before.removesuffix("\n").split("\n")
+    if not lines:
         raise refuse("is truncated")
     scales: dict[str, float] = {}
     for number, line in enumerate(lines, start=2):

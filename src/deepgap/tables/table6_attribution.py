@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from deepgap.attribution import KINDS, Attribution, Step, attribute
+from deepgap.attribution import KINDS, Attribution, Step, attribute, outside_chains
 from deepgap.latex import ABSENT, Latex, interval, rounded
 from deepgap.summary import PUBLISHED, Summary
 from deepgap.wording import gpu_label, model_label
@@ -22,6 +22,7 @@ def context(summary: Summary) -> dict[str, Any]:
             LaTeX ratios (of the steps and end to end), their intervals, and parts, the products of the steps of each
             of `KINDS`.
         kinds: `KINDS`.
+        outside: platform and modes of each gpu that has measured modes to which no step leads.
     """
     blocks: dict[tuple[bool, tuple[str, ...]], list[Attribution]] = {}
     for found in attribute(summary):
@@ -29,6 +30,9 @@ def context(summary: Summary) -> dict[str, Any]:
     return {
         "kinds": KINDS,
         "blocks": [_block(published, chain, found) for (published, chain), found in blocks.items()],
+        "outside": [
+            {"platform": gpu_label(gpu), "modes": ", ".join(modes)} for gpu, modes in outside_chains(summary).items()
+        ],
     }
 
 
@@ -68,5 +72,5 @@ def _interval(whole: Step | None) -> Latex:
 
 def _spans(found: Attribution) -> str:
     if found.whole is None:
-        return "fewer than two modes measured"
+        return "fewer than two of these modes measured"
     return "all" if found.complete else f"{found.whole.start} to {found.whole.mode}"
