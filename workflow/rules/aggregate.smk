@@ -20,21 +20,21 @@ SUMMARY = {
     )
 }
 
-PARTS = {}
+GROUPS = {}
 for cell in [*present, *to_measure.values()]:
     samples = f"results/{cell.gpu}/telemetry/{cell.stem}.parquet"
     sampled = study.gpus[cell.gpu].device == "cuda"
-    part = PARTS.setdefault((cell.gpu, cell.model), {"cells": [], "samples": []})
-    part["cells"].append(cell.path)
+    group = GROUPS.setdefault((cell.gpu, cell.model), {"cells": [], "samples": []})
+    group["cells"].append(cell.path)
     # A cell can be there without its samples; one that is measured now gets them.
     if sampled if cell.stem in to_measure else Path(samples).is_file():
-        part["samples"].append(samples)
+        group["samples"].append(samples)
 
 
 rule read_cells:
     input:
-        cells=lambda wildcards: PARTS[wildcards.gpu, wildcards.model]["cells"],
-        samples=lambda wildcards: PARTS[wildcards.gpu, wildcards.model]["samples"],
+        cells=lambda wildcards: GROUPS[wildcards.gpu, wildcards.model]["cells"],
+        samples=lambda wildcards: GROUPS[wildcards.gpu, wildcards.model]["samples"],
         gpus=GPUS_FILE,
         schema=GPUS_SCHEMA,
     output:
@@ -62,7 +62,7 @@ rule aggregate:
     input:
         parts=[
             f"build/summary/{gpu}/{model}/{name}.parquet"
-            for gpu, model in PARTS
+            for gpu, model in GROUPS
             for name in parts.FRAMES
         ],
         published_csv="data/published/deep_gap.csv",
