@@ -242,6 +242,7 @@ FIDELITY = pl.Schema(
         "calibration_method": pl.String,
         "calibration_images": pl.String,
         "calibration_count": pl.Int64,
+        "compared_cells": pl.Int64,
         "cells": pl.Int64,
         "images": pl.Int64,
         "sqnr_db": pl.Float64,
@@ -254,15 +255,17 @@ FIDELITY = pl.Schema(
         "all_finite": pl.Boolean,
     }
 )
-"""One row a gpu, model and mode: how its answers compare with those of FP32, over all its timed cells.
+"""One row a gpu, model and mode: how its answers compare with those of FP32.
 
 calibration: of int8, else null. `images`: procedural or folder; `count`: the most images that were used.
-images: held-out images on which each cell was compared.
+compared_cells: those whose answers were compared, on however many images. cells: of them those that were compared on
+    `images`, the most held-out images of any. All figures below but all_finite are of these cells.
 sqnr_db, cosine: the smallest centred figure of any cell (`deepgap.fidelity`). A cell that equals the reference has
-    no decibels and does not count in sqnr_db; both are null when an answer of any cell is not finite.
+    no decibels and does not count in sqnr_db; both are null when an answer of any compared cell is not finite.
 top1_agreement: the smallest part of the images with the reference's first class.
-top1_accuracy, reference_top1_accuracy: part of the images whose first class is the label; null without labels.
-identical: every cell gave the reference's values.
+top1_accuracy, reference_top1_accuracy: part of the images whose first class is the label, the lowest and the highest
+    of any cell, and FP32's on the same images; null without labels.
+identical: every cell gave the reference's values. all_finite: of all compared cells.
 """
 
 TELEMETRY = pl.Schema(

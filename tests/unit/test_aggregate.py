@@ -89,6 +89,24 @@ def test_a_mode_is_as_good_as_its_worst_cell():
     assert [found[f"calibration_{name}"] for name in CALIBRATION] == list(CALIBRATION.values())
 
 
+def test_a_row_rests_on_the_cells_with_the_most_images():
+    whole, part = noisy(0.5), compare_logits(-REFERENCE[:4], REFERENCE[:4], LABELS[:4])
+    found = row(*(footer("eager-fp16", cell) for cell in (part, whole, part, whole)))
+    assert part.top1_agreement < whole.top1_agreement
+    assert (found["compared_cells"], found["cells"], found["images"]) == (4, 2, 8)
+    assert (found["sqnr_db"], found["top1_agreement"]) == (whole.centred_sqnr_db, whole.top1_agreement)
+    assert found["top1_accuracy_low"] == found["top1_accuracy_high"] == whole.top1_accuracy
+    assert found["reference_top1_accuracy"] == whole.reference_top1_accuracy
+    exact = compare_logits(REFERENCE, REFERENCE, LABELS)
+    assert row(footer("eager-fp32", exact), footer("eager-fp32", part))["identical"] is True
+
+
+def test_an_answer_that_is_not_finite_is_told_whatever_its_images():
+    lost = compare_logits(np.full((4, 4), np.nan, np.float32), REFERENCE[:4])
+    found = row(footer("eager-fp16", noisy(0.01)), footer("eager-fp16", lost))
+    assert (found["all_finite"], found["sqnr_db"], found["cells"]) == (False, None, 1)
+
+
 def test_identical_needs_every_cell():
     same = noisy(0.0)
     found = row(footer("eager-fp32", same), footer("eager-fp32", same))

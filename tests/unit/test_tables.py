@@ -139,6 +139,13 @@ def test_table4_lists_modes_by_gpu_model_and_precision() -> None:
     assert text.count("H200") == 1 and text.count("ResNet-18") == 2 and text.count(r"\addlinespace") == 2
 
 
+def test_table4_says_how_many_of_the_compared_cells_a_row_rests_on() -> None:
+    some = with_fidelity(synthetic_fidelity("H200", "resnet18", "eager-fp16", compared_cells=45, cells=39))
+    assert r"\num{39} of \num{45} & \num{256}" in tex("table4_fidelity", some)
+    every = with_fidelity(synthetic_fidelity("H200", "resnet18", "eager-fp16"))
+    assert r"\num{10} & \num{256}" in tex("table4_fidelity", every)
+
+
 def test_table4_says_exact_and_never_rounds_up_to_it() -> None:
     exact, short, int8 = context(
         "table4_fidelity",
