@@ -15,7 +15,15 @@ from deepgap.cells import OK
 from deepgap.files import put_in_place, write_parquet
 from deepgap.flags import falling_memory
 from deepgap.hardware import Gpu, in_config, with_sites
-from deepgap.measurements import CELL_FACTS, FIDELITY_KEY, RUN_KEY, FamilyKey, Measurements, family_key
+from deepgap.measurements import (
+    CELL_FACTS,
+    FIDELITY_KEY,
+    RUN_KEY,
+    STACK_KEY,
+    FamilyKey,
+    Measurements,
+    family_key,
+)
 from deepgap.published import read_published
 from deepgap.stats import Floats, ratio_interval, run_interval
 from deepgap.summary import COVERAGE, DESIGN, FAMILIES, FIDELITY, HOSTS, KEY, OVERHEAD, RATIOS, RUNS
@@ -124,19 +132,17 @@ def summarise_hosts(cells: pl.DataFrame) -> pl.DataFrame:
     Args:
         cells: in `HOST_CELLS`.
     """
-    columns = HOSTS.names()[4:-1]
-    # Cells of fewer threads are of the same stack as those of all.
-    threads = pl.col("intraop_threads")
-    others = ["gpu", *(name for name in columns if name != "intraop_threads")]
     devices = pl.col("device_sha256").drop_nulls().n_unique().cast(pl.Int64)
     return (
-        cells.with_columns(threads.fill_null(threads.max().over(others)))
-        .group_by("gpu", *columns)
+        cells.group_by(STACK_KEY)
         .agg(
             pl.len().cast(pl.Int64).alias("cells"),
             pl.col("measured_at").min().alias("first_measured_at"),
             pl.col("measured_at").max().alias("last_measured_at"),
             pl.when(devices > 0).then(devices).alias("devices"),
+            pl.col("intraop_threads").drop_nulls().unique().sort(),
+            pl.col("mode").unique().sort().alias("modes"),
+            pl.col("weights").unique().sort(),
         )
         .select(HOSTS.names())
         .sort("gpu", "first_measured_at")

@@ -204,16 +204,27 @@ HOSTS = pl.Schema(
         "torchvision": pl.String,
         "cuda_runtime": pl.String,
         "cudnn": pl.String,
+        "cudnn_frontend": pl.String,
+        "triton": pl.String,
+        "onnx": pl.String,
+        "onnxruntime": pl.String,
+        "tensorrt": pl.String,
         "max_sm_clock_mhz": pl.Int64,
         "power_limit_w": pl.Float64,
         "ecc": pl.Boolean,
-        "intraop_threads": pl.Int64,
+        "l2_cache_bytes": pl.Int64,
+        "intraop_threads": pl.List(pl.Int64),
         "devices": pl.Int64,
+        "modes": STRINGS,
+        "weights": STRINGS,
     }
 )
 """One row a distinct stack and kind of device that cells were measured with.
 
-intraop_threads: of the cells that use all cores. devices: distinct devices of the kind; null for a processor.
+Versions are of what was installed, in use by `modes`, those of its cells, or not.
+intraop_threads: the numbers of threads that cells had, ascending. devices: distinct devices of the kind; null for a
+    processor. l2_cache_bytes: as the driver tells it.
+weights: for each model and each of its weights `<model> <SHA-256>`, sorted.
 """
 
 OVERHEAD = pl.Schema(

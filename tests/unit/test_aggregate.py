@@ -343,7 +343,7 @@ def test_families_of_other_numbers_of_threads_stand_apart(cells, tmp_path):
     assert scaling["throughput_img_s"].round().to_list() == [133, 400, 800, 267, 800, 1600]
     assert scaling["intraop_threads"].to_list() == [1, 4, 8] * 2
     assert scaling["speedup_fp32"].to_list() == pytest.approx([1, 1, 1, 2, 2, 2])
-    assert whole.hosts.select("cells", "intraop_threads", "devices").rows() == [(7, 8, None)]
+    assert whole.hosts.select("cells", "intraop_threads", "devices").rows() == [(7, [1, 4, 8], None)]
     ratios = whole.ratios.filter(pl.col("numerator") == "ort-int8", pl.col("denominator") == "eager-fp32")
     assert ratios.select("threads", "ratio").rows() == [(t, pytest.approx(2)) for t in (0, 1, 4)]
 
@@ -409,6 +409,22 @@ def test_hosts_count_devices_and_cells(cells):
     hosts = summarise_hosts(Rows(HOST_CELLS, map(host_row, cells.footers)).frame())
     assert hosts.schema == HOSTS
     assert sorted(hosts.select("driver", "cells", "devices").rows()) == [("000.00", 3, 2), ("111.11", 1, 1)]
+    assert sorted(hosts["intraop_threads"].to_list()) == [[], [8]]
+
+
+def test_hosts_tell_the_modes_the_weights_and_the_versions_of_a_stack(cells):
+    for sweep, (mode, weights, triton) in enumerate(
+        (("eager-fp16", "0", "3.6"), ("compile-fp16", "1", "3.6"), ("eager-fp16", "0", "3.7")), 1
+    ):
+        cells.add(mode, sweep=sweep, weights=weights * 64)
+        cells.footers[-1].provenance["versions"]["triton"] = triton
+        cells.footers[-1].provenance["device"]["l2_cache_bytes"] = 60 << 20
+    hosts = summarise_hosts(Rows(HOST_CELLS, map(host_row, cells.footers)).frame()).sort("triton")
+    assert hosts["modes"].to_list() == [["compile-fp16", "eager-fp16"], ["eager-fp16"]]
+    first, second = f"resnet18 {'0' * 64}", f"resnet18 {'1' * 64}"
+    assert hosts["weights"].to_list() == [[first, second], [first]]
+    assert hosts["triton"].to_list() == ["3.6", "3.7"] and set(hosts["l2_cache_bytes"]) == {60 << 20}
+    assert hosts["onnx"].is_null().all()
 
 
 def test_overhead_is_what_is_neither_waiting_nor_work(cells):

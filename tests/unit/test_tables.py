@@ -15,7 +15,7 @@ from deepgap.errors import DeepGapError
 from deepgap.figures import FIGURES
 from deepgap.latex import Latex, escape, render, rounded, significant
 from deepgap.numbers import macro_name, write_numbers
-from deepgap.summary import FIDELITY, FRAMES, Summary, load_summary, summary_files
+from deepgap.summary import FIDELITY, FRAMES, HOSTS, Summary, load_summary, summary_files
 from deepgap.tables import TABLES, load_table
 from deepgap.tables.table4_fidelity import rounded_down
 from tests.unit.synthetic import (
@@ -26,6 +26,7 @@ from tests.unit.synthetic import (
     cpu_summary,
     empty_summary,
     full_summary,
+    h200_rows,
     synthetic_family,
     synthetic_fidelity,
     synthetic_summary,
@@ -98,6 +99,37 @@ def test_table2_has_a_column_a_stack_and_the_published_host_apart() -> None:
     assert lines["ECC memory"] == ["on", None, None]
     assert "cuDNN" not in lines
     assert r"Synthetic H200 \& co\_1" in tex("table2_hosts", full_summary())
+
+
+def hosts_of(*changes: dict[str, Any]) -> Summary:
+    """A summary with a host of the H200 for each of these changes."""
+    summary = synthetic_summary(h200_rows((1,)), published=False)
+    (host,) = summary.hosts.to_dicts()
+    return replace(summary, hosts=pl.DataFrame([host | change for change in changes], schema=HOSTS))
+
+
+def test_table2_tells_stacks_of_one_gpu_apart() -> None:
+    assert context("table2_hosts", hosts_of({}))["titles"] == ["H200, measured"]
+    cores = hosts_of({"logical_cores": 64}, {"logical_cores": 16})
+    assert context("table2_hosts", cores)["titles"] == ["H200, measured, 64 cores", "H200, measured, 16 cores"]
+    drivers = hosts_of({"driver": "1"}, {"driver": "2", "first_measured_at": "2001-02-03T04:05:06+00:00"})
+    assert context("table2_hosts", drivers)["titles"][1] == "H200, measured from 2001-02-03 04:05"
+
+
+def test_table2_has_the_libraries_that_a_mode_used_the_weights_and_the_threads() -> None:
+    installed = {"triton": "3.6", "onnx": "1.2", "onnxruntime": "1.3", "tensorrt": "11.4", "l2_cache_bytes": 60 << 20}
+    summary = hosts_of(
+        installed | {"logical_cores": 1, "modes": ["eager-fp16"], "intraop_threads": [1, 2]},
+        installed | {"logical_cores": 2, "modes": ["compile-fp16"], "weights": [f"resnet50 {'ab' * 32}"]},
+        installed | {"logical_cores": 3, "modes": ["cudnn-int8"], "weights": [f"resnet50 {c * 64}" for c in "01"]},
+    )
+    lines = {line["label"]: line["values"] for line in context("table2_hosts", summary)["lines"]}
+    assert lines["Triton"] == [None, "3.6", "3.6"]
+    assert lines["onnx"] == [None, None, "1.2"] and lines["ONNX Runtime"] == [None, None, "1.3"]
+    assert "TensorRT" not in lines
+    assert lines["Weights of ResNet-50"] == [None, "abababab", "00000000, 11111111"]
+    assert "Weights of ResNet-18" not in lines
+    assert lines["CPU threads used"] == ["1, 2", None, None] and lines["L2 cache (MiB)"] == ["60"] * 3
 
 
 def test_table3_share_is_operations_over_the_dense_peak() -> None:
