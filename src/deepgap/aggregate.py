@@ -248,7 +248,7 @@ def describe_design(axes: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
                 "threads": threads,
                 "protocol": asked["protocol"],
                 **{name: counts[name] for name in DESIGN if name in counts},
-                **{name: stop.get(name) for name in ("minimum_iterations", "half_width")},
+                **{name: stop.get(name) for name in ("minimum_iterations", "minimum_ms", "half_width")},
                 "energy_s": energy.get("seconds"),
                 "energy_sweeps": energy.get("sweeps"),
                 "energy_batch_sizes": energy.get("batch_sizes"),

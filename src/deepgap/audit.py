@@ -23,6 +23,9 @@ HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 
 ROUGH = 0.1
 
+MINUS = "\N{MINUS SIGN}"
+"""Before a negative number in words, where a hyphen would be too short."""
+
 Row: TypeAlias = dict[str, Any]
 Cell: TypeAlias = tuple[str, str, str]
 """A gpu, model and precision: each GPU has one runtime a precision."""
@@ -209,12 +212,35 @@ def cards_at_their_own_best(values: Values) -> Finding:
     )
 
 
-def cards_at_one_batch(values: Values) -> Finding:
-    """The headline ratio of L4 to T4 at one batch size."""
-    headline, batch = _headline(values), str(max(values.sweep()))
+@dataclass(frozen=True)
+class MatchedRatios:
+    """L4 over T4 by the medians at one batch size, by model and precision.
+
+    known: T4's median latency over L4's. lower: the same where one of them is printed as a bound, so that the ratio
+    is at least this.
+    """
+
+    batch_size: int
+    known: Mapping[tuple[str, str], float]
+    lower: Mapping[tuple[str, str], float]
+
+    @property
+    def bounds(self) -> str:
+        """The lower bounds in words, `over 3.0 in ResNet-18 INT8`; nothing where there is none."""
+        return ", ".join(f"over {significant(ratio, 2)} in {_cell(cell)}" for cell, ratio in self.lower.items())
+
+
+def matched_ratios(values: Values) -> MatchedRatios:
+    """The ratios of the cards at the largest batch size of the sweep.
+
+    Raises:
+        NotPrintedError: there is no sweep, or no pair of medians.
+    """
+    _need(values.sweep())
+    batch = max(values.sweep())
     known: dict[tuple[str, str], float] = {}
     lower: dict[tuple[str, str], float] = {}
-    medians = values.cells("median_latency", batch=batch)
+    medians = values.cells("median_latency", batch=str(batch))
     for (gpu, *cell), rows in medians.items():
         if gpu != "L4" or ("T4", *cell) not in medians:
             continue
@@ -222,12 +248,19 @@ def cards_at_one_batch(values: Values) -> Finding:
         target = lower if ours["approx"] == "under" or theirs["approx"] == "over" else known
         target[cell[0], cell[1]] = theirs["value"] / ours["value"]
     _need(known | lower)
-    bounds = "".join(f", over {significant(ratio, 2)} in {_cell(cell)}" for cell, ratio in lower.items())
-    reached = any(ratio * (1 + ROUGH) >= headline for ratio in (known | lower).values())
+    return MatchedRatios(batch, known, lower)
+
+
+def cards_at_one_batch(values: Values) -> Finding:
+    """The headline ratio of L4 to T4 at one batch size."""
+    headline, found = _headline(values), matched_ratios(values)
+    ratios = [*found.known.values(), *found.lower.values()]
+    reached = any(ratio * (1 + ROUGH) >= headline for ratio in ratios)
     return values.finding(
         f"The L4 is up to {headline:g} times as fast as the T4 at the same batch size",
-        f"At {batch} the ratio of medians is {_span(known.values(), 2)} in {len(known)} cells{bounds}.",
-        HOLDS if reached else OPEN if lower else FAILS,
+        f"At {found.batch_size} the ratio of medians is {_span(found.known.values(), 2)} in {len(found.known)} cells"
+        f"{f', {found.bounds}' if found.lower else ''}.",
+        HOLDS if reached else OPEN if found.lower else FAILS,
     )
 
 
@@ -551,9 +584,10 @@ def one_value_a_mode(values: Values) -> Finding:
         f"{_cell(cell[1:])} on the {cell[0]}: {' and '.join(f'{v:g}' for v in found)} GB"
         for cell, found in twice.items()
     )
+    verb = "has" if len(twice) == 1 else "have"
     return values.finding(
         "Each mode has one value of memory",
-        f"{len(twice)} of {len(memory)} modes have more{f' ({told})' if told else ''}.",
+        f"{len(twice)} of {len(memory)} modes {verb} more{f' ({told})' if told else ''}.",
         FAILS if twice else HOLDS,
     )
 
@@ -662,5 +696,5 @@ def _list(values: Iterable[int]) -> str:
 def _span(values: Iterable[float], digits: int) -> str:
     """`1.4 to 1.8`, with this many significant digits."""
     known = list(values)
-    ends = [significant(end, digits) for end in (min(known), max(known))] if known else []
+    ends = [significant(end, digits).replace("-", MINUS) for end in (min(known), max(known))] if known else []
     return " to ".join(dict.fromkeys(ends)) or "none"

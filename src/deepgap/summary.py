@@ -326,6 +326,7 @@ DESIGN = pl.Schema(
         "warmup_iterations": pl.Int64,
         "timed_iterations": pl.Int64,
         "minimum_iterations": pl.Int64,
+        "minimum_ms": pl.Float64,
         "half_width": pl.Float64,
         "cold_iterations": pl.Int64,
         "fidelity_images": pl.Int64,
@@ -337,8 +338,8 @@ DESIGN = pl.Schema(
 """What the study asks for: one row a gpu, cells or not.
 
 threads: for each of `modes` the numbers of threads that it runs with, as words; `all` on a GPU.
-protocol: its name, and after it its counts (`study.Protocol`); minimum_iterations and half_width are null where a
-    repeat never ends before its timed_iterations.
+protocol: its name, and after it its counts (`study.Protocol`); minimum_iterations, minimum_ms and half_width are null
+    where a repeat never ends before its timed_iterations.
 energy: seconds of an energy window, and the sweeps and batch sizes that have one; null on a processor.
 """
 
@@ -391,6 +392,13 @@ class Summary:
         measured = set(self.measured["gpu"])
         processors = [key for key, gpu in self.gpus.items() if gpu.device == "cpu"]
         return next((key for key in processors if key in measured), processors[0])
+
+    @property
+    def processor_cores(self) -> str | None:
+        """The logical cores of that processor in words, several numbers where it has several hosts; None where they
+        are not known."""
+        cores = self.hosts.filter(gpu=self.processor)["logical_cores"].drop_nulls().unique().sort()
+        return " or ".join(map(str, cores)) or None
 
     @cached_property
     def failed(self) -> pl.DataFrame:

@@ -89,6 +89,9 @@ def _text(name: str, host: Mapping[str, Any]) -> str | None:
     value = host[name]
     if value is None or (name in USERS and not any(mode.startswith(USERS[name]) for mode in host["modes"] or ())):
         return None
+    # PyTorch is built for a CUDA runtime on a machine without a GPU, too.
+    if name == "cuda_runtime" and host["driver"] is None:
+        return None
     if name == "ecc":
         return "on" if value else "off"
     if name == "last_measured_at":
