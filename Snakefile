@@ -28,6 +28,8 @@ rule all:
     input:
         rules.paper.input,
         ASKED_FOR,
+    message:
+        "All is rendered but the PDF, which 'snakemake pdf --cores 1' compiles."
 
 
 onstart:
