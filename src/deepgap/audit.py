@@ -437,27 +437,53 @@ def _peaks_between(values: Values, gpu: str, low: float, high: float, claim: str
     return values.finding(claim, f"{inside} of {len(batches)} in Table I; the others are at {others}.", FAILS)
 
 
-def scheduling_of_the_l4(values: Values) -> Finding:
-    """The L4 peaks early because of its scheduling."""
-    gpu = values.gpus["L4"]
-    assert gpu.l2_cache_mib is not None
-    capacity = gpu.l2_cache_mib * 2**20
-    sizes = {}
+@dataclass(frozen=True)
+class CachedPeaks:
+    """The L4's peaks by what their largest activation takes of its L2 cache.
+
+    usual: the most frequent product of batch size and bytes of an element. count: of the peaks that have it, among
+    all. largest: elements of the largest activation of an image. fit: the peaks at which that of a call fits.
+    """
+
+    usual: int
+    count: int
+    peaks: int
+    largest: int
+    fit: int
+    capacity_bytes: float
+
+
+def cached_peaks(values: Values) -> CachedPeaks:
+    """The L4's peaks of Table I, of models whose layers are known.
+
+    Raises:
+        NotPrintedError: there are none, or the cache's capacity is not known.
+    """
+    capacity_mib = values.gpus["L4"].l2_cache_mib if "L4" in values.gpus else None
+    sizes = []
     for cell, (batch, _) in values.table1().items():
         traffic = find_traffic(cell[1])
         if cell[0] == "L4" and traffic is not None:
-            sizes[cell] = (batch, BYTES_PER_ELEMENT[cell[2]], traffic)
-    products = [batch * width for batch, width, _ in sizes.values()]
+            sizes.append((batch * BYTES_PER_ELEMENT[cell[2]], traffic.largest))
+    _need(sizes)
+    if capacity_mib is None:
+        raise NotPrintedError
+    products, capacity = [product for product, _ in sizes], capacity_mib * 2**20
     usual = max(products, key=products.count)
-    fit = sum(traffic.largest * batch * width <= capacity for batch, width, traffic in sizes.values())
-    traffic = next(iter(sizes.values()))[2]
+    fit = sum(product * largest <= capacity for product, largest in sizes)
+    return CachedPeaks(usual, products.count(usual), len(sizes), sizes[0][1], fit, capacity)
+
+
+def scheduling_of_the_l4(values: Values) -> Finding:
+    """The L4 peaks early because of its scheduling."""
+    found = cached_peaks(values)
+    size_mb = found.largest * found.usual / 1e6
     return values.finding(
         "The L4 peaks early because of its scheduling",
-        f"In {products.count(usual)} of {len(products)} peaks batch size times bytes of an element is {usual}. "
-        f"The largest activation ({traffic.largest:,} elements an image) is then {traffic.largest * usual / 1e6:.1f} "
-        f"MB, and at twice that batch {2 * traffic.largest * usual / 1e6:.1f} MB, where the L2 cache holds "
-        f"{capacity / 1e6:.1f} MB; it fits at {fit} of {len(products)} peaks. The cache explains this as well, and "
-        "no printed number tells the two apart.",
+        f"In {found.count} of {found.peaks} peaks batch size times bytes of an element is {found.usual}. "
+        f"The largest activation ({found.largest:,} elements an image) is then {size_mb:.1f} MB, and at twice that batch "
+        f"{2 * size_mb:.1f} MB, where the L2 cache holds {found.capacity_bytes / 1e6:.1f} MB; it fits at {found.fit} of "
+        f"{found.peaks} peaks. The cache explains this as well, and no printed number tells the two apart.",
         OPEN,
         "config/gpus.yaml: L4, l2_cache_mib",
         "deepgap.traffic: largest activation",

@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import polars as pl
 
+from deepgap.audit import NotPrintedError, Values, cached_peaks
 from deepgap.errors import DeepGapError
 from deepgap.flag_counts import first_flagged
 from deepgap.flags import NO_THROTTLING
@@ -19,6 +21,7 @@ from deepgap.peaks import Peak, find_peaks
 from deepgap.published import table1_peaks
 from deepgap.residency import residencies
 from deepgap.summary import Summary
+from deepgap.wording import PRECISIONS
 
 GPU = "H200"
 """The GPU of which the text speaks."""
@@ -172,6 +175,27 @@ def _int8_agrees(summary: Summary) -> bool | None:
     return _all((here["top1_agreement"] >= 0.95).to_list())
 
 
+def _fidelity_falls(summary: Summary) -> bool | None:
+    """Whether in every model each shorter format has a lower worst SQNR than all of the one before."""
+    verdicts = []
+    known = summary.fidelity.filter(pl.col("gpu") == GPU, pl.col("sqnr_db").is_not_null())
+    for _, of_model in known.group_by("model"):
+        values = [of_model.filter(precision=precision)["sqnr_db"].to_list() for precision in PRECISIONS]
+        present = [decibels for decibels in values if decibels]
+        verdicts += [max(after) < min(before) for before, after in pairwise(present)]
+    return _all(verdicts)
+
+
+def _cache_explains_the_l4(summary: Summary) -> bool | None:
+    """Whether at the usual product of the L4's peaks the largest activation fits in L2, and at twice it does not."""
+    try:
+        found = cached_peaks(Values(summary.published, summary.gpus))
+    except NotPrintedError:
+        return None
+    size = found.largest * found.usual
+    return 2 * found.count > found.peaks and size <= found.capacity_bytes < 2 * size
+
+
 def _headline_is_one_cell(summary: Summary) -> bool | None:
     peaks = table1_peaks(summary.published)
     key = ["model", "runtime", "precision"]
@@ -233,6 +257,17 @@ CLAIMS = (
         "IntEightAgrees",
         f"on the {GPU} INT8 agrees with FP32 on 95 % of the held-out images in every cell with the most of them",
         _int8_agrees,
+    ),
+    Claim(
+        "FidelityFallsWithPrecision",
+        f"on the {GPU} the worst SQNR falls from fp32 to tf32, fp16 and int8 in every model",
+        _fidelity_falls,
+    ),
+    Claim(
+        "TheCacheFitsTheLFour",
+        "most published peaks of the L4 have one product of batch size and bytes an element, at which the largest "
+        "activation fits in L2, and at twice of which it does not",
+        _cache_explains_the_l4,
     ),
     Claim("HeadlineIsOneCell", "the published L4-over-T4 headline is 1.3 times its next cell", _headline_is_one_cell),
 )

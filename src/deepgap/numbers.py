@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from deepgap.audit import FAILS, HOLDS, OPEN, NotPrintedError, Values, audit, matched_ratios
+from deepgap.audit import FAILS, HOLDS, OPEN, NotPrintedError, Values, audit, cached_peaks, matched_ratios
 from deepgap.figures import FIGURES, read_caption
 from deepgap.flag_counts import families_with, first_flagged, flagged_families
 from deepgap.flags import FLAGS
@@ -23,7 +23,7 @@ from deepgap.published import pareto_pairs, table1_peaks
 from deepgap.residency import l2_cache_bytes, residencies
 from deepgap.summary import Summary
 from deepgap.traffic import BYTES_PER_ELEMENT, find_traffic
-from deepgap.wording import MODELS, gpu_label, model_label
+from deepgap.wording import MODELS, PRECISIONS, gpu_label, model_label
 
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
@@ -227,11 +227,16 @@ def flag_numbers(summary: Summary) -> Iterator[Number]:
 
 
 def fidelity_numbers(summary: Summary) -> Iterator[Number]:
-    """For each GPU of the prose: the held-out images on which the rows of Table IV rest."""
+    """For each GPU of the prose: the held-out images on which the rows of Table IV rest, and by precision the worst
+    SQNR of its modes in decibels, over modes and models."""
     for gpu in PROSE_MODES:
         here = summary.fidelity.filter(gpu=gpu)
         images = _span(here["images"].drop_nulls().to_list(), number)
         yield Number(macro_name("FidelityImages", gpu), images, f"fidelity: gpu={gpu}, images")
+        for precision in PRECISIONS:
+            decibels = here.filter(precision=precision)["sqnr_db"].drop_nulls().to_list()
+            text = _span(decibels, lambda value: Latex(rf"\num{{{value:.1f}}}"))
+            yield Number(macro_name("Sqnr", gpu, precision), text, f"fidelity: gpu={gpu}, {precision}, sqnr_db")
 
 
 def residency_numbers(summary: Summary) -> Iterator[Number]:
@@ -262,6 +267,12 @@ def residency_numbers(summary: Summary) -> Iterator[Number]:
         }
         for name, values in columns.items():
             yield from _range(macro_name(name, gpu), values, PUBLISHED_DIGITS, rows)
+        ours, theirs = (
+            summary.gpus[key].memory_bandwidth_gb_s if key in summary.gpus else None for key in (gpu, "L4")
+        )
+        ratio = None if ours is None or theirs is None else ours / theirs
+        rows = f"gpus.yaml: memory_bandwidth_gb_s of {gpu} over L4"
+        yield Number(macro_name("Bandwidth", gpu, "OverL4"), _rounded(ratio, PUBLISHED_DIGITS), rows)
     largest = {traffic.largest for model in MODELS if (traffic := find_traffic(model)) is not None}
     yield Number("LargestActivation", _span(sorted(largest), number), "deepgap.traffic: elements an image")
 
@@ -348,6 +359,7 @@ def published_numbers(summary: Summary) -> Iterator[Number]:
     int8_rows = "published: Table I, L4, int8 over fp16"
     yield from _range("PublishedIntEightStep", steps.to_list(), PUBLISHED_DIGITS, int8_rows)
     yield from _matched(summary)
+    yield from _cached(summary)
 
     pair = pareto_pairs(values).filter(pl.col("gpu") == "L4").sort("throughput_img_s").tail(1)
     batch = None if pair.is_empty() else pair["throughput_img_s"][0] * pair["median_ms"][0] / 1000
@@ -367,6 +379,18 @@ def _matched(summary: Summary) -> Iterator[Number]:
     yield from _range("PublishedRatioMatched", known, PUBLISHED_DIGITS, rows)
     bounds = escape(found.bounds) if found and found.lower else NOT_AVAILABLE
     yield Number("PublishedRatioMatchedBounds", bounds, f"{rows}, those printed as bounds")
+
+
+def _cached(summary: Summary) -> Iterator[Number]:
+    """The L4's peaks that share one product of batch size and bytes an element, as in Table VII."""
+    rows = "audit: peaks of the L4 by batch size times bytes of an element"
+    try:
+        found = cached_peaks(Values(summary.published, summary.gpus))
+    except NotPrintedError:
+        found = None
+    values = (found.usual, found.count, found.peaks) if found else (None, None, None)
+    for name, value in zip(("Product", "Count", "Peaks"), values, strict=True):
+        yield Number(f"PublishedCache{name}", _exact(value), rows)
 
 
 def _range(name: str, values: list[float], digits: int, rows: str) -> Iterator[Number]:

@@ -31,7 +31,7 @@ def test_without_data_every_claim_says_so():
 def summary(mode: str | None = None, **changes: float) -> Summary:
     """The H200's synthetic families, with the columns of one mode multiplied."""
     made = synthetic_summary(h200_rows())
-    here = pl.format("{}-{}", "runtime", "precision") == mode
+    here = pl.format("{}-{}", "runtime", "precision") == (mode or "none")
     return replace(
         made,
         families=made.families.with_columns(
@@ -154,6 +154,20 @@ def test_a_peak_beyond_the_cache_and_a_sweep_without_an_edge():
         changed = replace(small, families=small.families.with_columns(throughput_img_s=speed))
         assert holds("TheCacheIsNoEdge", changed) is False
         assert holds("PeaksLieBeyondTheCache", changed) is peak_is_beyond
+
+
+def test_fidelity_falls_with_each_shorter_format():
+    made = summary()
+    assert holds("FidelityFallsWithPrecision", made) is True
+    near = pl.when(pl.col("runtime") == "compile").then(62.0).otherwise(pl.col("sqnr_db")).alias("sqnr_db")
+    assert holds("FidelityFallsWithPrecision", replace(made, fidelity=made.fidelity.with_columns(near))) is False
+
+
+def test_the_l4s_cache_fits_its_peaks_until_it_is_of_another_size():
+    made = summary()
+    assert holds("TheCacheFitsTheLFour", made) is True
+    larger = replace(made, gpus=made.gpus | {"L4": replace(made.gpus["L4"], l2_cache_mib=96)})
+    assert holds("TheCacheFitsTheLFour", larger) is False
 
 
 def test_fidelity_and_energy_and_the_headline():

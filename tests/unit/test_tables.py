@@ -242,7 +242,7 @@ def test_a_share_is_rounded_down_exactly(share: float, text: str) -> None:
 def test_macros_are_letters_unique_and_all_that_the_prose_uses() -> None:
     prose = (ROOT / "paper/main.tex").read_text()
     families = "Peak|PeakBatch|PeakGain|Latency|LatencyGain|Published|Cells|Devices|Matched|Caption|Runs|Calls|Design"
-    families += "|Flagged|Families|Throttled|Fidelity|Cache|Largest|Audit|Energy|Processor|Over"
+    families += "|Flagged|Families|Throttled|Fidelity|Cache|Largest|Bandwidth|Sqnr|Audit|Energy|Processor|Over"
     used = set(re.findall(rf"\\((?:{families})[A-Z]\w*)", prose))
     assert len(used) > 20
     for make in (full_summary, cpu_summary, lambda: synthetic_summary([])):
@@ -273,6 +273,8 @@ def test_numbers_say_what_the_frames_say() -> None:
         r"\num{6}",
         r"\num{512}",
     )
+    cached = [numbers[f"PublishedCache{name}"] for name in ("Product", "Count", "Peaks")]
+    assert cached == [r"\num{32}", r"\num{8}", r"\num{9}"]
     assert numbers["PublishedRatioMatchedBounds"] == "over 3.0 in ResNet-18 INT8"
 
 
