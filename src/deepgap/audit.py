@@ -481,9 +481,10 @@ def scheduling_of_the_l4(values: Values) -> Finding:
     return values.finding(
         "The L4 peaks early because of its scheduling",
         f"In {found.count} of {found.peaks} peaks batch size times bytes of an element is {found.usual}. "
-        f"The largest activation ({found.largest:,} elements an image) is then {size_mb:.1f} MB, and at twice that batch "
-        f"{2 * size_mb:.1f} MB, where the L2 cache holds {found.capacity_bytes / 1e6:.1f} MB; it fits at {found.fit} of "
-        f"{found.peaks} peaks. The cache explains this as well, and no printed number tells the two apart.",
+        f"The largest activation ({found.largest:,} elements an image) is then {size_mb:.1f} MB, and at twice that "
+        f"batch {2 * size_mb:.1f} MB, where the L2 cache holds {found.capacity_bytes / 1e6:.1f} MB; it fits at "
+        f"{found.fit} of {found.peaks} peaks. The cache explains this as well, and no printed number tells the two "
+        "apart.",
         OPEN,
         "config/gpus.yaml: L4, l2_cache_mib",
         "deepgap.traffic: largest activation",
