@@ -27,6 +27,8 @@ rule all:
     default_target: True
     input:
         rules.paper.input,
+    message:
+        "All is rendered but the PDF, which 'snakemake pdf --cores 1' compiles."
 
 
 onstart:

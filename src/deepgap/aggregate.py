@@ -15,7 +15,15 @@ from deepgap.cells import OK
 from deepgap.files import put_in_place, write_parquet
 from deepgap.flags import falling_memory
 from deepgap.hardware import Gpu, in_config, with_sites
-from deepgap.measurements import CELL_FACTS, FIDELITY_KEY, RUN_KEY, FamilyKey, Measurements, family_key
+from deepgap.measurements import (
+    CELL_FACTS,
+    FIDELITY_KEY,
+    RUN_KEY,
+    STACK_KEY,
+    FamilyKey,
+    Measurements,
+    family_key,
+)
 from deepgap.published import read_published
 from deepgap.stats import Floats, ratio_interval, run_interval
 from deepgap.summary import COVERAGE, DESIGN, FAMILIES, FIDELITY, HOSTS, KEY, OVERHEAD, RATIOS, RUNS
@@ -124,19 +132,17 @@ def summarise_hosts(cells: pl.DataFrame) -> pl.DataFrame:
     Args:
         cells: in `HOST_CELLS`.
     """
-    columns = HOSTS.names()[4:-1]
-    # Cells of fewer threads are of the same stack as those of all.
-    threads = pl.col("intraop_threads")
-    others = ["gpu", *(name for name in columns if name != "intraop_threads")]
     devices = pl.col("device_sha256").drop_nulls().n_unique().cast(pl.Int64)
     return (
-        cells.with_columns(threads.fill_null(threads.max().over(others)))
-        .group_by("gpu", *columns)
+        cells.group_by(STACK_KEY)
         .agg(
             pl.len().cast(pl.Int64).alias("cells"),
             pl.col("measured_at").min().alias("first_measured_at"),
             pl.col("measured_at").max().alias("last_measured_at"),
             pl.when(devices > 0).then(devices).alias("devices"),
+            pl.col("intraop_threads").drop_nulls().unique().sort(),
+            pl.col("mode").unique().sort().alias("modes"),
+            pl.col("weights").unique().sort(),
         )
         .select(HOSTS.names())
         .sort("gpu", "first_measured_at")
@@ -146,23 +152,32 @@ def summarise_hosts(cells: pl.DataFrame) -> pl.DataFrame:
 def summarise_fidelity(cells: pl.DataFrame) -> pl.DataFrame:
     """One row a gpu, model and mode of the cells that were compared with FP32; see `summary.FIDELITY`.
 
+    Small batches are checked on fewer images than others. A share of one set of images cannot be held against one of
+    another, so a row rests on the cells with the most.
+
     Args:
         cells: in `CELL_FIDELITY`.
     """
     finite = pl.col("all_finite").all()
+    chosen = pl.col("images").eq_missing(pl.col("images").max())
     same = (pl.col("centred_cosine") == 1) & pl.col("centred_sqnr_db").is_null()
+
+    def of_chosen(name: str) -> pl.Expr:
+        return pl.col(name).filter(chosen)
+
     return (
         cells.group_by(FIDELITY_KEY)
         .agg(
-            pl.len().cast(pl.Int64).alias("cells"),
-            pl.col("images").min(),
-            pl.when(finite).then(pl.col("centred_sqnr_db").min()).alias("sqnr_db"),
-            pl.when(finite).then(pl.col("centred_cosine").min()).alias("cosine"),
-            pl.col("top1_agreement").min(),
-            pl.col("top1_accuracy").min().alias("top1_accuracy_low"),
-            pl.col("top1_accuracy").max().alias("top1_accuracy_high"),
-            pl.col("reference_top1_accuracy").min(),
-            same.fill_null(False).all().alias("identical"),
+            pl.len().cast(pl.Int64).alias("compared_cells"),
+            chosen.sum().cast(pl.Int64).alias("cells"),
+            pl.col("images").max(),
+            pl.when(finite).then(of_chosen("centred_sqnr_db").min()).alias("sqnr_db"),
+            pl.when(finite).then(of_chosen("centred_cosine").min()).alias("cosine"),
+            of_chosen("top1_agreement").min(),
+            of_chosen("top1_accuracy").min().alias("top1_accuracy_low"),
+            of_chosen("top1_accuracy").max().alias("top1_accuracy_high"),
+            of_chosen("reference_top1_accuracy").min(),
+            same.fill_null(False).filter(chosen).all().alias("identical"),
             finite,
         )
         .select(FIDELITY.names())
@@ -233,7 +248,7 @@ def describe_design(axes: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
                 "threads": threads,
                 "protocol": asked["protocol"],
                 **{name: counts[name] for name in DESIGN if name in counts},
-                **{name: stop.get(name) for name in ("minimum_iterations", "half_width")},
+                **{name: stop.get(name) for name in ("minimum_iterations", "minimum_ms", "half_width")},
                 "energy_s": energy.get("seconds"),
                 "energy_sweeps": energy.get("sweeps"),
                 "energy_batch_sizes": energy.get("batch_sizes"),

@@ -23,6 +23,9 @@ HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
 
 ROUGH = 0.1
 
+MINUS = "\N{MINUS SIGN}"
+"""Before a negative number in words, where a hyphen would be too short."""
+
 Row: TypeAlias = dict[str, Any]
 Cell: TypeAlias = tuple[str, str, str]
 """A gpu, model and precision: each GPU has one runtime a precision."""
@@ -209,12 +212,35 @@ def cards_at_their_own_best(values: Values) -> Finding:
     )
 
 
-def cards_at_one_batch(values: Values) -> Finding:
-    """The headline ratio of L4 to T4 at one batch size."""
-    headline, batch = _headline(values), str(max(values.sweep()))
+@dataclass(frozen=True)
+class MatchedRatios:
+    """L4 over T4 by the medians at one batch size, by model and precision.
+
+    known: T4's median latency over L4's. lower: the same where one of them is printed as a bound, so that the ratio
+    is at least this.
+    """
+
+    batch_size: int
+    known: Mapping[tuple[str, str], float]
+    lower: Mapping[tuple[str, str], float]
+
+    @property
+    def bounds(self) -> str:
+        """The lower bounds in words, `over 3.0 in ResNet-18 INT8`; nothing where there is none."""
+        return ", ".join(f"over {significant(ratio, 2)} in {_cell(cell)}" for cell, ratio in self.lower.items())
+
+
+def matched_ratios(values: Values) -> MatchedRatios:
+    """The ratios of the cards at the largest batch size of the sweep.
+
+    Raises:
+        NotPrintedError: there is no sweep, or no pair of medians.
+    """
+    _need(values.sweep())
+    batch = max(values.sweep())
     known: dict[tuple[str, str], float] = {}
     lower: dict[tuple[str, str], float] = {}
-    medians = values.cells("median_latency", batch=batch)
+    medians = values.cells("median_latency", batch=str(batch))
     for (gpu, *cell), rows in medians.items():
         if gpu != "L4" or ("T4", *cell) not in medians:
             continue
@@ -222,12 +248,19 @@ def cards_at_one_batch(values: Values) -> Finding:
         target = lower if ours["approx"] == "under" or theirs["approx"] == "over" else known
         target[cell[0], cell[1]] = theirs["value"] / ours["value"]
     _need(known | lower)
-    bounds = "".join(f", over {significant(ratio, 2)} in {_cell(cell)}" for cell, ratio in lower.items())
-    reached = any(ratio * (1 + ROUGH) >= headline for ratio in (known | lower).values())
+    return MatchedRatios(batch, known, lower)
+
+
+def cards_at_one_batch(values: Values) -> Finding:
+    """The headline ratio of L4 to T4 at one batch size."""
+    headline, found = _headline(values), matched_ratios(values)
+    ratios = [*found.known.values(), *found.lower.values()]
+    reached = any(ratio * (1 + ROUGH) >= headline for ratio in ratios)
     return values.finding(
         f"The L4 is up to {headline:g} times as fast as the T4 at the same batch size",
-        f"At {batch} the ratio of medians is {_span(known.values(), 2)} in {len(known)} cells{bounds}.",
-        HOLDS if reached else OPEN if lower else FAILS,
+        f"At {found.batch_size} the ratio of medians is {_span(found.known.values(), 2)} in {len(found.known)} cells"
+        f"{f', {found.bounds}' if found.lower else ''}.",
+        HOLDS if reached else OPEN if found.lower else FAILS,
     )
 
 
@@ -404,27 +437,54 @@ def _peaks_between(values: Values, gpu: str, low: float, high: float, claim: str
     return values.finding(claim, f"{inside} of {len(batches)} in Table I; the others are at {others}.", FAILS)
 
 
-def scheduling_of_the_l4(values: Values) -> Finding:
-    """The L4 peaks early because of its scheduling."""
-    gpu = values.gpus["L4"]
-    assert gpu.l2_cache_mib is not None
-    capacity = gpu.l2_cache_mib * 2**20
-    sizes = {}
+@dataclass(frozen=True)
+class CachedPeaks:
+    """The L4's peaks by what their largest activation takes of its L2 cache.
+
+    usual: the most frequent product of batch size and bytes of an element. count: of the peaks that have it, among
+    all. largest: elements of the largest activation of an image. fit: the peaks at which that of a call fits.
+    """
+
+    usual: int
+    count: int
+    peaks: int
+    largest: int
+    fit: int
+    capacity_bytes: float
+
+
+def cached_peaks(values: Values) -> CachedPeaks:
+    """The L4's peaks of Table I, of models whose layers are known.
+
+    Raises:
+        NotPrintedError: there are none, or the cache's capacity is not known.
+    """
+    capacity_mib = values.gpus["L4"].l2_cache_mib if "L4" in values.gpus else None
+    sizes = []
     for cell, (batch, _) in values.table1().items():
         traffic = find_traffic(cell[1])
         if cell[0] == "L4" and traffic is not None:
-            sizes[cell] = (batch, BYTES_PER_ELEMENT[cell[2]], traffic)
-    products = [batch * width for batch, width, _ in sizes.values()]
+            sizes.append((batch * BYTES_PER_ELEMENT[cell[2]], traffic.largest))
+    _need(sizes)
+    if capacity_mib is None:
+        raise NotPrintedError
+    products, capacity = [product for product, _ in sizes], capacity_mib * 2**20
     usual = max(products, key=products.count)
-    fit = sum(traffic.largest * batch * width <= capacity for batch, width, traffic in sizes.values())
-    traffic = next(iter(sizes.values()))[2]
+    fit = sum(product * largest <= capacity for product, largest in sizes)
+    return CachedPeaks(usual, products.count(usual), len(sizes), sizes[0][1], fit, capacity)
+
+
+def scheduling_of_the_l4(values: Values) -> Finding:
+    """The L4 peaks early because of its scheduling."""
+    found = cached_peaks(values)
+    size_mb = found.largest * found.usual / 1e6
     return values.finding(
         "The L4 peaks early because of its scheduling",
-        f"In {products.count(usual)} of {len(products)} peaks batch size times bytes of an element is {usual}. "
-        f"The largest activation ({traffic.largest:,} elements an image) is then {traffic.largest * usual / 1e6:.1f} "
-        f"MB, and at twice that batch {2 * traffic.largest * usual / 1e6:.1f} MB, where the L2 cache holds "
-        f"{capacity / 1e6:.1f} MB; it fits at {fit} of {len(products)} peaks. The cache explains this as well, and "
-        "no printed number tells the two apart.",
+        f"In {found.count} of {found.peaks} peaks batch size times bytes of an element is {found.usual}. "
+        f"The largest activation ({found.largest:,} elements an image) is then {size_mb:.1f} MB, and at twice that "
+        f"batch {2 * size_mb:.1f} MB, where the L2 cache holds {found.capacity_bytes / 1e6:.1f} MB; it fits at "
+        f"{found.fit} of {found.peaks} peaks. The cache explains this as well, and no printed number tells the two "
+        "apart.",
         OPEN,
         "config/gpus.yaml: L4, l2_cache_mib",
         "deepgap.traffic: largest activation",
@@ -551,9 +611,10 @@ def one_value_a_mode(values: Values) -> Finding:
         f"{_cell(cell[1:])} on the {cell[0]}: {' and '.join(f'{v:g}' for v in found)} GB"
         for cell, found in twice.items()
     )
+    verb = "has" if len(twice) == 1 else "have"
     return values.finding(
         "Each mode has one value of memory",
-        f"{len(twice)} of {len(memory)} modes have more{f' ({told})' if told else ''}.",
+        f"{len(twice)} of {len(memory)} modes {verb} more{f' ({told})' if told else ''}.",
         FAILS if twice else HOLDS,
     )
 
@@ -662,5 +723,5 @@ def _list(values: Iterable[int]) -> str:
 def _span(values: Iterable[float], digits: int) -> str:
     """`1.4 to 1.8`, with this many significant digits."""
     known = list(values)
-    ends = [significant(end, digits) for end in (min(known), max(known))] if known else []
+    ends = [significant(end, digits).replace("-", MINUS) for end in (min(known), max(known))] if known else []
     return " to ".join(dict.fromkeys(ends)) or "none"

@@ -6,18 +6,28 @@ its name; one that they cannot tell, because something is not measured, prints a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import polars as pl
 
+from deepgap.audit import NotPrintedError, Values, cached_peaks
 from deepgap.errors import DeepGapError
+from deepgap.flag_counts import first_flagged
+from deepgap.flags import NO_THROTTLING
 from deepgap.peaks import Peak, find_peaks
 from deepgap.published import table1_peaks
+from deepgap.residency import residencies
 from deepgap.summary import Summary
+from deepgap.wording import PRECISIONS
 
 GPU = "H200"
 """The GPU of which the text speaks."""
+
+POWER_LIMIT = "sw_power_cap"
+"""NVML's name for a clock that is held down to keep within the power limit."""
 
 NOT_MEASURED = "(not measured in this edition.)"
 
@@ -102,9 +112,88 @@ def _flagged(flag: str, mode: str, smallest: int, largest: int) -> Callable[[Sum
     return holds
 
 
+def _unflagged(flag: str, *modes: str) -> Callable[[Summary], bool | None]:
+    def holds(summary: Summary) -> bool | None:
+        here = summary.measured.filter(pl.col("gpu") == GPU, pl.col("mode").is_in(modes))
+        return _all((~here["flags"].list.contains(flag)).to_list())
+
+    return holds
+
+
+def _power_limit(summary: Summary) -> bool | None:
+    """Whether a mode that was held down at a batch size was so at all larger ones, and by the power limit alone."""
+    first = first_flagged(summary, GPU, "throttled")
+    timed = summary.telemetry.filter(pl.col("gpu") == GPU, pl.col("timed")).explode("throttle_reasons")
+    reasons = set(timed["throttle_reasons"].drop_nulls()) - NO_THROTTLING
+    if not first or not reasons:
+        return None
+    beyond = [
+        "throttled" in row["flags"]
+        for row in summary.measured.filter(pl.col("gpu") == GPU).iter_rows(named=True)
+        if row["batch_size"] >= first.get(row["mode"], {}).get(row["model"], math.inf)
+    ]
+    return all(beyond) and reasons == {POWER_LIMIT}
+
+
+def _peaks_at_the_limit(summary: Summary) -> bool | None:
+    """Whether the peaks of all modes but eager-fp32 lie where the clock was held down."""
+    first = first_flagged(summary, GPU, "throttled")
+    return _all(
+        [
+            peak.point.batch_size >= first.get(mode, {}).get(model, math.inf)
+            for (gpu, model, mode), peak in find_peaks(summary.measured).items()
+            if gpu == GPU and mode != "eager-fp32"
+        ]
+    )
+
+
+def _weights_differ(summary: Summary) -> bool | None:
+    """Whether the text's GPU and the processor have other weights of every model that both have."""
+    ours, theirs = (_weights(summary, gpu) for gpu in (GPU, summary.processor))
+    return _all([ours[model] != theirs[model] for model in ours.keys() & theirs.keys()])
+
+
+def _weights(summary: Summary, gpu: str) -> dict[str, set[str]]:
+    """The hashes of the weights that a GPU's cells had, by model."""
+    found: dict[str, set[str]] = {}
+    for text in summary.hosts.filter(gpu=gpu).explode("weights")["weights"].drop_nulls():
+        model, digest = text.split(" ")
+        found.setdefault(model, set()).add(digest)
+    return found
+
+
+def _beyond_the_cache(summary: Summary) -> bool | None:
+    return _all([item.peak_over_cache > 1 and not item.tied for item in residencies(summary, GPU)])
+
+
+def _no_edge_at_the_cache(summary: Summary) -> bool | None:
+    return _all([item.gain > 1 for item in residencies(summary, GPU)])
+
+
 def _int8_agrees(summary: Summary) -> bool | None:
     here = summary.fidelity.filter(pl.col("gpu") == GPU, pl.col("precision") == "int8")
     return _all((here["top1_agreement"] >= 0.95).to_list())
+
+
+def _fidelity_falls(summary: Summary) -> bool | None:
+    """Whether in every model each shorter format has a lower worst SQNR than all of the one before."""
+    verdicts = []
+    known = summary.fidelity.filter(pl.col("gpu") == GPU, pl.col("sqnr_db").is_not_null())
+    for _, of_model in known.group_by("model"):
+        values = [of_model.filter(precision=precision)["sqnr_db"].to_list() for precision in PRECISIONS]
+        present = [decibels for decibels in values if decibels]
+        verdicts += [max(after) < min(before) for before, after in pairwise(present)]
+    return _all(verdicts)
+
+
+def _cache_explains_the_l4(summary: Summary) -> bool | None:
+    """Whether at the usual product of the L4's peaks the largest activation fits in L2, and at twice it does not."""
+    try:
+        found = cached_peaks(Values(summary.published, summary.gpus))
+    except NotPrintedError:
+        return None
+    size = found.largest * found.usual
+    return 2 * found.count > found.peaks and size <= found.capacity_bytes < 2 * size
 
 
 def _headline_is_one_cell(summary: Summary) -> bool | None:
@@ -129,15 +218,56 @@ CLAIMS = (
         _flagged("launch_bound", "eager-fp16", 1, 8),
     ),
     Claim(
-        "IntEightMeetsThePowerLimit",
-        f"on the {GPU} cudnn-int8 is throttled at every batch size from 256",
-        _flagged("throttled", "cudnn-int8", 256, 65536),
+        "GraphsAreNotLaunchBound",
+        f"on the {GPU} graph-fp16 and cudnn-int8 are launch-bound nowhere",
+        _unflagged("launch_bound", "graph-fp16", "cudnn-int8"),
+    ),
+    Claim(
+        "ThePowerLimitIsMet",
+        f"on the {GPU} a mode that is throttled at a batch size is so at all larger ones, by the power limit alone",
+        _power_limit,
+    ),
+    Claim(
+        "FpThirtyTwoMeetsNoLimit",
+        f"on the {GPU} eager-fp32 is throttled nowhere",
+        _unflagged("throttled", "eager-fp32"),
+    ),
+    Claim(
+        "PeaksMeetThePowerLimit",
+        f"on the {GPU} the peaks of all modes but eager-fp32 lie at batch sizes from which on they are throttled",
+        _peaks_at_the_limit,
+    ),
+    Claim("WeightsDiffer", f"the {GPU} and the processor have other weights of every model", _weights_differ),
+    Claim(
+        "PeaksLieBeyondTheCache",
+        f"on the {GPU} no sweep peaks, or ties with its peak, where the largest activation fits in the L2 cache",
+        _beyond_the_cache,
+    ),
+    Claim(
+        "TheCacheIsNoEdge",
+        f"on the {GPU} every sweep is faster at the first batch size whose largest activation does not fit in L2",
+        _no_edge_at_the_cache,
     ),
     Claim(
         "IntEightSavesEnergy",
         f"on the {GPU} cudnn-int8 takes less energy an image than compile-fp16 at every batch size that has both",
         _compare("energy_j_per_image", "cudnn-int8", "compile-fp16", 1),
     ),
-    Claim("IntEightAgrees", f"on the {GPU} INT8 agrees with FP32 on 95 % of the held-out images", _int8_agrees),
+    Claim(
+        "IntEightAgrees",
+        f"on the {GPU} INT8 agrees with FP32 on 95 % of the held-out images in every cell with the most of them",
+        _int8_agrees,
+    ),
+    Claim(
+        "FidelityFallsWithPrecision",
+        f"on the {GPU} the worst SQNR falls from fp32 to tf32, fp16 and int8 in every model",
+        _fidelity_falls,
+    ),
+    Claim(
+        "TheCacheFitsTheLFour",
+        "most published peaks of the L4 have one product of batch size and bytes an element, at which the largest "
+        "activation fits in L2, and at twice of which it does not",
+        _cache_explains_the_l4,
+    ),
     Claim("HeadlineIsOneCell", "the published L4-over-T4 headline is 1.3 times its next cell", _headline_is_one_cell),
 )

@@ -28,6 +28,7 @@ ESCAPES = {
     ">": r"\textgreater{}",
     "×": r"\texttimes{}",
     "≤": r"$\leq$",
+    "\N{MINUS SIGN}": r"$-$",
 }
 
 
@@ -112,7 +113,7 @@ def compile_pdf(main: Path, pdf: Path) -> None:
     """
     if shutil.which("latexmk") is None:
         raise DeepGapError(
-            "The PDF needs latexmk, which is not installed; install TeX Live with latexmk, IEEEtran and siunitx "
+            "The PDF needs latexmk, which is not installed; install TeX Live with it and what paper/main.tex uses "
             "(on Debian: latexmk texlive-latex-extra texlive-science texlive-publishers texlive-fonts-recommended)."
         )
     with tempfile.TemporaryDirectory() as folder:

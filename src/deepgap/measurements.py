@@ -111,6 +111,7 @@ FOOTER_SCHEMA = _object(
             ecc=FLAG,
             max_sm_clock_mhz=COUNT,
             default_sm_clock_mhz=COUNT,
+            l2_cache_bytes=COUNT,
             power_limit_w=NUMBER,
         ),
     ),
@@ -166,13 +167,17 @@ CELL_FIDELITY = pl.Schema(
     }
 )
 
-HOST_TYPES: dict[str, Any] = {name: HOSTS[name] for name in HOSTS.names()[4:-1]}
+STACK_KEY = ["gpu", *HOSTS.names()[HOSTS.names().index("device") : HOSTS.names().index("intraop_threads")]]
+"""The columns that make a stack: all of `HOSTS` that are not counted or listed over its cells."""
+STACK_TYPES: dict[str, Any] = {name: HOSTS[name] for name in STACK_KEY}
 HOST_CELLS = pl.Schema(
     {
-        "gpu": pl.String,
+        **STACK_TYPES,
         "measured_at": pl.String,
         "device_sha256": pl.String,
-        **HOST_TYPES,
+        "intraop_threads": pl.Int64,
+        "mode": pl.String,
+        "weights": pl.String,
     }
 )
 CELL_SECONDS = pl.Schema({name: OVERHEAD[name] for name in ("gpu", "cell_s", "wait_s", "work_s")})
@@ -425,16 +430,22 @@ def _cell_facts(rows: pl.DataFrame, footer: Footer) -> dict[str, Any]:
 def host_row(footer: Footer) -> dict[str, Any]:
     """A row of `HOST_CELLS`."""
     host, device = footer.provenance["host"], footer.provenance["device"]
-    versions = footer.provenance["versions"]
+    versions, recipe = footer.provenance["versions"], footer.recipe
+    of_device = ("driver", "max_sm_clock_mhz", "power_limit_w", "ecc", "l2_cache_bytes")
+    libraries = ("triton", "onnx", "onnxruntime", "tensorrt")
     return {
-        "gpu": footer.recipe["gpu"],
+        "gpu": recipe["gpu"],
         "measured_at": footer.provenance["measured_at"],
         "device": device["name"],
         "device_sha256": device.get("uuid_sha256"),
-        "intraop_threads": None if footer.recipe["threads"] else footer.observed.get("intraop_threads"),
-        **{name: device.get(name) for name in ("driver", "max_sm_clock_mhz", "power_limit_w", "ecc")},
+        "intraop_threads": footer.observed.get("intraop_threads"),
+        "mode": f"{recipe['runtime']}-{recipe['precision']}",
+        "weights": f"{recipe['model']} {footer.weights_sha256}",
+        **{name: device.get(name) for name in of_device},
         **{name: host[name] for name in ("cpu", "logical_cores", "memory_gib", "os", "kernel")},
         **{name: versions[name] for name in ("python", "torch", "torchvision", "cuda_runtime", "cudnn")},
+        **{name: versions.get(name) for name in libraries},
+        "cudnn_frontend": versions.get("nvidia-cudnn-frontend"),
     }
 
 

@@ -8,18 +8,22 @@ the prose compiles whatever was measured.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-from deepgap.audit import FAILS, HOLDS, OPEN, audit
+from deepgap.audit import FAILS, HOLDS, OPEN, NotPrintedError, Values, audit, cached_peaks, matched_ratios
 from deepgap.figures import FIGURES, read_caption
+from deepgap.flag_counts import families_with, first_flagged, flagged_families
+from deepgap.flags import FLAGS
 from deepgap.latex import Latex, escape, number, rounded
 from deepgap.peaks import find_peaks
-from deepgap.published import median_latencies, pareto_pairs, table1_peaks
+from deepgap.published import pareto_pairs, table1_peaks
+from deepgap.residency import l2_cache_bytes, residencies
 from deepgap.summary import Summary
-from deepgap.wording import MODELS
+from deepgap.traffic import BYTES_PER_ELEMENT, find_traffic
+from deepgap.wording import MODELS, PRECISIONS, gpu_label, model_label
 
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
@@ -29,6 +33,10 @@ PROSE_MODES = {
 """Modes whose macros the prose uses, measured or not."""
 
 PROCESSOR_MODES = ("eager-fp32", "ort-fp32", "ort-int8")
+
+THROUGHPUT_DIGITS, OTHER_DIGITS, PUBLISHED_DIGITS = 4, 3, 2
+"""Significant digits as in the tables: of throughput in Table I; of latency, energy and ratios in Tables I, V, VI and
+IX; and of what is recomputed from published values, most of which are approximate, in Table VII."""
 
 NOT_AVAILABLE = Latex("n/a")
 
@@ -56,6 +64,11 @@ def write_numbers(summary: Summary) -> str:
         *measured_numbers(summary),
         *energies(summary),
         *processor_numbers(summary),
+        *family_sizes(summary),
+        *design_numbers(summary),
+        *flag_numbers(summary),
+        *fidelity_numbers(summary),
+        *residency_numbers(summary),
         *published_numbers(summary),
         *audit_numbers(summary),
         *captions(),
@@ -93,7 +106,7 @@ def measured_numbers(summary: Summary) -> Iterator[Number]:
         peak = peaks.get(key)
         yield Number(
             macro_name("Peak", *key),
-            _rounded(peak.point.throughput if peak else None, 3),
+            _rounded(peak.point.throughput if peak else None, THROUGHPUT_DIGITS),
             f"{rows}, highest throughput_img_s",
         )
         yield Number(
@@ -101,15 +114,17 @@ def measured_numbers(summary: Summary) -> Iterator[Number]:
             _exact(peak.point.batch_size if peak else None),
             f"{rows}, its batch_size",
         )
-        yield Number(macro_name("Latency", *key), _rounded(singles.get(key), 3), f"{rows}, batch_size=1, median_ms")
+        latency = _rounded(singles.get(key), OTHER_DIGITS)
+        yield Number(macro_name("Latency", *key), latency, f"{rows}, batch_size=1, median_ms")
         base = peaks.get((gpu, model, "eager-fp32"))
         gain = peak.point.throughput / base.point.throughput if peak and base else None
-        yield Number(macro_name("PeakGain", *key), _rounded(gain, 2), f"{rows}, peak over that of eager-fp32")
+        gain_text = _rounded(gain, OTHER_DIGITS)
+        yield Number(macro_name("PeakGain", *key), gain_text, f"{rows}, peak over that of eager-fp32")
         eager = singles.get((gpu, model, "eager-fp16"))
         ratio = eager / singles[key] if eager and key in singles else None
         yield Number(
             macro_name("LatencyGain", *key),
-            _rounded(ratio, 2),
+            _rounded(ratio, OTHER_DIGITS),
             f"{rows}, batch_size=1, eager-fp16's median_ms over it",
         )
 
@@ -121,25 +136,145 @@ def energies(summary: Summary) -> Iterator[Number]:
     for key in _measured_keys(summary, last):
         row, rows = last.get(key), "families: gpu={}, model={}, mode={}".format(*key)
         millijoules = None if row is None else 1000 * row["energy_j_per_image"]
-        yield Number(macro_name("Energy", *key), _rounded(millijoules, 3), f"{rows}, largest batch_size with energy")
+        energy = _rounded(millijoules, OTHER_DIGITS)
+        yield Number(macro_name("Energy", *key), energy, f"{rows}, largest batch_size with energy")
         yield Number(
             macro_name("EnergyBatch", *key), _exact(row["batch_size"] if row else None), f"{rows}, that batch_size"
         )
 
 
 def processor_numbers(summary: Summary) -> Iterator[Number]:
-    """The processor that GPUs are compared with: its name, and its peaks by model and mode."""
+    """The processor that GPUs are compared with: its name, cores, the size of its families, its peaks by model and
+    mode, and the highest ratio to it."""
     processor = summary.processor
     yield Number("ProcessorName", escape(processor), "families: the first processor of gpus.yaml that has cells")
+    cores = summary.processor_cores
+    yield Number(
+        "ProcessorCores", NOT_AVAILABLE if cores is None else escape(cores), f"hosts: gpu={processor}, logical_cores"
+    )
     peaks = find_peaks(summary.measured)
+    ratios = {
+        key: peak.point.throughput / peaks[processor, key[1], "eager-fp32"].point.throughput
+        for key, peak in peaks.items()
+        if key[0] != processor and (processor, key[1], "eager-fp32") in peaks
+    }
+    top = max(ratios, key=lambda key: ratios[key], default=None)
+    rows = f"families: highest peak over that of gpu={processor}, eager-fp32, of the same model"
+    yield Number("OverProcessor", _rounded(ratios[top] if top else None, OTHER_DIGITS), rows)
+    words = NOT_AVAILABLE if top is None else escape(f"{model_label(top[1])} in {top[2]} on the {gpu_label(top[0])}")
+    yield Number("OverProcessorCell", words, rows)
     for model in MODELS:
         for mode in PROCESSOR_MODES:
             peak = peaks.get((processor, model, mode))
             yield Number(
                 macro_name("Peak", "Processor", model, mode),
-                _rounded(peak.point.throughput if peak else None, 3),
+                _rounded(peak.point.throughput if peak else None, THROUGHPUT_DIGITS),
                 f"families: gpu={processor}, model={model}, mode={mode}, highest throughput_img_s",
             )
+
+
+def family_sizes(summary: Summary) -> Iterator[Number]:
+    """Runs and pooled latency calls of a family in words, by GPU, over its families of all numbers of threads."""
+    timed = summary.families.filter(pl.col("status") == "ok")
+    gpus = summary.order_gpus(set(timed["gpu"]))
+    for name, column in (("RunsOfAFamily", "runs"), ("CallsOfAFamily", "samples")):
+        spans = [
+            _span(timed.filter(gpu=gpu)[column].to_list(), number) + rf" ({escape(gpu_label(gpu))})" for gpu in gpus
+        ]
+        text = Latex(", ".join(spans)) if spans else NOT_AVAILABLE
+        yield Number(name, text, f"families: {column}, least and most by gpu")
+
+
+def design_numbers(summary: Summary) -> Iterator[Number]:
+    """The counts of the protocol by which each GPU of the prose is measured."""
+    names = (
+        "sweeps",
+        "repeats",
+        "warmup_iterations",
+        "timed_iterations",
+        "minimum_iterations",
+        "minimum_ms",
+        "energy_s",
+    )
+    for gpu in PROSE_MODES:
+        row = next(iter(summary.design.filter(gpu=gpu).to_dicts()), {})
+        for name in names:
+            yield Number(macro_name("Design", gpu, name), _exact(row.get(name)), f"design: gpu={gpu}, {name}")
+        half = row.get("half_width")
+        percent = None if half is None else 100 * half
+        yield Number(macro_name("Design", gpu, "half_width"), _exact(percent), f"design: gpu={gpu}, half_width in %")
+
+
+def flag_numbers(summary: Summary) -> Iterator[Number]:
+    """For each GPU of the prose: its families, those with any flag and with each, and for each mode the smallest
+    batch size that is throttled, over models."""
+    for gpu, modes in PROSE_MODES.items():
+        rows = f"families: gpu={gpu}, timed"
+        yield Number(macro_name("Families", gpu), number(families_with(summary, gpu)), rows)
+        yield Number(macro_name("Flagged", gpu), number(flagged_families(summary, gpu)), f"{rows}, any flag")
+        for flag in FLAGS:
+            yield Number(
+                macro_name("Flagged", gpu, flag), number(families_with(summary, gpu, flag)), f"{rows}, {flag}"
+            )
+        for flag in ("unsteady", "variable", "arms_disagree"):
+            count = number(families_with(summary, gpu, flag, "launch_bound"))
+            yield Number(macro_name("Flagged", gpu, flag, "launch_bound"), count, f"{rows}, {flag} and launch_bound")
+        first = first_flagged(summary, gpu, "throttled")
+        for mode in modes:
+            text = _span(list(first.get(mode, {}).values()), number)
+            name = macro_name("ThrottledFrom", gpu, mode)
+            yield Number(name, text, f"{rows}, mode={mode}, smallest batch_size with throttled, over models")
+
+
+def fidelity_numbers(summary: Summary) -> Iterator[Number]:
+    """For each GPU of the prose: the held-out images on which the rows of Table IV rest, and by precision the worst
+    SQNR of its modes in decibels, over modes and models."""
+    for gpu in PROSE_MODES:
+        here = summary.fidelity.filter(gpu=gpu)
+        images = _span(here["images"].drop_nulls().to_list(), number)
+        yield Number(macro_name("FidelityImages", gpu), images, f"fidelity: gpu={gpu}, images")
+        for precision in PRECISIONS:
+            decibels = here.filter(precision=precision)["sqnr_db"].drop_nulls().to_list()
+            text = _span(decibels, lambda value: Latex(rf"\num{{{value:.1f}}}"))
+            yield Number(macro_name("Sqnr", gpu, precision), text, f"fidelity: gpu={gpu}, {precision}, sqnr_db")
+
+
+def residency_numbers(summary: Summary) -> Iterator[Number]:
+    """For each GPU of the prose: its L2 cache in MiB, the largest batch sizes whose largest activation fits, and how
+    the sweeps go on beyond (`deepgap.residency`); shares and gains in percent."""
+    for gpu in PROSE_MODES:
+        capacity = l2_cache_bytes(summary, gpu)
+        rows = f"hosts: gpu={gpu}, l2_cache_bytes"
+        yield Number(
+            macro_name("Cache", gpu), _exact(None if capacity is None else capacity / 2**20), f"{rows} in MiB"
+        )
+        found = list(residencies(summary, gpu))
+        rows = f"families: gpu={gpu}, deepgap.residency"
+        yield Number(macro_name("CacheSweeps", gpu), number(len(found)), rows)
+        for width in sorted(set(BYTES_PER_ELEMENT.values())):
+            fits = [item.last_fit for item in found if BYTES_PER_ELEMENT[item.mode.rpartition("-")[2]] == width]
+            name = macro_name("CacheBatch", gpu, f"{width}")
+            yield Number(name, _span(fits, number), f"{rows}, last_fit at {width} bytes an element")
+        fair = [item for item in found if not item.launch_bound]
+        yield Number(macro_name("CacheSweepsFair", gpu), number(len(fair)), f"{rows}, not launch_bound")
+        told = sum(item.told for item in found)
+        yield Number(macro_name("CacheGainTold", gpu), number(told), f"{rows}, gain beyond the intervals")
+        columns = {
+            "CachePeak": [item.peak_over_cache for item in found],
+            "CacheShare": [100 * item.share for item in found],
+            "CacheShareFair": [100 * item.share for item in fair],
+            "CacheGain": [100 * (item.gain - 1) for item in found],
+        }
+        for name, values in columns.items():
+            yield from _range(macro_name(name, gpu), values, PUBLISHED_DIGITS, rows)
+        ours, theirs = (
+            summary.gpus[key].memory_bandwidth_gb_s if key in summary.gpus else None for key in (gpu, "L4")
+        )
+        ratio = None if ours is None or theirs is None else ours / theirs
+        rows = f"gpus.yaml: memory_bandwidth_gb_s of {gpu} over L4"
+        yield Number(macro_name("Bandwidth", gpu, "OverL4"), _rounded(ratio, PUBLISHED_DIGITS), rows)
+    largest = {traffic.largest for model in MODELS if (traffic := find_traffic(model)) is not None}
+    yield Number("LargestActivation", _span(sorted(largest), number), "deepgap.traffic: elements an image")
 
 
 def audit_numbers(summary: Summary) -> Iterator[Number]:
@@ -163,6 +298,13 @@ def _rounded(value: float | None, digits: int) -> Latex:
 
 def _exact(value: float | None) -> Latex:
     return NOT_AVAILABLE if value is None else number(value)
+
+
+def _span(values: Sequence[float], write: Callable[[float], Latex]) -> Latex:
+    """`9`, or `96 to 128` where values differ."""
+    if not values:
+        return NOT_AVAILABLE
+    return Latex(" to ".join(dict.fromkeys((write(min(values)), write(max(values))))))
 
 
 def published_numbers(summary: Summary) -> Iterator[Number]:
@@ -205,23 +347,50 @@ def published_numbers(summary: Summary) -> Iterator[Number]:
         number(len(others)),
         "published: Table I, L4 over T4, all cells but the highest",
     )
-    yield from _range("PublishedRatioOther", others, 2, "published: Table I, L4 over T4, all cells but the highest")
+    yield from _range(
+        "PublishedRatioOther", others, PUBLISHED_DIGITS, "published: Table I, L4 over T4, all cells but the highest"
+    )
 
     steps = (
         l4.filter(pl.col("precision") == "int8")
         .join(l4.filter(pl.col("precision") == "fp16"), on="model")
         .select(ratio=pl.col("throughput_img_s") / pl.col("throughput_img_s_right"))["ratio"]
     )
-    yield from _range("PublishedIntEightStep", steps.to_list(), 2, "published: Table I, L4, int8 over fp16")
-
-    latencies = median_latencies(values).filter(pl.col("batch_size") == 512, pl.col("approx") == "approx")
-    slow, fast = (latencies.filter(pl.col("gpu") == gpu) for gpu in ("T4", "L4"))
-    matched = fast.join(slow, on=mode_of_model).select(ratio=pl.col("median_ms_right") / pl.col("median_ms"))["ratio"]
-    yield from _range("PublishedRatioMatched", matched.to_list(), 2, "published: V-B, batch 512, T4 median over L4's")
+    int8_rows = "published: Table I, L4, int8 over fp16"
+    yield from _range("PublishedIntEightStep", steps.to_list(), PUBLISHED_DIGITS, int8_rows)
+    yield from _matched(summary)
+    yield from _cached(summary)
 
     pair = pareto_pairs(values).filter(pl.col("gpu") == "L4").sort("throughput_img_s").tail(1)
     batch = None if pair.is_empty() else pair["throughput_img_s"][0] * pair["median_ms"][0] / 1000
     yield Number("PublishedImpliedBatch", _rounded(batch, 3), "published: V-F, highest L4 pair, throughput x latency")
+
+
+def _matched(summary: Summary) -> Iterator[Number]:
+    """L4 over T4 at one batch size, as in Table VII."""
+    rows = "audit: L4 over T4 by the medians at the largest batch size"
+    try:
+        found = matched_ratios(Values(summary.published, summary.gpus))
+    except NotPrintedError:
+        found = None
+    known = list(found.known.values()) if found else []
+    yield Number("PublishedRatioMatchedBatch", _exact(found.batch_size if found else None), rows)
+    yield Number("PublishedRatioMatchedCells", number(len(known)), rows)
+    yield from _range("PublishedRatioMatched", known, PUBLISHED_DIGITS, rows)
+    bounds = escape(found.bounds) if found and found.lower else NOT_AVAILABLE
+    yield Number("PublishedRatioMatchedBounds", bounds, f"{rows}, those printed as bounds")
+
+
+def _cached(summary: Summary) -> Iterator[Number]:
+    """The L4's peaks that share one product of batch size and bytes an element, as in Table VII."""
+    rows = "audit: peaks of the L4 by batch size times bytes of an element"
+    try:
+        found = cached_peaks(Values(summary.published, summary.gpus))
+    except NotPrintedError:
+        found = None
+    values = (found.usual, found.count, found.peaks) if found else (None, None, None)
+    for name, value in zip(("Product", "Count", "Peaks"), values, strict=True):
+        yield Number(f"PublishedCache{name}", _exact(value), rows)
 
 
 def _range(name: str, values: list[float], digits: int, rows: str) -> Iterator[Number]:

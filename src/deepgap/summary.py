@@ -203,16 +203,27 @@ HOSTS = pl.Schema(
         "torchvision": pl.String,
         "cuda_runtime": pl.String,
         "cudnn": pl.String,
+        "cudnn_frontend": pl.String,
+        "triton": pl.String,
+        "onnx": pl.String,
+        "onnxruntime": pl.String,
+        "tensorrt": pl.String,
         "max_sm_clock_mhz": pl.Int64,
         "power_limit_w": pl.Float64,
         "ecc": pl.Boolean,
-        "intraop_threads": pl.Int64,
+        "l2_cache_bytes": pl.Int64,
+        "intraop_threads": pl.List(pl.Int64),
         "devices": pl.Int64,
+        "modes": STRINGS,
+        "weights": STRINGS,
     }
 )
 """One row a distinct stack and kind of device that cells were measured with.
 
-intraop_threads: of the cells that use all cores. devices: distinct devices of the kind; null for a processor.
+Versions are of what was installed, in use by `modes`, those of its cells, or not.
+intraop_threads: the numbers of threads that cells had, ascending. devices: distinct devices of the kind; null for a
+    processor. l2_cache_bytes: as the driver tells it.
+weights: for each model and each of its weights `<model> <SHA-256>`, sorted.
 """
 
 OVERHEAD = pl.Schema(
@@ -241,6 +252,7 @@ FIDELITY = pl.Schema(
         "calibration_method": pl.String,
         "calibration_images": pl.String,
         "calibration_count": pl.Int64,
+        "compared_cells": pl.Int64,
         "cells": pl.Int64,
         "images": pl.Int64,
         "sqnr_db": pl.Float64,
@@ -253,15 +265,17 @@ FIDELITY = pl.Schema(
         "all_finite": pl.Boolean,
     }
 )
-"""One row a gpu, model and mode: how its answers compare with those of FP32, over all its timed cells.
+"""One row a gpu, model and mode: how its answers compare with those of FP32.
 
 calibration: of int8, else null. `images`: procedural or folder; `count`: the most images that were used.
-images: held-out images on which each cell was compared.
+compared_cells: those whose answers were compared, on however many images. cells: of them those that were compared on
+    `images`, the most held-out images of any. All figures below but all_finite are of these cells.
 sqnr_db, cosine: the smallest centred figure of any cell (`deepgap.fidelity`). A cell that equals the reference has
-    no decibels and does not count in sqnr_db; both are null when an answer of any cell is not finite.
+    no decibels and does not count in sqnr_db; both are null when an answer of any compared cell is not finite.
 top1_agreement: the smallest part of the images with the reference's first class.
-top1_accuracy, reference_top1_accuracy: part of the images whose first class is the label; null without labels.
-identical: every cell gave the reference's values.
+top1_accuracy, reference_top1_accuracy: part of the images whose first class is the label, the lowest and the highest
+    of any cell, and FP32's on the same images; null without labels.
+identical: every cell gave the reference's values. all_finite: of all compared cells.
 """
 
 TELEMETRY = pl.Schema(
@@ -311,6 +325,7 @@ DESIGN = pl.Schema(
         "warmup_iterations": pl.Int64,
         "timed_iterations": pl.Int64,
         "minimum_iterations": pl.Int64,
+        "minimum_ms": pl.Float64,
         "half_width": pl.Float64,
         "cold_iterations": pl.Int64,
         "fidelity_images": pl.Int64,
@@ -322,8 +337,8 @@ DESIGN = pl.Schema(
 """What the study asks for: one row a gpu, cells or not.
 
 threads: for each of `modes` the numbers of threads that it runs with, as words; `all` on a GPU.
-protocol: its name, and after it its counts (`study.Protocol`); minimum_iterations and half_width are null where a
-    repeat never ends before its timed_iterations.
+protocol: its name, and after it its counts (`study.Protocol`); minimum_iterations, minimum_ms and half_width are null
+    where a repeat never ends before its timed_iterations.
 energy: seconds of an energy window, and the sweeps and batch sizes that have one; null on a processor.
 """
 
@@ -376,6 +391,13 @@ class Summary:
         measured = set(self.measured["gpu"])
         processors = [key for key, gpu in self.gpus.items() if gpu.device == "cpu"]
         return next((key for key in processors if key in measured), processors[0])
+
+    @property
+    def processor_cores(self) -> str | None:
+        """The logical cores of that processor in words, several numbers where it has several hosts; None where they
+        are not known."""
+        cores = self.hosts.filter(gpu=self.processor)["logical_cores"].drop_nulls().unique().sort()
+        return " or ".join(map(str, cores)) or None
 
     @cached_property
     def failed(self) -> pl.DataFrame:

@@ -200,7 +200,8 @@ def synthetic_fidelity(gpu: str, model: str, mode: str, **changes: Any) -> dict[
     """One row of fidelity: exact in fp32, and worse the shorter the numbers."""
     runtime, precision = mode.split("-")
     row: dict[str, Any] = dict.fromkeys(FIDELITY.names())
-    row |= {"gpu": gpu, "model": model, "runtime": runtime, "precision": precision, "cells": 10, "images": 256}
+    row |= {"gpu": gpu, "model": model, "runtime": runtime, "precision": precision}
+    row |= {"compared_cells": 10, "cells": 10, "images": 256}
     if precision == "int8":
         row |= {"calibration_method": "entropy", "calibration_images": "procedural", "calibration_count": 128}
     row |= {

@@ -89,6 +89,24 @@ def test_a_mode_is_as_good_as_its_worst_cell():
     assert [found[f"calibration_{name}"] for name in CALIBRATION] == list(CALIBRATION.values())
 
 
+def test_a_row_rests_on_the_cells_with_the_most_images():
+    whole, part = noisy(0.5), compare_logits(-REFERENCE[:4], REFERENCE[:4], LABELS[:4])
+    found = row(*(footer("eager-fp16", cell) for cell in (part, whole, part, whole)))
+    assert part.top1_agreement < whole.top1_agreement
+    assert (found["compared_cells"], found["cells"], found["images"]) == (4, 2, 8)
+    assert (found["sqnr_db"], found["top1_agreement"]) == (whole.centred_sqnr_db, whole.top1_agreement)
+    assert found["top1_accuracy_low"] == found["top1_accuracy_high"] == whole.top1_accuracy
+    assert found["reference_top1_accuracy"] == whole.reference_top1_accuracy
+    exact = compare_logits(REFERENCE, REFERENCE, LABELS)
+    assert row(footer("eager-fp32", exact), footer("eager-fp32", part))["identical"] is True
+
+
+def test_an_answer_that_is_not_finite_is_told_whatever_its_images():
+    lost = compare_logits(np.full((4, 4), np.nan, np.float32), REFERENCE[:4])
+    found = row(footer("eager-fp16", noisy(0.01)), footer("eager-fp16", lost))
+    assert (found["all_finite"], found["sqnr_db"], found["cells"]) == (False, None, 1)
+
+
 def test_identical_needs_every_cell():
     same = noisy(0.0)
     found = row(footer("eager-fp32", same), footer("eager-fp32", same))
@@ -325,7 +343,7 @@ def test_families_of_other_numbers_of_threads_stand_apart(cells, tmp_path):
     assert scaling["throughput_img_s"].round().to_list() == [133, 400, 800, 267, 800, 1600]
     assert scaling["intraop_threads"].to_list() == [1, 4, 8] * 2
     assert scaling["speedup_fp32"].to_list() == pytest.approx([1, 1, 1, 2, 2, 2])
-    assert whole.hosts.select("cells", "intraop_threads", "devices").rows() == [(7, 8, None)]
+    assert whole.hosts.select("cells", "intraop_threads", "devices").rows() == [(7, [1, 4, 8], None)]
     ratios = whole.ratios.filter(pl.col("numerator") == "ort-int8", pl.col("denominator") == "eager-fp32")
     assert ratios.select("threads", "ratio").rows() == [(t, pytest.approx(2)) for t in (0, 1, 4)]
 
@@ -391,6 +409,22 @@ def test_hosts_count_devices_and_cells(cells):
     hosts = summarise_hosts(Rows(HOST_CELLS, map(host_row, cells.footers)).frame())
     assert hosts.schema == HOSTS
     assert sorted(hosts.select("driver", "cells", "devices").rows()) == [("000.00", 3, 2), ("111.11", 1, 1)]
+    assert sorted(hosts["intraop_threads"].to_list()) == [[], [8]]
+
+
+def test_hosts_tell_the_modes_the_weights_and_the_versions_of_a_stack(cells):
+    for sweep, (mode, weights, triton) in enumerate(
+        (("eager-fp16", "0", "3.6"), ("compile-fp16", "1", "3.6"), ("eager-fp16", "0", "3.7")), 1
+    ):
+        cells.add(mode, sweep=sweep, weights=weights * 64)
+        cells.footers[-1].provenance["versions"]["triton"] = triton
+        cells.footers[-1].provenance["device"]["l2_cache_bytes"] = 60 << 20
+    hosts = summarise_hosts(Rows(HOST_CELLS, map(host_row, cells.footers)).frame()).sort("triton")
+    assert hosts["modes"].to_list() == [["compile-fp16", "eager-fp16"], ["eager-fp16"]]
+    first, second = f"resnet18 {'0' * 64}", f"resnet18 {'1' * 64}"
+    assert hosts["weights"].to_list() == [[first, second], [first]]
+    assert hosts["triton"].to_list() == ["3.6", "3.7"] and set(hosts["l2_cache_bytes"]) == {60 << 20}
+    assert hosts["onnx"].is_null().all()
 
 
 def test_overhead_is_what_is_neither_waiting_nor_work(cells):

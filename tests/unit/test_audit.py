@@ -164,7 +164,9 @@ def test_memory(found: dict[str, Finding]) -> None:
     assert f"{grown:.1f} GB in FP32" in found["memory_without_batch"].evidence
     assert found["memory_without_batch"].verdict == FAILS
     assert f"{512 * 150_528 * 4 / 1e6:.0f} MB" in found["growth_of_int8"].evidence
+    assert "1 of 18 modes has more" in found["one_value_a_mode"].evidence
     assert "4.9 and 5.6 GB" in found["one_value_a_mode"].evidence
+    assert "\N{MINUS SIGN}100 to 1800 MB" in found["difference_of_memory"].evidence
 
 
 def test_bandwidth_is_that_of_the_datasheets(found: dict[str, Finding]) -> None:

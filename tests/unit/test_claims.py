@@ -12,7 +12,7 @@ from deepgap.claims import CLAIMS, GPU, NOT_MEASURED, check_claims, write_claims
 from deepgap.errors import DeepGapError
 from deepgap.summary import Summary
 from tests.conftest import ROOT
-from tests.unit.synthetic import empty_summary, h200_rows, synthetic_summary
+from tests.unit.synthetic import cpu_rows, empty_summary, h200_rows, synthetic_summary
 
 TEXT = (ROOT / "paper/main.tex").read_text()
 
@@ -31,7 +31,7 @@ def test_without_data_every_claim_says_so():
 def summary(mode: str | None = None, **changes: float) -> Summary:
     """The H200's synthetic families, with the columns of one mode multiplied."""
     made = synthetic_summary(h200_rows())
-    here = pl.format("{}-{}", "runtime", "precision") == mode
+    here = pl.format("{}-{}", "runtime", "precision") == (mode or "none")
     return replace(
         made,
         families=made.families.with_columns(
@@ -66,7 +66,6 @@ def test_a_claim_holds_until_the_data_turn(name, mode, changes):
     ("name", "mode", "flag"),
     [
         ("EagerIsLaunchBound", "eager-fp16", "launch_bound"),
-        ("IntEightMeetsThePowerLimit", "cudnn-int8", "throttled"),
     ],
 )
 def test_a_claim_about_a_flag_needs_it_everywhere(name, mode, flag):
@@ -89,6 +88,86 @@ def test_a_claim_about_a_flag_needs_it_everywhere(name, mode, flag):
         )
         is False
     )
+
+
+def with_flags(flags: dict[tuple[str, int], list[str]], reasons: tuple[str, ...] = ("sw_power_cap",)) -> Summary:
+    """ResNet-50 on the H200 at 1, 64 and 512, faster with each size, with these flags by mode and batch size; the
+    driver's reasons stand in its telemetry."""
+    rows = [
+        row | {"flags": flags.get((f"{row['runtime']}-{row['precision']}", row["batch_size"]), [])}
+        for row in h200_rows((1, 64, 512))
+        if row["model"] == "resnet50"
+    ]
+    made = synthetic_summary(rows)
+    return replace(
+        made,
+        telemetry=made.telemetry.with_columns(
+            pl.lit(list(reasons), pl.List(pl.String)).alias("throttle_reasons"), pl.lit(True).alias("timed")
+        ),
+    )
+
+
+def test_the_power_limit_is_met_from_a_batch_size_on_and_by_the_power_alone():
+    throttled = {("eager-fp16", size): ["throttled"] for size in (64, 512)}
+    assert holds("ThePowerLimitIsMet", with_flags(throttled)) is True
+    assert holds("ThePowerLimitIsMet", with_flags({})) is None
+    assert holds("ThePowerLimitIsMet", with_flags({("eager-fp16", 64): ["throttled"]})) is False
+    assert holds("ThePowerLimitIsMet", with_flags(throttled, ("sw_power_cap", "hw_thermal_slowdown"))) is False
+    assert holds("ThePowerLimitIsMet", with_flags(throttled, ("sw_power_cap", "gpu_idle"))) is True
+    assert holds("FpThirtyTwoMeetsNoLimit", with_flags(throttled)) is True
+    assert holds("FpThirtyTwoMeetsNoLimit", with_flags({("eager-fp32", 1): ["throttled"]})) is False
+
+
+def test_the_peaks_meet_the_power_limit_where_those_of_every_other_mode_do():
+    modes = ("eager-tf32", "eager-fp16", "graph-fp16", "compile-fp16")
+    at_peak = {(mode, 512): ["throttled"] for mode in modes}
+    assert holds("PeaksMeetThePowerLimit", with_flags(at_peak)) is True
+    del at_peak["graph-fp16", 512]
+    assert holds("PeaksMeetThePowerLimit", with_flags(at_peak)) is False
+
+
+def test_graphs_are_launch_bound_nowhere():
+    assert holds("GraphsAreNotLaunchBound", with_flags({("eager-fp16", 1): ["launch_bound"]})) is True
+    assert holds("GraphsAreNotLaunchBound", with_flags({("graph-fp16", 1): ["launch_bound"]})) is False
+
+
+def test_the_weights_of_two_machines_are_compared_model_by_model():
+    made = synthetic_summary([*h200_rows((1,)), *cpu_rows()])
+
+    def weights(h200: list[str], cpu: list[str]) -> Summary:
+        told = pl.Series([h200 if gpu == "H200" else cpu for gpu in made.hosts["gpu"]], dtype=pl.List(pl.String))
+        return replace(made, hosts=made.hosts.with_columns(weights=told))
+
+    assert holds("WeightsDiffer", weights(["resnet18 a", "resnet50 b"], ["resnet18 c", "resnet101 b"])) is True
+    assert holds("WeightsDiffer", weights(["resnet18 a", "resnet50 b"], ["resnet18 c", "resnet50 b"])) is False
+    assert holds("WeightsDiffer", made) is None
+
+
+def test_a_peak_beyond_the_cache_and_a_sweep_without_an_edge():
+    made = with_flags({})
+    assert holds("PeaksLieBeyondTheCache", made) is None
+    small = replace(made, hosts=made.hosts.with_columns(l2_cache_bytes=pl.lit(60 << 20, pl.Int64)))
+    assert holds("PeaksLieBeyondTheCache", small) is holds("TheCacheIsNoEdge", small) is True
+    # Only a call of one image fits.
+    for slow, peak_is_beyond in (({64}, True), ({64, 512}, False)):
+        speed = pl.when(pl.col("batch_size").is_in(slow)).then(0.001).otherwise(1) * pl.col("throughput_img_s")
+        changed = replace(small, families=small.families.with_columns(throughput_img_s=speed))
+        assert holds("TheCacheIsNoEdge", changed) is False
+        assert holds("PeaksLieBeyondTheCache", changed) is peak_is_beyond
+
+
+def test_fidelity_falls_with_each_shorter_format():
+    made = summary()
+    assert holds("FidelityFallsWithPrecision", made) is True
+    near = pl.when(pl.col("runtime") == "compile").then(62.0).otherwise(pl.col("sqnr_db")).alias("sqnr_db")
+    assert holds("FidelityFallsWithPrecision", replace(made, fidelity=made.fidelity.with_columns(near))) is False
+
+
+def test_the_l4s_cache_fits_its_peaks_until_it_is_of_another_size():
+    made = summary()
+    assert holds("TheCacheFitsTheLFour", made) is True
+    larger = replace(made, gpus=made.gpus | {"L4": replace(made.gpus["L4"], l2_cache_mib=96)})
+    assert holds("TheCacheFitsTheLFour", larger) is False
 
 
 def test_fidelity_and_energy_and_the_headline():

@@ -94,7 +94,7 @@ def test_saturation_is_the_smallest_batch_within_five_percent_of_the_peak() -> N
     none, cell, last = row["cells"]
     assert none is None and last is None and table["loss_percent"] == 5
     assert (cell["saturated"], cell["latency_ms"], cell["peak"], cell["peak_latency_ms"]) == (16, 16.0, 32, 32.0)
-    assert (cell["tied"], cell["at_edge"], cell["points"]) == ("32--64, 512", True, 7)
+    assert (cell["tied"], cell["at_edge"], cell["points"]) == ("32, 64, 512", True, 7)
 
 
 def test_published_peaks_stand_apart_with_their_edge_and_no_saturation() -> None:

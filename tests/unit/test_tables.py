@@ -11,11 +11,12 @@ import jinja2
 import polars as pl
 import pytest
 
+from deepgap import telemetry, timing
 from deepgap.errors import DeepGapError
 from deepgap.figures import FIGURES
 from deepgap.latex import Latex, escape, render, rounded, significant
 from deepgap.numbers import macro_name, write_numbers
-from deepgap.summary import FIDELITY, FRAMES, Summary, load_summary, summary_files
+from deepgap.summary import FIDELITY, FRAMES, HOSTS, Summary, load_summary, summary_files
 from deepgap.tables import TABLES, load_table
 from deepgap.tables.table4_fidelity import rounded_down
 from tests.unit.synthetic import (
@@ -26,6 +27,8 @@ from tests.unit.synthetic import (
     cpu_summary,
     empty_summary,
     full_summary,
+    h200_rows,
+    synthetic_failure,
     synthetic_family,
     synthetic_fidelity,
     synthetic_summary,
@@ -84,6 +87,32 @@ def test_table1_has_no_speedup_without_a_measured_cpu_and_keeps_the_published_on
     assert 58.11 in [row["speedup"] for row in table["published"]]
 
 
+def test_table1_marks_published_peaks_at_the_edge_of_the_sweep_and_names_the_cores() -> None:
+    table = context("table1_peaks", full_summary())
+    edge = [(row["platform"], row["mode"], row["model"]) for row in table["published"] if row["at_edge"]]
+    assert edge == [("T4", "eager-fp16", "ResNet-18"), ("T4", "tensorrt-int8", "ResNet-18")]
+    assert "over CPU (16 cores)" in tex("table1_peaks", full_summary())
+    assert "over CPU &" in " ".join(tex("table1_peaks", empty_summary()).split())
+
+
+def test_table10_counts_families_by_flag_and_gpu() -> None:
+    flags = {1: ["variable"], 8: ["launch_bound", "variable"]}
+    rows = [synthetic_family("H200", "resnet18", "eager-fp16", b, flags=flags.get(b, [])) for b in (1, 8, 32)]
+    rows += [synthetic_family("CPU", "resnet18", "eager-fp32", 1, threads=1, flags=["unsteady"])]
+    rows += [synthetic_family("CPU", "resnet18", "eager-fp32", 1)]
+    rows += [synthetic_failure("H200", "resnet50", "eager-fp32", 512)]
+    table = context("table10_flags", synthetic_summary(rows))
+    assert table["platforms"] == ["H200", "CPU"]
+    assert [(row["flag"], row["counts"]) for row in table["rows"]] == [
+        ("variable", [2, 0]),
+        ("launch_bound", [1, 0]),
+        ("unsteady", [0, 1]),
+    ]
+    assert (table["flagged"], table["families"]) == ([2, 1], [3, 2])
+    assert r"launch\_bound & \num{1} & \num{0} & " in tex("table10_flags", synthetic_summary(rows))
+    assert "No cells measured" in tex("table10_flags", empty_summary())
+
+
 def test_table1_separates_published_rows_and_tells_failures() -> None:
     text = tex("table1_peaks", full_summary())
     before, _, after = text.partition("Published values")
@@ -98,6 +127,37 @@ def test_table2_has_a_column_a_stack_and_the_published_host_apart() -> None:
     assert lines["ECC memory"] == ["on", None, None]
     assert "cuDNN" not in lines
     assert r"Synthetic H200 \& co\_1" in tex("table2_hosts", full_summary())
+
+
+def hosts_of(*changes: dict[str, Any]) -> Summary:
+    """A summary with a host of the H200 for each of these changes."""
+    summary = synthetic_summary(h200_rows((1,)), published=False)
+    (host,) = summary.hosts.to_dicts()
+    return replace(summary, hosts=pl.DataFrame([host | change for change in changes], schema=HOSTS))
+
+
+def test_table2_tells_stacks_of_one_gpu_apart() -> None:
+    assert context("table2_hosts", hosts_of({}))["titles"] == ["H200, measured"]
+    cores = hosts_of({"logical_cores": 64}, {"logical_cores": 16})
+    assert context("table2_hosts", cores)["titles"] == ["H200, measured, 64 cores", "H200, measured, 16 cores"]
+    drivers = hosts_of({"driver": "1"}, {"driver": "2", "first_measured_at": "2001-02-03T04:05:06+00:00"})
+    assert context("table2_hosts", drivers)["titles"][1] == "H200, measured from 2001-02-03 04:05"
+
+
+def test_table2_has_the_libraries_that_a_mode_used_the_weights_and_the_threads() -> None:
+    installed = {"triton": "3.6", "onnx": "1.2", "onnxruntime": "1.3", "tensorrt": "11.4", "l2_cache_bytes": 60 << 20}
+    summary = hosts_of(
+        installed | {"logical_cores": 1, "modes": ["eager-fp16"], "intraop_threads": [1, 2]},
+        installed | {"logical_cores": 2, "modes": ["compile-fp16"], "weights": [f"resnet50 {'ab' * 32}"]},
+        installed | {"logical_cores": 3, "modes": ["cudnn-int8"], "weights": [f"resnet50 {c * 64}" for c in "01"]},
+    )
+    lines = {line["label"]: line["values"] for line in context("table2_hosts", summary)["lines"]}
+    assert lines["Triton"] == [None, "3.6", "3.6"]
+    assert lines["onnx"] == [None, None, "1.2"] and lines["ONNX Runtime"] == [None, None, "1.3"]
+    assert "TensorRT" not in lines
+    assert lines["Weights of ResNet-50"] == [None, "abababab", "00000000, 11111111"]
+    assert "Weights of ResNet-18" not in lines
+    assert lines["CPU threads used"] == ["1, 2", None, None] and lines["L2 cache (MiB)"] == ["60"] * 3
 
 
 def test_table3_share_is_operations_over_the_dense_peak() -> None:
@@ -139,6 +199,13 @@ def test_table4_lists_modes_by_gpu_model_and_precision() -> None:
     assert text.count("H200") == 1 and text.count("ResNet-18") == 2 and text.count(r"\addlinespace") == 2
 
 
+def test_table4_says_how_many_of_the_compared_cells_a_row_rests_on() -> None:
+    some = with_fidelity(synthetic_fidelity("H200", "resnet18", "eager-fp16", compared_cells=45, cells=39))
+    assert r"\num{39} of \num{45} & \num{256}" in tex("table4_fidelity", some)
+    every = with_fidelity(synthetic_fidelity("H200", "resnet18", "eager-fp16"))
+    assert r"\num{10} & \num{256}" in tex("table4_fidelity", every)
+
+
 def test_table4_says_exact_and_never_rounds_up_to_it() -> None:
     exact, short, int8 = context(
         "table4_fidelity",
@@ -174,7 +241,8 @@ def test_a_share_is_rounded_down_exactly(share: float, text: str) -> None:
 
 def test_macros_are_letters_unique_and_all_that_the_prose_uses() -> None:
     prose = (ROOT / "paper/main.tex").read_text()
-    families = "Peak|PeakBatch|PeakGain|Latency|LatencyGain|Published|Cells|Devices|Matched|Caption"
+    families = "Peak|PeakBatch|PeakGain|Latency|LatencyGain|Published|Cells|Devices|Matched|Caption|Runs|Calls|Design"
+    families += "|Flagged|Families|Throttled|Fidelity|Cache|Largest|Bandwidth|Sqnr|Audit|Energy|Processor|Over"
     used = set(re.findall(rf"\\((?:{families})[A-Z]\w*)", prose))
     assert len(used) > 20
     for make in (full_summary, cpu_summary, lambda: synthetic_summary([])):
@@ -190,15 +258,80 @@ def test_numbers_say_what_the_frames_say() -> None:
         synthetic_family("H200", "resnet50", "eager-fp16", 64, throughput_img_s=12_345.0),
         synthetic_family("H200", "resnet50", "graph-fp16", 1, median_ms=0.9, throughput_img_s=1100.0),
     ]
-    numbers = dict(re.findall(r"\\newcommand\{\\(\w+)\}\{(.*)\} %", write_numbers(synthetic_summary(rows))))
+    numbers = macros(synthetic_summary(rows))
     key = "HTwoZeroZeroResnetFiveZero"
-    assert numbers[f"Peak{key}EagerFpOneSix"] == r"\num{12300}"
+    assert numbers[f"Peak{key}EagerFpOneSix"] == r"\num{12340}"
     assert numbers[f"PeakBatch{key}EagerFpOneSix"] == r"\num{64}"
-    assert numbers[f"LatencyGain{key}GraphFpOneSix"] == r"\num{4.0}"
+    assert numbers[f"LatencyGain{key}GraphFpOneSix"] == r"\num{4.00}"
     assert numbers[f"Peak{key}CompileFpOneSix"] == "n/a"
     assert numbers["PublishedRatioOtherLow"] == r"\num{2.3}"
     assert numbers["PublishedRatioOtherHigh"] == r"\num{3.0}"
     assert numbers["PublishedImpliedBatch"] == r"\num{584}"
+    # As Table VII has them.
+    assert (numbers["PublishedRatioMatchedLow"], numbers["PublishedRatioMatchedHigh"]) == (r"\num{1.4}", r"\num{1.8}")
+    assert (numbers["PublishedRatioMatchedCells"], numbers["PublishedRatioMatchedBatch"]) == (
+        r"\num{6}",
+        r"\num{512}",
+    )
+    cached = [numbers[f"PublishedCache{name}"] for name in ("Product", "Count", "Peaks")]
+    assert cached == [r"\num{32}", r"\num{8}", r"\num{9}"]
+    assert numbers["PublishedRatioMatchedBounds"] == "over 3.0 in ResNet-18 INT8"
+
+
+def macros(summary: Summary) -> dict[str, str]:
+    return dict(re.findall(r"\\newcommand\{\\(\w+)\}\{(.*)\} %", write_numbers(summary)))
+
+
+def test_numbers_of_flags_count_families_and_say_from_which_batch_size_on() -> None:
+    flags = {
+        ("resnet18", 8): ["throttled"],
+        ("resnet18", 1): ["launch_bound", "variable"],
+        ("resnet50", 1): ["variable"],
+    }
+    flags |= {("resnet50", 64): ["throttled"]}
+    rows = [
+        synthetic_family("H200", model, "eager-fp16", size, flags=flags.get((model, size), []))
+        for model in ("resnet18", "resnet50")
+        for size in (1, 8, 64)
+    ]
+    numbers = macros(synthetic_summary(rows))
+    h200 = "HTwoZeroZero"
+    assert (numbers[f"Families{h200}"], numbers[f"Flagged{h200}"]) == (r"\num{6}", r"\num{4}")
+    assert numbers[f"Flagged{h200}Variable"] == r"\num{2}"
+    assert numbers[f"Flagged{h200}VariableLaunchBound"] == r"\num{1}"
+    assert numbers[f"ThrottledFrom{h200}EagerFpOneSix"] == r"\num{8} to \num{64}"
+    assert numbers[f"ThrottledFrom{h200}EagerFpThreeTwo"] == "n/a"
+
+
+def test_numbers_of_the_protocol_and_of_the_size_of_a_family() -> None:
+    numbers = macros(full_summary())
+    assert numbers["RunsOfAFamily"] == r"\num{4} (H200), \num{3} (CPU)"
+    assert numbers["CallsOfAFamily"] == r"\num{200} to \num{900} (H200), \num{200} (CPU)"
+    assert numbers["DesignHTwoZeroZeroRepeats"] == r"\num{3}"
+    assert numbers["DesignHTwoZeroZeroMinimumMs"] == "n/a"
+    assert macros(empty_summary())["RunsOfAFamily"] == "n/a"
+
+
+def test_the_highest_ratio_over_the_processor_says_whose_it_is() -> None:
+    rows = [synthetic_family("CPU", "resnet18", "eager-fp32", 1, throughput_img_s=10.0)]
+    rows += [synthetic_family("H200", "resnet18", mode, 1, throughput_img_s=s) for mode, s in (("eager-fp32", 50.0),)]
+    rows += [synthetic_family("H200", "resnet50", "eager-fp16", 1, throughput_img_s=9e9)]
+    numbers = macros(synthetic_summary(rows))
+    assert numbers["OverProcessor"] == r"\num{5.00}"
+    assert numbers["OverProcessorCell"] == "ResNet-18 in eager-fp32 on the H200"
+    assert numbers["ProcessorCores"] == "16"
+    assert macros(empty_summary())["OverProcessor"] == "n/a"
+
+
+def test_the_algorithm_has_the_constants_of_the_timed_loops() -> None:
+    text = (ROOT / "paper/main.tex").read_text()
+    warm_up = f"within {100 * timing.STEADY:g}\\,\\% and {timing.WARMUP_MS}\\,ms are over"
+    assert warm_up in " ".join(text.split())
+    assert timing.WARMUP_BLOCKS == 10 and timing.WARMUP_LIMIT_MS == 1000
+    assert f"ten blocks or {timing.WARMUP_LIMIT_MS // 1000}\\,s" in text and "after ten blocks or a\nsecond" in text
+    assert f"queue calls for $t$, {timing.FEWEST_QUEUED} to $n$ of them" in text
+    assert f"sample the device every {1000 * telemetry.INTERVAL_S:g}\\,ms" in text
+    assert timing.INPUT_BUFFERS == 2 and "two input buffers" in text
 
 
 def test_every_figure_has_a_caption_in_the_prose() -> None:

@@ -23,6 +23,7 @@ TABLES = (
     "table7_audit",
     "table8_reproduction",
     "table9_saturation",
+    "table10_flags",
 )
 
 

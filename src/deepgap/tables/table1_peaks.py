@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from deepgap.peaks import Peak, best_within_latency, family_points, find_peaks
-from deepgap.published import table1_peaks
+from deepgap.published import CPU, sweep_batch_sizes, table1_peaks
 from deepgap.summary import Summary
 from deepgap.wording import MODELS, by_precision, failures_in_words, gpu_label, model_label
 
@@ -23,7 +23,8 @@ def context(summary: Summary) -> dict[str, Any]:
             low and high in images a second; speedup over the peak of eager-fp32 on the measured CPU;
             matched, the throughput at `matched_batch_size`; bounded and bounded_batch, the highest
             throughput whose median latency is at most `matched_latency_ms`. What there is not is None.
-        published: the printed rows with platform, mode, model, batch, throughput and printed speedup.
+        published: the printed rows with platform, mode, model, batch, at_edge, throughput and printed speedup.
+        processor_cores: logical cores of the measured CPU in words; None where it is not known.
         failures: sentences on what was tried and has no numbers.
         matched_batch_size, matched_latency_ms: the operating points.
     """
@@ -32,6 +33,7 @@ def context(summary: Summary) -> dict[str, Any]:
         "measured": _first_only([_measured_row(summary, key, peak, peaks) for key, peak in _ordered(summary, peaks)]),
         "published": _first_only(_published_rows(summary)),
         "failures": _failures(summary),
+        "processor_cores": summary.processor_cores,
         "matched_batch_size": summary.reporting["matched_batch_size"],
         "matched_latency_ms": summary.reporting["matched_latency_ms"],
     }
@@ -74,12 +76,15 @@ def _measured_row(summary: Summary, key: Key, peak: Peak, peaks: Mapping[Key, Pe
 
 
 def _published_rows(summary: Summary) -> list[dict[str, Any]]:
+    largest = max(sweep_batch_sizes(summary.published), default=None)
     return [
         {
             "platform": gpu_label(row["gpu"]),
             "mode": f"{row['runtime']}-{row['precision']}",
             "model": model_label(row["model"]),
             "batch": row["batch_size"],
+            # The processor was swept over other batch sizes, which are not printed.
+            "at_edge": row["gpu"] != CPU and row["batch_size"] == largest,
             "throughput": row["throughput_img_s"],
             "speedup": row["speedup_vs_cpu"],
         }

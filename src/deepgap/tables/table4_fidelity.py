@@ -14,9 +14,9 @@ def context(summary: Summary) -> dict[str, Any]:
     """The modes of each GPU and model.
 
     Returns:
-        rows: platform, model, mode, calibration (None: not int8), cells, images a cell, and as LaTeX the worst
-            centred sqnr in decibels, the worst cosine, and in percent the worst agreement, the accuracy (a range
-            where cells differ) and the reference's accuracy.
+        rows: platform, model, mode, calibration (None: not int8), cells (that were compared on the most images) and
+            compared (on any), images a cell, and as LaTeX the worst centred sqnr in decibels, the worst cosine, and
+            in percent the worst agreement, the accuracy (a range where cells differ) and the reference's accuracy.
     """
     gpus = summary.order_gpus(set(summary.fidelity["gpu"]))
     rows = [row | {"mode": f"{row['runtime']}-{row['precision']}"} for row in summary.fidelity.to_dicts()]
@@ -31,6 +31,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         "mode": row["mode"],
         "calibration": _calibration(row),
         "cells": row["cells"],
+        "compared": row["compared_cells"],
         "images": row["images"],
         "sqnr": _decibels(row),
         "cosine": rounded_down(row["cosine"], 5),

@@ -61,14 +61,14 @@ def _cell(sweep: pl.DataFrame) -> dict[str, Any]:
 
 
 def _ranges(chosen: Sequence[int], swept: Sequence[int]) -> str:
-    """`8, 32--128`: neighbours of the sweep joined."""
+    """`1, 8, 32--128`: three or more neighbours of the sweep joined."""
     runs: list[list[int]] = []
     for size in chosen:
         if runs and swept.index(size) == swept.index(runs[-1][-1]) + 1:
             runs[-1].append(size)
         else:
             runs.append([size])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}--{run[-1]}" for run in runs)
+    return ", ".join(f"{run[0]}--{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
 
 
 def _published(summary: Summary) -> list[dict[str, Any]]:
