@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import polars as pl
@@ -25,6 +25,9 @@ from deepgap.wording import PRECISIONS
 
 GPU = "H200"
 """The GPU of which the text speaks."""
+
+LARGEST = 512
+"""The largest batch size of its sweeps."""
 
 POWER_LIMIT = "sw_power_cap"
 """NVML's name for a clock that is held down to keep within the power limit."""
@@ -135,8 +138,15 @@ def _power_limit(summary: Summary) -> bool | None:
     return all(beyond) and reasons == {POWER_LIMIT}
 
 
+def _swept(summary: Summary) -> Summary:
+    """The summary with those sweeps alone that were measured to `LARGEST`: others cannot tell where a peak is."""
+    whole = (pl.col("batch_size") == LARGEST).any().over("gpu", "model", "runtime", "precision", "threads")
+    return replace(summary, families=summary.families.filter(whole))
+
+
 def _peaks_at_the_limit(summary: Summary) -> bool | None:
     """Whether the peaks of all modes but eager-fp32 lie where the clock was held down."""
+    summary = _swept(summary)
     first = first_flagged(summary, GPU, "throttled")
     return _all(
         [
@@ -147,27 +157,12 @@ def _peaks_at_the_limit(summary: Summary) -> bool | None:
     )
 
 
-def _weights_differ(summary: Summary) -> bool | None:
-    """Whether the text's GPU and the processor have other weights of every model that both have."""
-    ours, theirs = (_weights(summary, gpu) for gpu in (GPU, summary.processor))
-    return _all([ours[model] != theirs[model] for model in ours.keys() & theirs.keys()])
-
-
-def _weights(summary: Summary, gpu: str) -> dict[str, set[str]]:
-    """The hashes of the weights that a GPU's cells had, by model."""
-    found: dict[str, set[str]] = {}
-    for text in summary.hosts.filter(gpu=gpu).explode("weights")["weights"].drop_nulls():
-        model, digest = text.split(" ")
-        found.setdefault(model, set()).add(digest)
-    return found
-
-
 def _beyond_the_cache(summary: Summary) -> bool | None:
-    return _all([item.peak_over_cache > 1 and not item.tied for item in residencies(summary, GPU)])
+    return _all([item.peak_over_cache > 1 and not item.tied for item in residencies(_swept(summary), GPU)])
 
 
 def _no_edge_at_the_cache(summary: Summary) -> bool | None:
-    return _all([item.gain > 1 for item in residencies(summary, GPU)])
+    return _all([item.gain > 1 for item in residencies(_swept(summary), GPU)])
 
 
 def _int8_agrees(summary: Summary) -> bool | None:
@@ -237,7 +232,6 @@ CLAIMS = (
         f"on the {GPU} the peaks of all modes but eager-fp32 lie at batch sizes from which on they are throttled",
         _peaks_at_the_limit,
     ),
-    Claim("WeightsDiffer", f"the {GPU} and the processor have other weights of every model", _weights_differ),
     Claim(
         "PeaksLieBeyondTheCache",
         f"on the {GPU} no sweep peaks, or ties with its peak, where the largest activation fits in the L2 cache",
