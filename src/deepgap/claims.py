@@ -15,7 +15,7 @@ import polars as pl
 
 from deepgap.audit import NotPrintedError, Values, cached_peaks
 from deepgap.errors import DeepGapError
-from deepgap.flag_counts import first_flagged
+from deepgap.flag_counts import families_with, first_flagged
 from deepgap.flags import NO_THROTTLING
 from deepgap.peaks import Peak, find_peaks
 from deepgap.published import table1_peaks
@@ -138,6 +138,13 @@ def _power_limit(summary: Summary) -> bool | None:
     return all(beyond) and reasons == {POWER_LIMIT}
 
 
+def _odd_is_launch_bound(summary: Summary) -> bool | None:
+    """Whether most families that are variable, unsteady, or whose arms disagree are launch-bound, too."""
+    odd = [flag for flag in ("variable", "unsteady", "arms_disagree") if families_with(summary, GPU, flag)]
+    both = [2 * families_with(summary, GPU, flag, "launch_bound") > families_with(summary, GPU, flag) for flag in odd]
+    return _all(both)
+
+
 def _swept(summary: Summary) -> Summary:
     """The summary with those sweeps alone that were measured to `LARGEST`: others cannot tell where a peak is."""
     whole = (pl.col("batch_size") == LARGEST).any().over("gpu", "model", "runtime", "precision", "threads")
@@ -216,6 +223,11 @@ CLAIMS = (
         "GraphsAreNotLaunchBound",
         f"on the {GPU} graph-fp16 and cudnn-int8 are launch-bound nowhere",
         _unflagged("launch_bound", "graph-fp16", "cudnn-int8"),
+    ),
+    Claim(
+        "OddIsMostlyLaunchBound",
+        f"on the {GPU} most families that are variable, unsteady, or whose arms disagree are launch-bound",
+        _odd_is_launch_bound,
     ),
     Claim(
         "ThePowerLimitIsMet",

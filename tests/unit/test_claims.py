@@ -126,6 +126,16 @@ def test_the_peaks_meet_the_power_limit_where_those_of_every_other_mode_do():
     assert holds("PeaksMeetThePowerLimit", with_flags(at_peak)) is False
 
 
+def test_most_of_what_is_odd_is_launch_bound_until_it_is_not():
+    flags = {("eager-fp16", size): ["launch_bound", "variable"] for size in (1, 64)} | {
+        ("eager-fp32", 1): ["variable"]
+    }
+    assert holds("OddIsMostlyLaunchBound", with_flags(flags)) is True
+    assert holds("OddIsMostlyLaunchBound", with_flags(flags | {("eager-tf32", 1): ["variable"]})) is False
+    assert holds("OddIsMostlyLaunchBound", with_flags(flags | {("eager-tf32", 1): ["unsteady"]})) is False
+    assert holds("OddIsMostlyLaunchBound", with_flags({})) is None
+
+
 def test_graphs_are_launch_bound_nowhere():
     assert holds("GraphsAreNotLaunchBound", with_flags({("eager-fp16", 1): ["launch_bound"]})) is True
     assert holds("GraphsAreNotLaunchBound", with_flags({("graph-fp16", 1): ["launch_bound"]})) is False
