@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import polars as pl
 
 from deepgap.audit import NotPrintedError, Values, cached_peaks
 from deepgap.errors import DeepGapError
-from deepgap.flag_counts import first_flagged
+from deepgap.flag_counts import families_with, first_flagged
 from deepgap.flags import NO_THROTTLING
 from deepgap.peaks import Peak, find_peaks
 from deepgap.published import table1_peaks
@@ -25,6 +25,9 @@ from deepgap.wording import PRECISIONS
 
 GPU = "H200"
 """The GPU of which the text speaks."""
+
+LARGEST = 512
+"""The largest batch size of its sweeps."""
 
 POWER_LIMIT = "sw_power_cap"
 """NVML's name for a clock that is held down to keep within the power limit."""
@@ -135,8 +138,22 @@ def _power_limit(summary: Summary) -> bool | None:
     return all(beyond) and reasons == {POWER_LIMIT}
 
 
+def _odd_is_launch_bound(summary: Summary) -> bool | None:
+    """Whether most families that are variable, unsteady, or whose arms disagree are launch-bound, too."""
+    odd = [flag for flag in ("variable", "unsteady", "arms_disagree") if families_with(summary, GPU, flag)]
+    both = [2 * families_with(summary, GPU, flag, "launch_bound") > families_with(summary, GPU, flag) for flag in odd]
+    return _all(both)
+
+
+def _swept(summary: Summary) -> Summary:
+    """The summary with those sweeps alone that were measured to `LARGEST`: others cannot tell where a peak is."""
+    whole = (pl.col("batch_size") == LARGEST).any().over("gpu", "model", "runtime", "precision", "threads")
+    return replace(summary, families=summary.families.filter(whole))
+
+
 def _peaks_at_the_limit(summary: Summary) -> bool | None:
     """Whether the peaks of all modes but eager-fp32 lie where the clock was held down."""
+    summary = _swept(summary)
     first = first_flagged(summary, GPU, "throttled")
     return _all(
         [
@@ -147,27 +164,12 @@ def _peaks_at_the_limit(summary: Summary) -> bool | None:
     )
 
 
-def _weights_differ(summary: Summary) -> bool | None:
-    """Whether the text's GPU and the processor have other weights of every model that both have."""
-    ours, theirs = (_weights(summary, gpu) for gpu in (GPU, summary.processor))
-    return _all([ours[model] != theirs[model] for model in ours.keys() & theirs.keys()])
-
-
-def _weights(summary: Summary, gpu: str) -> dict[str, set[str]]:
-    """The hashes of the weights that a GPU's cells had, by model."""
-    found: dict[str, set[str]] = {}
-    for text in summary.hosts.filter(gpu=gpu).explode("weights")["weights"].drop_nulls():
-        model, digest = text.split(" ")
-        found.setdefault(model, set()).add(digest)
-    return found
-
-
 def _beyond_the_cache(summary: Summary) -> bool | None:
-    return _all([item.peak_over_cache > 1 and not item.tied for item in residencies(summary, GPU)])
+    return _all([item.peak_over_cache > 1 and not item.tied for item in residencies(_swept(summary), GPU)])
 
 
 def _no_edge_at_the_cache(summary: Summary) -> bool | None:
-    return _all([item.gain > 1 for item in residencies(summary, GPU)])
+    return _all([item.gain > 1 for item in residencies(_swept(summary), GPU)])
 
 
 def _int8_agrees(summary: Summary) -> bool | None:
@@ -223,6 +225,11 @@ CLAIMS = (
         _unflagged("launch_bound", "graph-fp16", "cudnn-int8"),
     ),
     Claim(
+        "OddIsMostlyLaunchBound",
+        f"on the {GPU} most families that are variable, unsteady, or whose arms disagree are launch-bound",
+        _odd_is_launch_bound,
+    ),
+    Claim(
         "ThePowerLimitIsMet",
         f"on the {GPU} a mode that is throttled at a batch size is so at all larger ones, by the power limit alone",
         _power_limit,
@@ -237,7 +244,6 @@ CLAIMS = (
         f"on the {GPU} the peaks of all modes but eager-fp32 lie at batch sizes from which on they are throttled",
         _peaks_at_the_limit,
     ),
-    Claim("WeightsDiffer", f"the {GPU} and the processor have other weights of every model", _weights_differ),
     Claim(
         "PeaksLieBeyondTheCache",
         f"on the {GPU} no sweep peaks, or ties with its peak, where the largest activation fits in the L2 cache",

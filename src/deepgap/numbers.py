@@ -152,6 +152,9 @@ def processor_numbers(summary: Summary) -> Iterator[Number]:
     yield Number(
         "ProcessorCores", NOT_AVAILABLE if cores is None else escape(cores), f"hosts: gpu={processor}, logical_cores"
     )
+    for gpu in PROSE_MODES:
+        words = escape(weights_compared(summary, gpu, processor))
+        yield Number(macro_name("WeightsCompared", gpu), words, f"hosts: weights of gpu={gpu} and gpu={processor}")
     peaks = find_peaks(summary.measured)
     ratios = {
         key: peak.point.throughput / peaks[processor, key[1], "eager-fp32"].point.throughput
@@ -171,6 +174,18 @@ def processor_numbers(summary: Summary) -> Iterator[Number]:
                 _rounded(peak.point.throughput if peak else None, THROUGHPUT_DIGITS),
                 f"families: gpu={processor}, model={model}, mode={mode}, highest throughput_img_s",
             )
+
+
+def weights_compared(summary: Summary, gpu: str, other: str) -> str:
+    """Whether the models that two GPUs were both measured with had the same weights, as a verb."""
+    ours, theirs = (
+        set(summary.hosts.filter(gpu=key).explode("weights")["weights"].drop_nulls()) for key in (gpu, other)
+    )
+    models = {text.split(" ")[0] for text in ours} & {text.split(" ")[0] for text in theirs}
+    if not models:
+        return "cannot be compared"
+    same = not any(text.split(" ")[0] in models for text in ours ^ theirs)
+    return "are the same" if same else "differ"
 
 
 def family_sizes(summary: Summary) -> Iterator[Number]:

@@ -12,7 +12,7 @@ from deepgap.claims import CLAIMS, GPU, NOT_MEASURED, check_claims, write_claims
 from deepgap.errors import DeepGapError
 from deepgap.summary import Summary
 from tests.conftest import ROOT
-from tests.unit.synthetic import cpu_rows, empty_summary, h200_rows, synthetic_summary
+from tests.unit.synthetic import empty_summary, h200_rows, synthetic_summary
 
 TEXT = (ROOT / "paper/main.tex").read_text()
 
@@ -126,21 +126,26 @@ def test_the_peaks_meet_the_power_limit_where_those_of_every_other_mode_do():
     assert holds("PeaksMeetThePowerLimit", with_flags(at_peak)) is False
 
 
+def test_most_of_what_is_odd_is_launch_bound_until_it_is_not():
+    flags = {("eager-fp16", size): ["launch_bound", "variable"] for size in (1, 64)} | {
+        ("eager-fp32", 1): ["variable"]
+    }
+    assert holds("OddIsMostlyLaunchBound", with_flags(flags)) is True
+    assert holds("OddIsMostlyLaunchBound", with_flags(flags | {("eager-tf32", 1): ["variable"]})) is False
+    assert holds("OddIsMostlyLaunchBound", with_flags(flags | {("eager-tf32", 1): ["unsteady"]})) is False
+    assert holds("OddIsMostlyLaunchBound", with_flags({})) is None
+
+
 def test_graphs_are_launch_bound_nowhere():
     assert holds("GraphsAreNotLaunchBound", with_flags({("eager-fp16", 1): ["launch_bound"]})) is True
     assert holds("GraphsAreNotLaunchBound", with_flags({("graph-fp16", 1): ["launch_bound"]})) is False
 
 
-def test_the_weights_of_two_machines_are_compared_model_by_model():
-    made = synthetic_summary([*h200_rows((1,)), *cpu_rows()])
-
-    def weights(h200: list[str], cpu: list[str]) -> Summary:
-        told = pl.Series([h200 if gpu == "H200" else cpu for gpu in made.hosts["gpu"]], dtype=pl.List(pl.String))
-        return replace(made, hosts=made.hosts.with_columns(weights=told))
-
-    assert holds("WeightsDiffer", weights(["resnet18 a", "resnet50 b"], ["resnet18 c", "resnet101 b"])) is True
-    assert holds("WeightsDiffer", weights(["resnet18 a", "resnet50 b"], ["resnet18 c", "resnet50 b"])) is False
-    assert holds("WeightsDiffer", made) is None
+def test_a_sweep_that_is_not_measured_to_its_end_tells_nothing_of_its_peak():
+    part = synthetic_summary(h200_rows((1, 64)))
+    small = replace(part, hosts=part.hosts.with_columns(l2_cache_bytes=pl.lit(60 << 20, pl.Int64)))
+    for name in ("PeaksMeetThePowerLimit", "PeaksLieBeyondTheCache", "TheCacheIsNoEdge"):
+        assert holds(name, small) is None
 
 
 def test_a_peak_beyond_the_cache_and_a_sweep_without_an_edge():

@@ -15,7 +15,7 @@ from deepgap import telemetry, timing
 from deepgap.errors import DeepGapError
 from deepgap.figures import FIGURES
 from deepgap.latex import Latex, escape, render, rounded, significant
-from deepgap.numbers import macro_name, write_numbers
+from deepgap.numbers import macro_name, weights_compared, write_numbers
 from deepgap.summary import FIDELITY, FRAMES, HOSTS, Summary, load_summary, summary_files
 from deepgap.tables import TABLES, load_table
 from deepgap.tables.table4_fidelity import rounded_down
@@ -242,7 +242,9 @@ def test_a_share_is_rounded_down_exactly(share: float, text: str) -> None:
 def test_macros_are_letters_unique_and_all_that_the_prose_uses() -> None:
     prose = (ROOT / "paper/main.tex").read_text()
     families = "Peak|PeakBatch|PeakGain|Latency|LatencyGain|Published|Cells|Devices|Matched|Caption|Runs|Calls|Design"
-    families += "|Flagged|Families|Throttled|Fidelity|Cache|Largest|Bandwidth|Sqnr|Audit|Energy|Processor|Over"
+    families += (
+        "|Flagged|Families|Throttled|Fidelity|Cache|Largest|Bandwidth|Sqnr|Weights|Audit|Energy|Processor|Over"
+    )
     used = set(re.findall(rf"\\((?:{families})[A-Z]\w*)", prose))
     assert len(used) > 20
     for make in (full_summary, cpu_summary, lambda: synthetic_summary([])):
@@ -321,6 +323,19 @@ def test_the_highest_ratio_over_the_processor_says_whose_it_is() -> None:
     assert numbers["OverProcessorCell"] == "ResNet-18 in eager-fp32 on the H200"
     assert numbers["ProcessorCores"] == "16"
     assert macros(empty_summary())["OverProcessor"] == "n/a"
+
+
+def test_the_weights_of_two_machines_are_compared_model_by_model() -> None:
+    made = synthetic_summary([*h200_rows((1,)), *cpu_rows()])
+
+    def compared(h200: list[str], cpu: list[str]) -> str:
+        told = pl.Series([h200 if gpu == "H200" else cpu for gpu in made.hosts["gpu"]], dtype=pl.List(pl.String))
+        return weights_compared(replace(made, hosts=made.hosts.with_columns(weights=told)), "H200", "CPU")
+
+    assert compared(["resnet18 a", "resnet50 b"], ["resnet18 a", "resnet101 b"]) == "are the same"
+    assert compared(["resnet18 a", "resnet50 b"], ["resnet18 a", "resnet50 c"]) == "differ"
+    assert compared(["resnet18 a"], ["resnet18 a", "resnet18 b"]) == "differ"
+    assert compared(["resnet18 a"], ["resnet50 a"]) == compared([], []) == "cannot be compared"
 
 
 def test_the_algorithm_has_the_constants_of_the_timed_loops() -> None:
