@@ -19,13 +19,12 @@ from deepgap.theme import (
     FONT_SIZE,
     INK,
     PAGE_WIDTH,
-    PRECISION_COLOURS,
     QUIET,
     SMALL_FONT_SIZE,
     precision_colour,
     runtime_mark,
 )
-from deepgap.wording import HOST, MODELS, failures_in_words, model_label, nothing_measured
+from deepgap.wording import HOST, MODELS, by_precision, failures_in_words, model_label, nothing_measured
 
 Panel: TypeAlias = alt.LayerChart
 Row: TypeAlias = Mapping[str, Any]
@@ -479,10 +478,8 @@ class Entry:
 
 
 def order_modes(rows: Iterable[Row]) -> list[str]:
-    """The modes of these rows, by precision as in `PRECISION_COLOURS`, then by name."""
-    precisions = {row["mode"]: row["precision"] for row in rows}
-    known = list(PRECISION_COLOURS)
-    return sorted(precisions, key=lambda m: (known.index(precisions[m]) if precisions[m] in known else len(known), m))
+    """The modes of these rows, as tables list them."""
+    return sorted({row["mode"] for row in rows}, key=by_precision)
 
 
 def mode_entries(points: Sequence[Row], line: bool = True) -> list[Entry]:

@@ -121,6 +121,15 @@ def test_a_panel_without_cells_says_so() -> None:
     assert "No cells measured for CPU here (Batch size 512)" in text
 
 
+def test_modes_are_listed_from_the_plainest_to_the_most_specialised() -> None:
+    modes = ["eager-fp32", "eager-tf32", "eager-fp16", "graph-fp16", "compile-fp16"]
+    labels = [row["label"] for row in rows_of(draw("fig06_throughput", "full")) if "words" in row]
+    assert list(dict.fromkeys(labels))[:6] == [*modes, "tensorrt-int8"]
+    measured = full_summary().measured
+    assert measured["mode"].unique(maintain_order=True).to_list() == modes
+    assert measured.filter(pl.col("mode") == modes[-1])["batch_size"].to_list()[:5] == [1, 8, 32, 128, 512]
+
+
 def test_the_marked_peaks_are_the_highest_throughputs() -> None:
     peaks = [row for row in rows_of(draw("fig06_throughput", "full")) if row.get("peak")]
     top = pl.col("throughput_img_s").max()
