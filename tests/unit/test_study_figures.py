@@ -89,6 +89,21 @@ def test_structure_states_the_axes_and_counts_of_each_device_with_cells() -> Non
     assert not any("T4" in text for text in texts)
 
 
+def test_the_files_of_each_device_flow_into_what_all_are_aggregated_to() -> None:
+    spec = full_spec("fig02_structure")
+    boxes = sorted(rows_of(spec, "fill"), key=lambda box: float(box["top"]))
+    lines = [row for row in rows_of(spec, "left", "top", "right", "bottom") if "fill" not in row]
+    (rail,) = (line for line in lines if line["bottom"] == boxes[-2]["top"])
+    joined = [line for line in lines if line["right"] == rail["left"] and rail["top"] <= line["top"] < rail["bottom"]]
+    out_of = [
+        box
+        for box in boxes
+        for line in joined
+        if line["left"] == box["right"] and box["top"] < line["top"] < box["bottom"]
+    ]
+    assert len(out_of) == full_summary().coverage["gpu"].n_unique() == 2
+
+
 def test_structure_is_that_of_the_study_and_not_of_the_cells_found() -> None:
     summary = full_summary()
     asked = summary.design.with_columns(sweeps=pl.lit(7, pl.Int64), batch_sizes=pl.lit([1, 2], pl.List(pl.Int64)))
