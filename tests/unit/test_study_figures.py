@@ -15,7 +15,7 @@ from deepgap.bounds import peak_share
 from deepgap.figures import load_figure
 from deepgap.figures.fig03_precision import BITS
 from deepgap.figures.fig04_operations import operations_per_cycle
-from deepgap.figures.fig05_telemetry import SPANS, course
+from deepgap.figures.fig05_telemetry import BOTH, LIMIT, SPANS, TDP, course, power_levels
 from deepgap.figures.fig12_p99_over_batch import left_out
 from deepgap.latex import render
 from deepgap.summary import DESIGN, HOSTS, TELEMETRY, Summary
@@ -186,11 +186,20 @@ def test_telemetry_shows_what_was_timed_and_where_the_clocks_were_held_down() ->
     marks = rows_of(spec, "reason")
     assert marks and {row["reason"] for row in marks} == {"sw_power_cap"}
     text = json.dumps(spec)
-    assert "held down: sw power cap" in text and "power limit as set" in text and "TDP (data sheet)" in text
+    assert "held down: sw power cap" in text and "power limit as set, equal to the TDP (data sheet)" in text
     assert "samples of 74 of 75 cells" in text
     assert "NVML samples NVIDIA GPUs alone" in text
-    levels = {(row["text"], row["value"]) for row in rows_of(spec, "dash", "value") if "W" in row["text"]}
-    assert levels == {("limit 700 W", 700.0), ("TDP 700 W", 700)}
+    assert {row["value"] for row in rows_of(spec, "value") if row.keys() == {"value"}} == {700.0}
+
+
+def test_a_power_limit_is_told_from_the_tdp_where_they_differ() -> None:
+    summary = full_summary()
+    assert power_levels(summary, "H200") == [(700.0, BOTH)]
+    lowered = replace(summary, hosts=summary.hosts.with_columns(power_limit_w=600.0))
+    assert power_levels(lowered, "H200") == [(600.0, LIMIT), (700, TDP)]
+    assert len({level.dash for level in (LIMIT, TDP, BOTH)}) == 3
+    text = json.dumps(spec_of("fig05_telemetry", lowered))
+    assert '"power limit as set"' in text and '"TDP (data sheet)"' in text and "equal to" not in text
 
 
 def test_untimed_seconds_are_not_drawn() -> None:
