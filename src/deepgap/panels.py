@@ -6,12 +6,13 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from math import ceil, floor, log10, sqrt
+from math import ceil, floor, log, log10, sqrt
 from typing import Any, TypeAlias, TypeVar
 
 import altair as alt
 import polars as pl
 
+from deepgap.hardware import in_config
 from deepgap.published import CPU as PUBLISHED_CPU
 from deepgap.published import CPU_LABEL, sweep_batch_sizes
 from deepgap.summary import MEASURED, PUBLISHED, Summary
@@ -19,14 +20,14 @@ from deepgap.theme import (
     CONFIG,
     FONT_SIZE,
     INK,
+    PAGE_HEIGHT,
     PAGE_WIDTH,
-    PRECISION_COLOURS,
     QUIET,
     SMALL_FONT_SIZE,
+    mode_mark,
     precision_colour,
-    runtime_mark,
 )
-from deepgap.wording import HOST, MODELS, failures_in_words, model_label, nothing_measured
+from deepgap.wording import HOST, MODELS, by_precision, failures_in_words, model_label, nothing_measured
 
 Item = TypeVar("Item")
 Panel: TypeAlias = alt.LayerChart
@@ -35,12 +36,21 @@ DrawPanel: TypeAlias = Callable[[Sequence[Row], Sequence[Row], Sequence[Row], "P
 """A panel from its points, its failures, all points of its row, and its place."""
 
 PANEL_HEIGHT = 92
+LEAST_HEIGHT = 40
+ROW_EXTRA = 34
+"""Height of a row's title, of the labels of its axis and of the gap above it, in points."""
+AROUND = 54
+"""Height of the headings, of the lowest axis' title and of the space round a figure."""
 LABEL_EXTENT = 20
 AXIS_WIDTH = LABEL_EXTENT + 24
 GAP = 9
 HOLLOW_SIZE = 38
+OUTLINE = 0.7
+ARROW, ARROW_SIZE = "M0,1V-1M-0.7,-0.2L0,-1L0.7,-0.2", 30
+BOUNDS = {"over": 1, "at_least": 1, "under": -1, "at_most": -1}
+"""How a published value is marked of which only a bound is stated, and on which side of it the true one lies."""
 
-INDEPENDENT: dict[str, Any] = dict.fromkeys(("color", "shape", "strokeDash", "strokeWidth"), "independent")
+INDEPENDENT: dict[str, Any] = dict.fromkeys(("color", "shape", "strokeDash", "strokeWidth", "yOffset"), "independent")
 APART = alt.Resolve(scale=alt.ScaleResolveMap(**INDEPENDENT))
 """Each panel with its own scales: shared ones would unite the domains and mix up colours and shapes."""
 GRID_WIDTH = PAGE_WIDTH - AXIS_WIDTH
@@ -49,10 +59,24 @@ PANEL_WIDTH = (GRID_WIDTH - 2 * GAP) // 3
 
 @dataclass(frozen=True)
 class Place:
-    """Where a panel stands in the grid: inner has an axis left of it, bottom is in the last row."""
+    """Where a panel stands in the grid: inner has an axis left of it, bottom is in the last row, and its height in
+    points."""
 
     inner: bool
     bottom: bool
+    height: int = PANEL_HEIGHT
+
+
+def row_height(rows: int, others: Sequence[Panel], most: int = PANEL_HEIGHT, extra: int = 0) -> int:
+    """Height in points of each of so many rows of panels, so that a figure and its caption fit on a page.
+
+    Args:
+        others: the legend and what else stands above or below the rows.
+        most: the height where there is room.
+        extra: further height that is taken.
+    """
+    around = AROUND + extra + sum(int(panel.height) for panel in others)
+    return max(LEAST_HEIGHT, min(most, (PAGE_HEIGHT - around) // rows - ROW_EXTRA))
 
 
 @dataclass(frozen=True)
@@ -60,7 +84,8 @@ class Axis:
     """One axis: its range and ticks in the unit of its title. `base` is that of a logarithm, None is
     linear."""
 
-    title: str | None
+    title: str | tuple[str, ...] | None
+    """Several strings are lines."""
     low: float
     high: float
     ticks: tuple[float, ...]
@@ -70,23 +95,35 @@ class Axis:
     label_ticks: tuple[float, ...] | None = None
     """The ticks that have a label, where not all have one."""
 
-    def x(self, field: str, form: str = "~g") -> alt.X:
-        return alt.X(f"{field}:Q", title=self.title, scale=self._scale(), axis=self._axis(form))
+    def x(self, field: str, form: str = "~s") -> alt.X:
+        return alt.X(f"{field}:Q", title=self._title(), scale=self._scale(), axis=self._axis(form))
 
-    def y(self, field: str, form: str = "~g") -> alt.Y:
+    def y(self, field: str, form: str = "~s") -> alt.Y:
         """The vertical channel; its labels take a fixed width, so that the panels of all rows stand in
         line."""
         extent = LABEL_EXTENT if self.labelled else 0
         axis = self._axis(form, minExtent=extent, maxExtent=extent)
-        return alt.Y(f"{field}:Q", title=self.title, scale=self._scale(), axis=axis)
+        return alt.Y(f"{field}:Q", title=self._title(), scale=self._scale(), axis=axis)
+
+    def _title(self) -> str | list[str] | None:
+        return list(self.title) if isinstance(self.title, tuple) else self.title
 
     def _scale(self) -> alt.Scale:
         kind: dict[str, Any] = {"type": "linear"} if self.base is None else {"type": "log", "base": self.base}
         return alt.Scale(domain=[self.low, self.high], nice=False, zero=False, **kind)
 
+    def share(self, value: float) -> float:
+        """How far along the axis a value stands: 0 is its low end, 1 its high one."""
+        if self.base is None:
+            return (value - self.low) / (self.high - self.low)
+        return log(value / self.low) / log(self.high / self.low)
+
     def _axis(self, form: str, **options: Any) -> alt.Axis:
         if self.label_ticks is not None:
             options["labelExpr"] = f"indexof({list(self.label_ticks)}, datum.value) >= 0 ? datum.label : ''"
+        elif form == "~s":
+            # 1k is shorter than 1000; below one it would write 0.5 as 500m.
+            options["labelExpr"] = "abs(datum.value) < 1 ? format(datum.value, '~g') : datum.label"
         return alt.Axis(
             values=list(self.ticks),
             format=form,
@@ -144,7 +181,9 @@ def log_axis(title: str, values: Iterable[float | None], horizontal: bool = Fals
     return Axis(title, low, high, fine if len(fine) <= 6 else coarse, 10, horizontal)
 
 
-def zero_axis(title: str, values: Iterable[float | None], intervals: float = 5.5, horizontal: bool = False) -> Axis:
+def zero_axis(
+    title: str | tuple[str, ...], values: Iterable[float | None], intervals: float = 5.5, horizontal: bool = False
+) -> Axis:
     """Values on a linear axis that starts at zero, with ticks for this many intervals at most."""
     high = max(value for value in values if value is not None) * 1.08
     step = next(step for step in _steps() if high / step <= intervals)
@@ -228,17 +267,17 @@ def mode_colour(rows: Sequence[Row]) -> alt.Color:
 
 
 def mode_shape(rows: Sequence[Row]) -> alt.Shape:
-    """Point shape by runtime."""
-    runtimes = sorted({row["runtime"] for row in rows})
-    scale = alt.Scale(domain=runtimes, range=[runtime_mark(runtime)[0] for runtime in runtimes])
-    return alt.Shape("runtime:N", legend=None, scale=scale)
+    """Point shape by mode: that of its runtime, but for a few."""
+    modes = order_modes(rows)
+    scale = alt.Scale(domain=modes, range=[mode_mark(mode)[0] for mode in modes])
+    return alt.Shape("mode:N", legend=None, scale=scale)
 
 
 def mode_dash(rows: Sequence[Row]) -> alt.StrokeDash:
-    """Line dash by runtime."""
-    runtimes = sorted({row["runtime"] for row in rows})
-    scale = alt.Scale(domain=runtimes, range=[runtime_mark(runtime)[1] for runtime in runtimes])
-    return alt.StrokeDash("runtime:N", legend=None, scale=scale)
+    """Line dash by mode: that of its runtime, but for a few."""
+    modes = order_modes(rows)
+    scale = alt.Scale(domain=modes, range=[mode_mark(mode)[1] for mode in modes])
+    return alt.StrokeDash("mode:N", legend=None, scale=scale)
 
 
 def draw_series(
@@ -246,44 +285,62 @@ def draw_series(
     failed: Sequence[Row],
     x: Axis,
     y: Axis,
-    y_format: str = "~g",
+    height: int,
     before: Sequence[alt.Chart] = (),
+    lines: bool = True,
 ) -> Panel:
     """A panel of values over batch size: measured lines with intervals, published points hollow, failures
     crossed.
 
     Args:
-        points: rows with batch_size, value, low, high, runtime, precision, mode, source and, where it is a
-            peak, `peak`.
+        points: rows with batch_size, value, low, high, runtime, precision, mode, source, where it is a peak `peak`,
+            and where the study states it `approx`.
         failed: rows with batch_size, runtime, precision and mode.
+        height: of the panel in points.
         before: layers to put under the points.
+        lines: join the points of a mode.
     """
-    measured = [row for row in points if row["source"] == MEASURED]
+    measured = large_first(row for row in points if row["source"] == MEASURED)
     published = [row for row in points if row["source"] == PUBLISHED]
     modes = [*points, *failed]
     colour, shape, dash = mode_colour(modes), mode_shape(modes), mode_dash(modes)
-    xs, ys = x.x("batch_size", "d"), y.y("value", y_format)
+    xs, ys = x.x("batch_size", "d"), y.y("value")
     layers: list[alt.Chart] = list(before)
     if measured:
-        lines = alt.Chart(inline(measured))
-        layers.append(lines.mark_line().encode(xs, ys, colour, dash, detail="mode:N"))
+        data = alt.Chart(inline(measured))
+        if lines:
+            layers.append(data.mark_line().encode(xs, ys, colour, dash, detail="mode:N"))
         spans = [row for row in measured if row["low"] is not None]
         if spans:
             rules = alt.Chart(inline(spans)).mark_rule(strokeWidth=0.8)
-            layers.append(rules.encode(xs, y.y("low", y_format), alt.Y2("high:Q"), colour))
-        layers.append(lines.mark_point(filled=True, size=13, opacity=1).encode(xs, ys, colour, shape))
+            layers.append(rules.encode(xs, y.y("low"), alt.Y2("high:Q"), colour))
+        layers.append(data.mark_point(filled=True, size=13, opacity=1).encode(xs, ys, colour, shape))
         peaks = [row for row in measured if row.get("peak")]
         if peaks:
             layers.append(
                 alt.Chart(inline(peaks))
-                .mark_point(filled=True, size=44, opacity=1, stroke=INK, strokeWidth=0.9)
+                .mark_point(filled=True, size=PEAK.size, opacity=1, stroke=INK, strokeWidth=OUTLINE)
                 .encode(xs, ys, colour, shape)
             )
     if published:
-        layers.append(hollow_points(alt.Chart(inline(published)), colour, shape).encode(xs, ys))
+        layers += hollow_points(published, xs, ys, colour, shape)
     if failed:
-        layers.append(crosses(failed, xs, colour))
-    return overlay(layers, PANEL_WIDTH, PANEL_HEIGHT)
+        layers.append(crosses(failed, xs, colour, height))
+    return overlay(layers, PANEL_WIDTH, height)
+
+
+def add_heading(panel: Panel, heading: str) -> Panel:
+    """The panel with a heading above it; a title would stand higher where an axis title or a mark sticks out."""
+    text = alt.Chart(inline([{"heading": heading}])).mark_text(
+        text=heading, align="center", baseline="bottom", fontSize=FONT_SIZE
+    )
+    headed: Panel = panel + text.encode(x=alt.value(panel.width / 2), y=alt.value(-4))
+    return headed
+
+
+def large_first(rows: Iterable[Row]) -> list[Row]:
+    """The rows in the order in which their marks are drawn: a graph's, which are larger, under all others."""
+    return sorted(rows, key=lambda row: row["runtime"] != "graph")
 
 
 def level_lines(rows: Sequence[Row], x: Axis, y: Axis, **look: Any) -> alt.Chart:
@@ -294,35 +351,60 @@ def level_lines(rows: Sequence[Row], x: Axis, y: Axis, **look: Any) -> alt.Chart
     return chart
 
 
-def hollow_points(chart: alt.Chart, colour: alt.Color, shape: alt.Shape) -> alt.Chart:
-    """Published values: outlines only."""
-    marks = chart.mark_point(filled=False, size=HOLLOW_SIZE, strokeWidth=1.2, opacity=1)
-    hollow: alt.Chart = marks.encode(colour, shape)
-    return hollow
+def hollow_points(
+    rows: Sequence[Row], xs: alt.X, ys: alt.Y, colour: alt.Color, shape: alt.Shape, *more: Any, along: str = "y"
+) -> list[alt.Chart]:
+    """Published values: outlines only, and an arrow from those of which the study states a bound alone.
+
+    Args:
+        more: further channels.
+        along: the channel of the value, in whose direction the true one lies from its bound.
+    """
+
+    def draw(some: Sequence[Row], **look: Any) -> alt.Chart:
+        marks = alt.Chart(inline(some)).mark_point(filled=False, opacity=1, **look)
+        chart: alt.Chart = marks.encode(xs, ys, colour, *more)
+        return chart
+
+    layers = [draw(rows, size=HOLLOW_SIZE, strokeWidth=1.2).encode(shape)]
+    for sign in (1, -1):
+        bounds = [row for row in rows if BOUNDS.get(row.get("approx", "")) == sign]
+        look: dict[str, Any] = {"xOffset": 7.5 * sign, "angle": 180 - 90 * sign}
+        if along == "y":
+            look = {"yOffset": -7.5 * sign, "angle": 90 - 90 * sign}
+        if bounds:
+            layers.append(draw(bounds, shape=ARROW, size=ARROW_SIZE, strokeWidth=1, **look))
+    return layers
 
 
-def crosses(failed: Sequence[Row], xs: alt.X, colour: alt.Color) -> alt.Chart:
+def arrow_ends(rows: Sequence[Row]) -> list[float]:
+    """Values that an axis must hold too, so that the arrows of bounds do not leave it."""
+    return [row["value"] * 2.5 ** BOUNDS[row["approx"]] for row in rows if row.get("approx") in BOUNDS]
+
+
+def crosses(failed: Sequence[Row], xs: alt.X, colour: alt.Color, height: int) -> alt.Chart:
     """A cross at the foot of the panel at each batch size that failed, one line a mode."""
     modes = order_modes(failed)
-    rows = [{**row, "foot": PANEL_HEIGHT - 5 - 7 * modes.index(row["mode"])} for row in failed]
+    rows = [{**row, "foot": height - 5 - 7 * modes.index(row["mode"])} for row in failed]
     foot = alt.Y("foot:Q", scale=None, axis=None)
     marks = alt.Chart(inline(rows)).mark_point(shape="cross", angle=45, filled=True, size=26, opacity=1)
     chart: alt.Chart = marks.encode(xs, foot, colour)
     return chart
 
 
-def failure_note(lost: Sequence[Row], top: bool = False, letters: int = 18) -> alt.Chart:
-    """What failed in words, in the lower right corner of a panel or, with `top`, in the upper left one."""
+def failure_note(lost: Sequence[Row], height: int | None = None, letters: int = 18) -> alt.Chart:
+    """What failed in words, in the lower right corner of a panel of this height or, without, in the upper left
+    one."""
     lines = textwrap.wrap(failures_in_words(lost), width=letters)
     note = alt.Chart(inline([{"words": " ".join(lines)}]))
-    if top:
+    if height is None:
         told = note.mark_text(text=lines, align="left", baseline="top", lineHeight=8, color=QUIET)
         corner: alt.Chart = told.encode(x=alt.value(3), y=alt.value(3))
         return corner
     told = note.mark_text(
         text=lines, align="right", baseline="bottom", lineHeight=8, dy=-8 * (len(lines) - 1), color=QUIET
     )
-    corner = told.encode(x=alt.value(PANEL_WIDTH - 3), y=alt.value(PANEL_HEIGHT - 3))
+    corner = told.encode(x=alt.value(PANEL_WIDTH - 3), y=alt.value(height - 3))
     return corner
 
 
@@ -354,13 +436,13 @@ def nothing_to_draw(text: str) -> alt.VConcatChart:
     return alt.vconcat(words(text, width=GRID_WIDTH, height=60), config=CONFIG)
 
 
-def with_notes(chart: alt.VConcatChart, sentences: Sequence[str]) -> alt.VConcatChart:
-    """The chart with sentences below it, each in lines of its own."""
+def draw_notes(sentences: Sequence[str]) -> list[Panel]:
+    """A panel of sentences, each in lines of its own, or none."""
     lines = [
         line for text in sentences for line in textwrap.wrap(text, width=int(GRID_WIDTH / (SMALL_FONT_SIZE * 0.46)))
     ]
     if not lines:
-        return chart
+        return []
     rows = [{"text": line, "y": 5.0 + 9 * place} for place, line in enumerate(lines)]
     told = alt.Chart(inline(rows)).mark_text(align="left", baseline="middle", color=QUIET)
     note = overlay(
@@ -368,8 +450,7 @@ def with_notes(chart: alt.VConcatChart, sentences: Sequence[str]) -> alt.VConcat
         GRID_WIDTH,
         9 * len(lines),
     )
-    chart &= note.properties(view=alt.ViewBackground(stroke=None))
-    return chart
+    return [note.properties(view=alt.ViewBackground(stroke=None))]
 
 
 def published_without_cells(summary: Summary) -> list[str]:
@@ -379,17 +460,21 @@ def published_without_cells(summary: Summary) -> list[str]:
     return [f"{nothing_measured(gpu)}." for gpu in summary.gpus if gpu in stated and gpu not in measured]
 
 
-def row_title(summary: Summary, gpu: str, published: bool, note: str = "") -> str:
-    """What a row of panels holds: the device, the number of runs a point, and whose values are there."""
-    runs = summary.measured.filter(pl.col("gpu") == gpu)["runs"]
+def row_title(summary: Summary, gpu: str, published: bool, note: str = "", of: str = "run") -> str:
+    """What a row of panels holds: the device, how many of what a point is from, and whose values are there.
+
+    Args:
+        of: `run`, or `cell` where a point is from the cells of a family and not from each of their runs.
+    """
+    counts = summary.measured.filter(pl.col("gpu") == gpu)["runs" if of == "run" else "sweeps"]
     of_other_cpu = f" ({CPU_LABEL})" if gpu == HOST else ""
     if summary.families.filter(pl.col("gpu") == gpu).is_empty():
         return f"{gpu}: published only{of_other_cpu}. {nothing_measured(gpu)}"
-    if runs.is_empty():
+    if counts.is_empty():
         return f"{gpu}: measured, but no cell has numbers"
-    low, high = min(runs), max(runs)
+    low, high = min(counts), max(counts)
     count = f"{low}" if low == high else f"{low} to {high}"
-    title = f"{gpu}: measured, {count} run{'' if high == 1 else 's'} a point{note}"
+    title = f"{gpu}: measured, {count} {of}{'' if high == 1 else 's'} a point{note}"
     return f"{title}; hollow: published{of_other_cpu}" if published else title
 
 
@@ -417,6 +502,9 @@ def draw_grid(
     what: str,
     notes: Mapping[str, str] | None = None,
     columns: Columns | None = None,
+    of: str = "run",
+    most: int = PANEL_HEIGHT,
+    below: Sequence[str] = (),
 ) -> alt.VConcatChart:
     """Rows of GPUs and columns of models, with one legend above.
 
@@ -427,6 +515,9 @@ def draw_grid(
         what: what the figure shows, for the sentence when there is nothing.
         notes: words to add to the title of a GPU's row.
         columns: other columns than the models.
+        of: see `row_title`.
+        most: height of a row where the page has room.
+        below: sentences to put below.
     """
     present = {row["gpu"] for row in [*points, *failed]}
     if not present:
@@ -434,6 +525,9 @@ def draw_grid(
     columns = columns or model_columns([*points, *failed])
     charts: list[alt.HConcatChart] = []
     gpus = summary.order_gpus(present)
+    legend = draw_legend(entries)
+    notes_below = draw_notes(below)
+    height = row_height(len(gpus), [legend, *notes_below], most)
     lowest = {row[columns.key]: gpu for gpu in gpus for row in points if row["gpu"] == gpu}
     for gpu in gpus:
         in_row = [row for row in points if row["gpu"] == gpu]
@@ -443,34 +537,42 @@ def draw_grid(
             here = [row for row in in_row if row[columns.key] == value]
             lost = [row for row in failed if row["gpu"] == gpu and row[columns.key] == value]
             if here:
-                drawn[value] = draw_panel(here, lost, in_row, Place(inner=bool(drawn), bottom=lowest[value] == gpu))
+                place = Place(inner=bool(drawn), bottom=lowest[value] == gpu, height=height)
+                drawn[value] = draw_panel(here, lost, in_row, place)
             else:
-                reasons[value] = why_empty(summary, gpu, heading, lost)
-        height = next((panel.height for panel in drawn.values()), PANEL_HEIGHT)
+                reasons[value] = why_empty(summary, gpu, columns.key, value, heading, lost)
+        highest = max((panel.height for panel in drawn.values()), default=height)
         panels = [
-            drawn[value] if value in drawn else words(reasons[value], columns.width, height)
+            drawn[value] if value in drawn else words(reasons[value], columns.width, highest)
             for value in columns.headings
         ]
         if not charts:
-            panels = [p.properties(title=h) for p, h in zip(panels, columns.headings.values(), strict=True)]
+            panels = [add_heading(p, h) for p, h in zip(panels, columns.headings.values(), strict=True)]
         published = any(row["source"] == PUBLISHED for row in in_row)
         title = alt.Title(
-            row_title(summary, gpu, published, (notes or {}).get(gpu, "")),
+            row_title(summary, gpu, published, (notes or {}).get(gpu, ""), of),
             anchor="start",
             frame="group",
             offset=5,
         )
         charts.append(alt.hconcat(*panels, spacing=GAP, title=title, bounds="flush", resolve=APART))
-    return alt.vconcat(draw_legend(entries), *charts, spacing=7, resolve=APART, config=CONFIG)
+    return alt.vconcat(legend, *charts, *notes_below, spacing=7, resolve=APART, config=CONFIG)
 
 
-def why_empty(summary: Summary, gpu: str, heading: str, failed: Sequence[Row]) -> str:
-    """Why the panel of a device under this heading has nothing to draw."""
+def why_empty(summary: Summary, gpu: str, key: str, value: Any, heading: str, failed: Sequence[Row]) -> str:
+    """Why the panel of a device has nothing to draw under the heading of this value of `key`, model or batch_size."""
     if failed:
         return f"{failures_in_words(failed)}."
-    if summary.families.filter(pl.col("gpu") == gpu).is_empty():
+    cells = summary.families.filter(pl.col("gpu") == gpu)
+    if cells.is_empty():
         return f"{nothing_measured(gpu)}. Nothing published for {heading} either."
-    return f"No cells measured for {gpu} here ({heading}): the study does not list them, or they are missing."
+    if not cells.filter(pl.col(key) == value).is_empty():
+        return f"The cells of {gpu} here ({heading}) do not have this value."
+    asked = summary.design.filter(pl.col("gpu") == gpu)[f"{key}s"].explode().to_list()
+    if value not in asked:
+        return f"The study asks for no cells of {gpu} here ({heading})."
+    command = f"snakemake --cores 1 --config {in_config(gpu)}"
+    return f"The cells of {gpu} here ({heading}) are missing; measure them with: {command}"
 
 
 @dataclass(frozen=True)
@@ -480,7 +582,7 @@ class Entry:
     label: str
     colour: str = INK
     shape: str | None = None
-    dash: tuple[int, ...] | None = None
+    dash: tuple[float, ...] | None = None
     filled: bool = True
     size: int = 22
     angle: int = 0
@@ -489,10 +591,8 @@ class Entry:
 
 
 def order_modes(rows: Iterable[Row]) -> list[str]:
-    """The modes of these rows, by precision as in `PRECISION_COLOURS`, then by name."""
-    precisions = {row["mode"]: row["precision"] for row in rows}
-    known = list(PRECISION_COLOURS)
-    return sorted(precisions, key=lambda m: (known.index(precisions[m]) if precisions[m] in known else len(known), m))
+    """The modes of these rows, as tables list them."""
+    return sorted({row["mode"] for row in rows}, key=by_precision)
 
 
 def mode_entries(points: Sequence[Row], line: bool = True) -> list[Entry]:
@@ -500,8 +600,8 @@ def mode_entries(points: Sequence[Row], line: bool = True) -> list[Entry]:
     measured = {row["mode"] for row in points if row["source"] == MEASURED}
     entries = []
     for mode in order_modes(points):
-        runtime, _, precision = mode.rpartition("-")
-        shape, dash = runtime_mark(runtime)
+        precision = mode.rpartition("-")[2]
+        shape, dash = mode_mark(mode)
         if mode in measured:
             entries.append(Entry(mode, precision_colour(precision), shape, tuple(dash) if line else None))
         else:
@@ -509,14 +609,16 @@ def mode_entries(points: Sequence[Row], line: bool = True) -> list[Entry]:
     return entries
 
 
-PEAK = Entry("measured peak", QUIET, "circle", size=44, outlined=True)
+PEAK = Entry("measured peak", QUIET, "circle", size=23, outlined=True)
 PUBLISHED_POINT = Entry("hollow: published", QUIET, "circle", filled=False, size=HOLLOW_SIZE)
+PUBLISHED_BOUND = Entry("arrow: a bound is published", QUIET, ARROW, filled=False, size=ARROW_SIZE)
 FAILED = Entry("out of memory or unsupported", QUIET, "cross", size=26, angle=45)
 
 
 def common_entries(points: Sequence[Row], failed: Sequence[Row]) -> list[Entry]:
-    """The entries for published points and failures, where there are any."""
+    """The entries for published points, bounds and failures, where there are any."""
     entries = [PUBLISHED_POINT] if any(row["source"] == PUBLISHED for row in points) else []
+    entries += [PUBLISHED_BOUND] if any(row.get("approx") in BOUNDS for row in points) else []
     return entries + ([FAILED] if failed else [])
 
 
@@ -544,7 +646,7 @@ def draw_legend(entries: Sequence[Entry], width: int = GRID_WIDTH) -> Panel:
                 "fill": entry.colour if entry.filled else "transparent",
                 "stroke": INK if entry.outlined else entry.colour,
                 "line": entry.stroke_width,
-                "width": 1.2 if not entry.filled else 0.9 if entry.outlined else 0,
+                "width": 1.2 if not entry.filled else OUTLINE if entry.outlined else 0,
             }
         )
         x += length

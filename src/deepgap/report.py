@@ -16,7 +16,7 @@ from deepgap.figures import read_caption
 from deepgap.flags import FLAGS
 from deepgap.published import table1_peaks
 from deepgap.summary import Summary
-from deepgap.theme import PRECISION_COLOURS, RUNTIME_MARKS
+from deepgap.theme import PRECISION_COLOURS, mode_mark
 from deepgap.wording import MODELS, by_precision
 
 MOST_RUNS = 30000
@@ -50,6 +50,7 @@ def write_page(summary: Summary, specs: Mapping[str, Path], cells: Sequence[Path
         root: where the project's root is, seen from the page: a prefix for links to cell files.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    modes = {f"{row['runtime']}-{row['precision']}" for row in summary.families.iter_rows(named=True)}
     runs = summary.runs if summary.runs.height <= MOST_RUNS else summary.runs.clear()
     content = {
         "families": _in_order(summary, summary.families),
@@ -62,7 +63,7 @@ def write_page(summary: Summary, specs: Mapping[str, Path], cells: Sequence[Path
         "flags": FLAGS,
         "quantities": QUANTITIES,
         "colours": PRECISION_COLOURS,
-        "shapes": {runtime: shape for runtime, (shape, _) in RUNTIME_MARKS.items()},
+        "shapes": {mode: mode_mark(mode)[0] for mode in sorted(modes, key=by_precision)},
         "root": root,
     }
     figures = [

@@ -5,7 +5,7 @@ All tables and figures read these files of results/summary/ and config/gpus.yaml
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,19 @@ MEASURED, PUBLISHED = "measured", "published"
 ALL_THREADS = 0
 """As in `deepgap.study`, which nothing that renders needs otherwise."""
 STRINGS: Any = pl.List(pl.String)
+
+PRECISIONS = ("fp32", "tf32", "fp16", "int8")
+RUNTIMES = ("eager", "graph", "compile", "ort", "tensorrt", "cudnn")
+
+
+def mode_order(runtime: str, precision: str) -> tuple[Any, ...]:
+    """Sorts modes from the plainest to the most specialised: by precision, then by runtime, others last by name."""
+
+    def place(name: str, order: Sequence[str]) -> tuple[int, str]:
+        return (order.index(name) if name in order else len(order)), name
+
+    return place(precision, PRECISIONS), place(runtime, RUNTIMES)
+
 
 KEY = {
     "gpu": pl.String,
@@ -148,7 +161,7 @@ RATIOS = pl.Schema(
 )
 """One row a pair of modes at one gpu, model, batch size and number of threads: the ratio of their throughputs.
 
-numerator, denominator: modes; the numerator is the later one of `aggregate.mode_order`.
+numerator, denominator: modes; the numerator is the later one of `mode_order`.
 ratio: of the medians over runs. low, high: its 95 % bootstrap interval over runs; null with fewer than three.
 runs, cells: what each operand was computed from; cells are file names without their ending.
 """
@@ -381,8 +394,8 @@ class Summary:
 
     @cached_property
     def measured(self) -> pl.DataFrame:
-        """The families with all threads that have numbers, with their `mode`, in the order of gpus.yaml, model, mode
-        and batch."""
+        """The families with all threads that have numbers, with their `mode`, in the order of gpus.yaml, model,
+        `mode_order` and batch."""
         return self._ordered(self.families.filter(pl.col("status") == "ok", pl.col("threads") == ALL_THREADS))
 
     @cached_property
@@ -418,12 +431,14 @@ class Summary:
 
     def _ordered(self, families: pl.DataFrame) -> pl.DataFrame:
         gpus = pl.Enum(self.order_gpus(set(families["gpu"])))
+        known = sorted(set(families.select("runtime", "precision").iter_rows()), key=lambda mode: mode_order(*mode))
+        modes = pl.Enum(["-".join(mode) for mode in known])
         return (
             families.with_columns(mode=pl.format("{}-{}", "runtime", "precision"))
             .with_columns(_gpu=pl.col("gpu").cast(gpus), _depth=pl.col("model").str.extract(r"(\d+)").cast(pl.Int64))
-            .with_columns(_all=pl.col("threads") == ALL_THREADS)
-            .sort("_gpu", "_depth", "model", "runtime", "precision", "batch_size", "_all", "threads")
-            .drop("_gpu", "_depth", "_all")
+            .with_columns(_mode=pl.col("mode").cast(modes), _all=pl.col("threads") == ALL_THREADS)
+            .sort("_gpu", "_depth", "model", "_mode", "batch_size", "_all", "threads")
+            .drop("_gpu", "_depth", "_mode", "_all")
         )
 
 

@@ -9,22 +9,23 @@ from deepgap.hardware import in_config
 from deepgap.models import GMAC_PER_IMAGE
 from deepgap.published import CPU as PUBLISHED_CPU
 from deepgap.published import CPU_LABEL
+from deepgap.summary import PRECISIONS as PRECISIONS
+from deepgap.summary import mode_order
 
 HOST = "CPU"
 """The key of the host's own processor in gpus.yaml."""
 
 MODELS = tuple(GMAC_PER_IMAGE)
-PRECISIONS = ("fp32", "tf32", "fp16", "int8")
 
 
 def model_label(model: str) -> str:
     return model.replace("resnet", "ResNet-")
 
 
-def by_precision(mode: str) -> tuple[int, str]:
-    """Sorts modes as tables list them: by precision, then by name."""
-    precision = mode.rpartition("-")[2]
-    return PRECISIONS.index(precision) if precision in PRECISIONS else len(PRECISIONS), mode
+def by_precision(mode: str) -> tuple[Any, ...]:
+    """Sorts modes as figures and tables list them: `summary.mode_order` of a mode's name."""
+    runtime, _, precision = mode.rpartition("-")
+    return mode_order(runtime, precision)
 
 
 def gpu_label(gpu: str) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
+from itertools import pairwise, product
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,16 @@ import vl_convert
 from deepgap.draw import render_spec, write_spec
 from deepgap.errors import DeepGapError
 from deepgap.figures import FIGURES, load_figure, read_caption
-from deepgap.panels import in_rows
-from deepgap.theme import COLUMN_WIDTH, PAGE_WIDTH, PRECISION_COLOURS
+from deepgap.panels import ARROW, BOUNDS, in_rows, row_title, why_empty
+from deepgap.published import median_latencies, p99_latencies, pareto_pairs, table1_peaks
+from deepgap.summary import PRECISIONS, RUNTIMES, Summary
+from deepgap.theme import COLUMN_WIDTH, INK, LARGE_SQUARE, PAGE_WIDTH, PRECISION_COLOURS, mode_mark, precision_colour
 from tests.unit.synthetic import (
+    FEW,
     GPUS,
+    H200_MODES,
     MANY,
+    RATE,
     ROOT,
     cpu_rows,
     cpu_summary,
@@ -31,10 +38,23 @@ from tests.unit.synthetic import (
     full_summary,
     h200_rows,
     synthetic_failure,
+    synthetic_family,
     synthetic_summary,
 )
 
+TEXT_HEIGHT = 672
+"""Of a page of the paper, in points; its captions have lines of 9 points with 140 letters and more."""
+
+
+def measured_on(*gpus: str) -> Summary:
+    """Several GPUs with the modes of the H200, and the CPU."""
+    rows = [synthetic_family(*key) for key in product(gpus, RATE, H200_MODES, FEW)]
+    return synthetic_summary([*rows, *cpu_rows()])
+
+
 SUMMARIES = {
+    "four devices": lambda: measured_on("A100", "H200"),
+    "five devices": lambda: measured_on("A100", "H100", "H200"),
     "full": full_summary,
     "many batch sizes": lambda: full_summary(MANY),
     "CPU only": cpu_summary,
@@ -58,6 +78,28 @@ UNPUBLISHED = ("fig13_performance_per_watt", "fig16_fidelity_against_speed")
 def draw(name: str, data: str) -> dict[str, Any]:
     spec: dict[str, Any] = load_figure(name)(SUMMARIES[data]()).to_dict()
     return spec
+
+
+def draw_svg(name: str, data: str) -> str:
+    return render(draw(name, data))[0]
+
+
+@cache
+def marks_of(name: str, data: str, kind: str = "symbol") -> list[dict[str, Any]]:
+    """The marks of a kind (symbol or text) of a figure in the order in which they are drawn, as Vega tells them: with
+    x and y in pixels of the figure, and the name of their panel."""
+    found = []
+
+    def walk(item: dict[str, Any], x: float, y: float) -> None:
+        for inner in item.get("items", []):
+            at = {"x": x + inner.get("x", 0), "y": y + inner.get("y", 0)}
+            if item.get("marktype") == kind:
+                found.append({**inner, **at, "panel": item.get("name", "").partition("_layer")[0]})
+            else:
+                walk(inner, **at)
+
+    walk(vl_convert.vegalite_to_scenegraph(draw(name, data), vl_version="6.4")["scenegraph"], 0.0, 0.0)
+    return found
 
 
 def rows_of(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -113,6 +155,19 @@ def test_rows_are_few_and_even(count: int, lengths: list[int]) -> None:
     assert [item for row in rows for item in row] == list(range(count))
 
 
+PAGES = [
+    *((name, "five devices") for name in ON_GPUS if name not in ("fig05_telemetry", "fig12_p99_over_batch")),
+    ("fig05_telemetry", "four devices"),
+]
+"""Six rows of devices with those that are published only; those of the telemetry are four times as high."""
+
+
+@pytest.mark.parametrize(("name", "data"), PAGES)
+def test_many_rows_and_the_caption_fit_on_a_page(name: str, data: str) -> None:
+    height = float(draw_svg(name, data).partition('height="')[2].partition('"')[0])
+    assert height + 6 + 9 * ceil(len(read_caption(name)) / 140) <= TEXT_HEIGHT
+
+
 @pytest.mark.parametrize("name", ON_GPUS)
 def test_a_gpu_without_cells_says_how_to_measure_it(name: str) -> None:
     text = json.dumps(draw(name, "full"))
@@ -149,7 +204,119 @@ def test_a_mode_that_failed_everywhere_is_told_in_words() -> None:
 
 def test_a_panel_without_cells_says_so() -> None:
     text = json.dumps(draw("fig07_latency_by_model", "CPU only"))
-    assert "No cells measured for CPU here (Batch size 512)" in text
+    assert "The study asks for no cells of CPU here (Batch size 512)." in text
+
+
+def test_an_empty_panel_says_which_reason_it_has() -> None:
+    summary = full_summary()
+    asked = summary.design.with_columns(models=pl.lit(["resnet18", "vgg16"], pl.List(pl.String)))
+    summary = replace(summary, design=asked)
+
+    def why(model: str) -> str:
+        return why_empty(summary, "H200", "model", model, model, [])
+
+    assert why("resnet18") == "The cells of H200 here (resnet18) do not have this value."
+    assert why("resnet34") == "The study asks for no cells of H200 here (resnet34)."
+    assert why("vgg16").startswith("The cells of H200 here (vgg16) are missing; measure them with: snakemake")
+
+
+@pytest.mark.parametrize("data", ["full", "five devices"])
+def test_every_mode_has_a_line_of_its_own_about_the_name_of_its_model(data: str) -> None:
+    marks = [mark for mark in marks_of("fig07_latency_by_model", data) if mark["fill"] != "transparent"]
+    panels = {mark["panel"] for mark in marks if mark["panel"].count("concat") == 2}
+    assert len(panels) >= 3
+    texts = marks_of("fig07_latency_by_model", data, "text")
+    names = [mark["y"] for mark in texts if mark["text"] == "ResNet-50"]
+    for panel in panels:
+        here = [mark for mark in marks if mark["panel"] == panel]
+        heights = sorted(mark["y"] for mark in here)
+        assert min(below - above for above, below in pairwise(heights)) >= 3.5
+        if len(here) % len(RATE) == 0:
+            middle = (heights[0] + heights[-1]) / 2
+            assert min(abs(name - middle) for name in names) < 1, "the lines are centred about the names"
+
+
+def test_no_peak_hides_another_in_its_place() -> None:
+    """A graph's mark is larger than eager's and lies under it."""
+    orange = precision_colour("fp16")
+    of_colour = [mark for mark in marks_of("fig06_throughput", "full") if mark["fill"] == orange]
+    peaks = [mark for mark in of_colour if mark.get("stroke") == INK]
+    panels = {mark["panel"] for mark in peaks}
+    assert len(panels) == len(RATE)
+    for panel in panels:
+        shapes = [mark["shape"] for mark in peaks if mark["panel"] == panel]
+        assert shapes.index(LARGE_SQUARE) < shapes.index("circle") and len(shapes) == 3
+    half_side = float(LARGE_SQUARE.partition(",")[2].partition("H")[0])
+    assert abs(half_side) > 2 / math.sqrt(math.pi), "a circle of the same size in units of half a side"
+
+
+def test_marks_or_dashes_tell_all_modes_of_a_colour_and_fp32_from_tf32() -> None:
+    marks = {
+        (runtime, precision): mode_mark(f"{runtime}-{precision}") for runtime in RUNTIMES for precision in PRECISIONS
+    }
+    for precision in PRECISIONS:
+        of_colour = [shape for (_, other), (shape, _) in marks.items() if other == precision]
+        assert len(set(of_colour)) == len(RUNTIMES)
+    for runtime in ("eager", "tensorrt"):
+        (shape, dash), (other_shape, other_dash) = marks[runtime, "fp32"], marks[runtime, "tf32"]
+        assert shape != other_shape and dash != other_dash
+
+
+@pytest.mark.parametrize(
+    ("name", "view", "sides"),
+    [
+        ("fig07_latency_by_model", median_latencies, {1: 90, -1: 270}),
+        ("fig08_latency_over_batch", median_latencies, {1: 0, -1: 180}),
+        ("fig12_p99_over_batch", p99_latencies, {1: 0, -1: 180}),
+    ],
+)
+def test_a_published_bound_is_drawn_as_one(name: str, view: Any, sides: dict[int, int]) -> None:
+    stated = view(full_summary().published).filter(pl.col("gpu").is_in(["T4", "L4"]))
+    wanted = sorted(sides[BOUNDS[approx]] for approx in stated["approx"] if approx in BOUNDS)
+    arrows = [mark for mark in marks_of(name, "published only") if mark["shape"] == ARROW]
+    # One is the legend's, which points upwards.
+    assert sorted(mark.get("angle", 0) for mark in arrows) == sorted([*wanted, 0]) and wanted
+    assert "arrow: a bound is published" in json.dumps(draw(name, "published only"))
+    assert ARROW not in json.dumps(draw("fig06_throughput", "published only"))
+
+
+def test_memory_is_the_most_of_cells_beside_the_allocators_peak() -> None:
+    rows = [
+        synthetic_family("H200", "resnet18", mode, size, memory_allocated_bytes=size * 2**30, sweeps=3)
+        for mode in ("eager-fp32", "graph-fp16")
+        for size in FEW
+    ]
+    summary = synthetic_summary([*rows, *cpu_rows()], published=False)
+    spec = load_figure("fig09_memory_over_batch")(summary).to_dict()
+    text = json.dumps(spec)
+    assert "H200: measured, 3 cells a point" in text and "thin line: allocator's peak" in text
+    assert "CPU: measured, 2 cells a point, peak resident set" in text
+    lines = [row for row in rows_of(spec) if "allocated_gib" in row and row["allocated_gib"] == row["value"]]
+    drawn = {(row["mode"], row["value"]) for row in lines}
+    assert drawn >= {(mode, float(size)) for mode in ("eager-fp32", "graph-fp16") for size in FEW}
+    genoa = [{**row, "gpu": "EPYCGenoa"} for row in cpu_rows()]
+    text = json.dumps(load_figure("fig09_memory_over_batch")(synthetic_summary(genoa)).to_dict())
+    assert "EPYCGenoa: measured, 2 cells a point, peak resident set" in text and "allocator" not in text
+    assert row_title(summary, "H200", published=False) == "H200: measured, 4 runs a point"
+
+
+def test_published_pairs_are_numbered_with_the_batch_size_of_their_throughput() -> None:
+    spec = draw("fig10_pareto", "published only")
+    numbers = {(row["gpu"], row["model"], row["value"]): row["number"] for row in rows_of(spec) if "number" in row}
+    peaks = table1_peaks(full_summary().published)
+    batches = {row[:3]: str(row[3]) for row in peaks.select("gpu", "model", "throughput_img_s", "batch_size").rows()}
+    assert {key for key, number in numbers.items() if number == "?"} == {("T4", "resnet18", 700.0)}
+    assert all(batches[key] == number for key, number in numbers.items() if number != "?")
+    assert len(numbers) == pareto_pairs(full_summary().published).height
+
+
+def test_modes_are_listed_from_the_plainest_to_the_most_specialised() -> None:
+    modes = ["eager-fp32", "eager-tf32", "eager-fp16", "graph-fp16", "compile-fp16"]
+    labels = [row["label"] for row in rows_of(draw("fig06_throughput", "full")) if "words" in row]
+    assert list(dict.fromkeys(labels))[:6] == [*modes, "tensorrt-int8"]
+    measured = full_summary().measured
+    assert measured["mode"].unique(maintain_order=True).to_list() == modes
+    assert measured.filter(pl.col("mode") == modes[-1])["batch_size"].to_list()[:5] == [1, 8, 32, 128, 512]
 
 
 def test_the_marked_peaks_are_the_highest_throughputs() -> None:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from deepgap.figures import load_figure
-from deepgap.figures.fig15_roofline import find_ridges, peak_roofs, place_point
+from deepgap.figures.fig15_roofline import describe_limits, find_ridges, last_in_cache, peak_roofs, place_point
 from deepgap.figures.fig16_fidelity_against_speed import decibel_axis, fidelity_points, percent_down, spread_labels
 from deepgap.figures.fig17_cpu_threads import end_labels, ideal_lines, thread_axis, thread_points
 from deepgap.panels import PANEL_HEIGHT, log_axis
@@ -46,7 +46,9 @@ def test_a_point_is_operations_a_second_and_a_byte() -> None:
         ("L4", "fp32", 16, False),
         ("L4", "int8", 62, True),
         ("L4", "int8", 63, False),
-        ("H200", "int8", 1, None),
+        ("H200", "fp32", 19, True),
+        ("H200", "fp32", 20, False),
+        ("CPU", "int8", 1, None),
     ],
 )
 def test_the_cache_holds_the_largest_activation_or_is_not_known(
@@ -55,13 +57,22 @@ def test_the_cache_holds_the_largest_activation_or_is_not_known(
     assert point(gpu, precision, batch_size)["in_cache"] is fits
 
 
+def test_the_last_batch_size_in_the_cache_is_marked() -> None:
+    rows = [
+        point("L4", precision, size) | {"mode": precision} for size in (8, 64, 16) for precision in ("fp32", "int8")
+    ]
+    last = {row["mode"]: row["batch_size"] for row in last_in_cache(rows)}
+    assert last == {"fp32": 8, "int8": 16}
+
+
 def test_roofs_are_those_of_gpus_yaml_and_nothing_is_invented() -> None:
     rows = [{"precision": precision} for precision in ("fp16", "int8", "tf32")]
     assert peak_roofs(GPUS["T4"], rows) == {"fp16": 65, "int8": 130}
     assert find_ridges(GPUS["T4"], rows[:1]) == [pytest.approx(65e12 / 320e9)]
     assert peak_roofs(GPUS["CPU"], [{"precision": "fp32"}]) == {}
     text = json.dumps(load_figure("fig15_roofline")(full_summary()).to_dict())
-    assert "L2 capacity not in gpus.yaml" in text and "L2 48 MiB" in text
+    assert "L2 60 MiB" in text and "L2 48 MiB" in text
+    assert describe_limits(replace(GPUS["L4"], l2_cache_mib=None))[1] == "L2 capacity not in gpus.yaml"
     assert "CPU: no peak or no bandwidth in config/gpus.yaml, so no roofs." in text
     alone = synthetic_summary([synthetic_family("CPU", "resnet18", "eager-fp32", 1)], published=False)
     assert "so no roofs" in json.dumps(load_figure("fig15_roofline")(alone).to_dict())
@@ -96,9 +107,21 @@ def test_answers_that_are_exact_or_not_finite_have_places_of_their_own() -> None
 
 def test_labels_beside_marks_do_not_overlap() -> None:
     x, y = decibel_axis([20.0, 60.0]), log_axis("", [100.0, 10_000.0])
-    rows = [{"place": 55.0, "value": value} for value in (1000.0, 1010.0, 1020.0, 300.0)]
-    heights = sorted(row["label_y"] for row in spread_labels(rows, x, y))
-    assert all(below - above >= 7 for above, below in pairwise(heights))
+    values = (1000.0, 1400.0, 2000.0, 300.0)
+    rows = [{"place": 55.0, "value": value, "agreement": "100.0 %"} for value in values]
+    heights = sorted(row["label_y"] for row in spread_labels(rows, x, y, PANEL_HEIGHT))
+    assert len(heights) == 4 and all(below - above >= 7 for above, below in pairwise(heights))
+
+
+def test_marks_on_each_other_share_a_label() -> None:
+    x, y = decibel_axis([20.0, 60.0]), log_axis("", [100.0, 10_000.0])
+
+    def words(*agreements: str) -> list[str]:
+        rows = [{"place": 55.0, "value": 1000.0 - i, "agreement": share} for i, share in enumerate(agreements)]
+        return [row["words"] for row in spread_labels(rows, x, y, PANEL_HEIGHT)]
+
+    assert words("100.0 %", "100.0 %") == ["100.0 %"]
+    assert words("99.2 %", "100.0 %") == ["99.2 %, 100.0 %"]
 
 
 @pytest.mark.parametrize(("share", "text"), [(1.0, "100.0 %"), (0.99999, "99.9 %"), (0.29, "29.0 %"), (None, "")])
@@ -142,13 +165,14 @@ def test_the_ideal_is_in_proportion_from_the_fewest_threads() -> None:
     ]
 
 
-def test_batch_sizes_that_end_in_one_place_share_a_label() -> None:
+def test_each_line_has_its_batch_size_at_its_end_in_the_order_of_the_lines() -> None:
     points = thread_points(synthetic_summary(threads_rows()))
     y = log_axis("", [10.0, 80.0])
-    (label,) = end_labels(points, y)
-    assert label["words"] == "B=1, 8" and 0 < label["label_y"] < PANEL_HEIGHT
-    apart = [row if row["batch_size"] == 1 else {**row, "value": 2 * row["value"]} for row in points]
-    assert [label["words"] for label in end_labels(apart, y)] == ["B=8", "B=1"]
+    for factor, words in ((1.0, ["B=8", "B=1"]), (2.0, ["B=8", "B=1"]), (0.97, ["B=1", "B=8"])):
+        moved = [row if row["batch_size"] == 1 else {**row, "value": factor * row["value"]} for row in points]
+        above, below = end_labels(moved, y, PANEL_HEIGHT)
+        assert [above["words"], below["words"]] == words
+        assert 0 < above["label_y"] <= below["label_y"] - 7 < PANEL_HEIGHT
     assert thread_axis([1, 8]).high > 8
 
 

@@ -15,7 +15,7 @@ from deepgap.bounds import peak_share
 from deepgap.figures import load_figure
 from deepgap.figures.fig03_precision import BITS
 from deepgap.figures.fig04_operations import operations_per_cycle
-from deepgap.figures.fig05_telemetry import SPANS, course
+from deepgap.figures.fig05_telemetry import BOTH, LIMIT, SPANS, TDP, course, power_levels
 from deepgap.figures.fig12_p99_over_batch import left_out
 from deepgap.latex import render
 from deepgap.summary import DESIGN, HOSTS, TELEMETRY, Summary
@@ -89,6 +89,21 @@ def test_structure_states_the_axes_and_counts_of_each_device_with_cells() -> Non
     assert "eager-fp32 (1, all threads)" in " ".join(texts)
     assert sum("telemetry/" in text for text in texts) == 1
     assert not any("T4" in text for text in texts)
+
+
+def test_the_files_of_each_device_flow_into_what_all_are_aggregated_to() -> None:
+    spec = full_spec("fig02_structure")
+    boxes = sorted(rows_of(spec, "fill"), key=lambda box: float(box["top"]))
+    lines = [row for row in rows_of(spec, "left", "top", "right", "bottom") if "fill" not in row]
+    (rail,) = (line for line in lines if line["bottom"] == boxes[-2]["top"])
+    joined = [line for line in lines if line["right"] == rail["left"] and rail["top"] <= line["top"] < rail["bottom"]]
+    out_of = [
+        box
+        for box in boxes
+        for line in joined
+        if line["left"] == box["right"] and box["top"] < line["top"] < box["bottom"]
+    ]
+    assert len(out_of) == full_summary().coverage["gpu"].n_unique() == 2
 
 
 def test_structure_is_that_of_the_study_and_not_of_the_cells_found() -> None:
@@ -180,11 +195,20 @@ def test_telemetry_shows_what_was_timed_and_where_the_clocks_were_held_down() ->
     marks = rows_of(spec, "reason")
     assert marks and {row["reason"] for row in marks} == {"sw_power_cap"}
     text = json.dumps(spec)
-    assert "held down: sw power cap" in text and "power limit as set" in text and "TDP (data sheet)" in text
+    assert "held down: sw power cap" in text and "power limit as set, equal to the TDP (data sheet)" in text
     assert "samples of 74 of 75 cells" in text
     assert "NVML samples NVIDIA GPUs alone" in text
-    levels = {(row["text"], row["value"]) for row in rows_of(spec, "dash", "value") if "W" in row["text"]}
-    assert levels == {("limit 700 W", 700.0), ("TDP 700 W", 700)}
+    assert {row["value"] for row in rows_of(spec, "value") if row.keys() == {"value"}} == {700.0}
+
+
+def test_a_power_limit_is_told_from_the_tdp_where_they_differ() -> None:
+    summary = full_summary()
+    assert power_levels(summary, "H200") == [(700.0, BOTH)]
+    lowered = replace(summary, hosts=summary.hosts.with_columns(power_limit_w=600.0))
+    assert power_levels(lowered, "H200") == [(600.0, LIMIT), (700, TDP)]
+    assert len({level.dash for level in (LIMIT, TDP, BOTH)}) == 3
+    text = json.dumps(spec_of("fig05_telemetry", lowered))
+    assert '"power limit as set"' in text and '"TDP (data sheet)"' in text and "equal to" not in text
 
 
 def test_untimed_seconds_are_not_drawn() -> None:

@@ -26,8 +26,11 @@ LINE = 8.6
 PAD = 4
 DROP = 12
 """Height of an arrow downwards."""
-CELLS, FILES = COLUMN_WIDTH * 0.3, COLUMN_WIDTH * 0.8
-"""Where the arrows out of the axes and the files are."""
+RAIL = 8
+"""Width of the strip right of the devices in which their files flow down."""
+WIDTH = COLUMN_WIDTH - RAIL
+CELLS, FILES = WIDTH * 0.3, COLUMN_WIDTH - RAIL / 2
+"""Where the arrows out of the axes and out of the files are."""
 LETTER = 3.35
 """Mean width of a letter in points."""
 
@@ -38,7 +41,8 @@ class Sheet:
 
     boxes: list[dict[str, Any]] = field(default_factory=list)
     texts: list[dict[str, Any]] = field(default_factory=list)
-    arrows: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    heads: list[dict[str, Any]] = field(default_factory=list)
 
     def text(self, x: float, y: float, text: str, size: float = SMALL_FONT_SIZE) -> None:
         self.texts.append({"x": x, "y": y, "text": text, "size": size})
@@ -50,9 +54,11 @@ class Sheet:
 
     def arrow(self, left: float, top: float, right: float, bottom: float) -> None:
         """From left, top to right, bottom; to the right or downwards."""
-        self.arrows.append(
-            {"left": left, "right": right, "top": top, "bottom": bottom, "angle": 90 if top == bottom else 180}
-        )
+        self.line(left, top, right, bottom)
+        self.heads.append({"right": right, "bottom": bottom, "angle": 90 if top == bottom else 180})
+
+    def line(self, left: float, top: float, right: float, bottom: float) -> None:
+        self.lines.append({"left": left, "right": right, "top": top, "bottom": bottom})
 
 
 def wrap(text: str, width: float) -> list[str]:
@@ -74,27 +80,31 @@ def draw(summary: Summary) -> alt.VConcatChart:
             "Measure this machine's processor with: snakemake --cores 1 --config gpu=CPU"
         )
     sheet, y = Sheet(), 0.0
+    joins: list[float] = []
     for gpu in summary.order_gpus(set(there)):
-        y = _device(sheet, y + (6 if y else 0), asked[gpu], *there[gpu])
+        y, join = _device(sheet, y + (6 if y else 0), asked[gpu], *there[gpu])
+        joins.append(join)
+    start = joins[0]
     for words in (
         "The files of all devices, aggregated: runs, cell families with intervals, ratios, fidelity and telemetry, "
         "beside the published values",
         "Tables, figures and numbers of this paper",
     ):
-        sheet.arrow(FILES, y, FILES, y + DROP)
+        sheet.arrow(FILES, start, FILES, y + DROP)
         lines = wrap(words, COLUMN_WIDTH)
         sheet.box(0, y + DROP, COLUMN_WIDTH, box_height(lines), lines, tint(QUIET, 0.12))
         y += DROP + box_height(lines)
+        start = y
     panel = overlay(_layers(sheet), COLUMN_WIDTH, round(y + 1))
     return alt.vconcat(panel.properties(view=alt.ViewBackground(stroke=None)), config=CONFIG)
 
 
-def _device(sheet: Sheet, y: float, asked: Row, expected: int, found: int) -> float:
-    """The block of one device from this height; returns the height at which the next begins."""
+def _device(sheet: Sheet, y: float, asked: Row, expected: int, found: int) -> tuple[float, float]:
+    """The block of one device from this height; returns its end, and the height at which its files flow out."""
     gpu = asked["gpu"]
     sheet.text(0, y + 6, f"{gpu}: {found:,} of {expected:,} cells measured", 8)
     y += 13
-    width = (COLUMN_WIDTH - 3 * GUTTER) / 4
+    width = (WIDTH - 3 * GUTTER) / 4
     axes = _axes(asked, width)
     height = box_height(*axes)
     for place, lines in enumerate(axes):
@@ -106,13 +116,15 @@ def _device(sheet: Sheet, y: float, asked: Row, expected: int, found: int) -> fl
     sheet.arrow(CELLS, y, CELLS, y + DROP)
     sheet.text(CELLS + 7, y + DROP / 2, f"{expected:,} cells, each sweep in a random order")
     y += DROP
-    width = COLUMN_WIDTH * 0.62
-    cell, files = _cell(asked, width), _files(asked, COLUMN_WIDTH - width - GUTTER)
+    width = WIDTH * 0.62
+    cell, files = _cell(asked, width), _files(asked, WIDTH - width - GUTTER)
     height = box_height(cell, files)
+    middle = y + height / 2
     sheet.box(0, y, width, height, cell, "white")
-    sheet.arrow(width, y + height / 2, width + GUTTER, y + height / 2)
-    sheet.box(width + GUTTER, y, COLUMN_WIDTH - width - GUTTER, height, files, tint(QUIET, 0.12))
-    return y + height
+    sheet.arrow(width, middle, width + GUTTER, middle)
+    sheet.box(width + GUTTER, y, WIDTH - width - GUTTER, height, files, tint(QUIET, 0.12))
+    sheet.line(WIDTH, middle, FILES, middle)
+    return y + height, middle
 
 
 def _axes(asked: Row, width: float) -> list[list[str]]:
@@ -172,17 +184,16 @@ def _layers(sheet: Sheet) -> list[alt.Chart]:
     def y(name: str) -> alt.Y:
         return alt.Y(f"{name}:Q", scale=None, axis=None)
 
-    arrows = alt.Chart(inline(sheet.arrows))
     return [
         alt.Chart(inline(sheet.boxes))
         .mark_rect(opacity=1, stroke=QUIET, strokeWidth=0.6)
         .encode(x("left"), y("top"), alt.X2("right:Q"), alt.Y2("bottom:Q"), alt.Color("fill:N", scale=None)),
-        arrows.mark_rule(color=INK, strokeWidth=0.8).encode(
-            x("left"), y("top"), alt.X2("right:Q"), alt.Y2("bottom:Q")
-        ),
-        arrows.mark_point(shape="triangle-up", filled=True, size=16, color=INK, opacity=1).encode(
-            x("right"), y("bottom"), angle=alt.Angle("angle:Q", scale=None)
-        ),
+        alt.Chart(inline(sheet.lines))
+        .mark_rule(color=INK, strokeWidth=0.8)
+        .encode(x("left"), y("top"), alt.X2("right:Q"), alt.Y2("bottom:Q")),
+        alt.Chart(inline(sheet.heads))
+        .mark_point(shape="triangle-up", filled=True, size=16, color=INK, opacity=1)
+        .encode(x("right"), y("bottom"), angle=alt.Angle("angle:Q", scale=None)),
         alt.Chart(inline(sheet.texts))
         .mark_text(align="left", baseline="middle", color=INK)
         .encode(x("x"), y("y"), text="text:N", size=alt.Size("size:Q", scale=None)),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import groupby
 from math import floor
@@ -14,7 +14,6 @@ import polars as pl
 
 from deepgap.panels import (
     APART,
-    AXIS_WIDTH,
     GAP,
     GRID_WIDTH,
     Axis,
@@ -22,6 +21,7 @@ from deepgap.panels import (
     Panel,
     Place,
     Row,
+    add_heading,
     draw_legend,
     inline,
     nothing_at_all,
@@ -32,7 +32,7 @@ from deepgap.panels import (
 )
 from deepgap.published import temperature_ranges
 from deepgap.summary import Summary
-from deepgap.theme import CONFIG, INK, PAGE_WIDTH, QUIET, precision_colour, tint
+from deepgap.theme import CONFIG, INK, PAGE_HEIGHT, QUIET, precision_colour, tint
 from deepgap.wording import MODELS, PRECISIONS, model_label
 
 CAPTION = (
@@ -47,12 +47,21 @@ CAPTION = (
 )
 
 HEIGHT = 44
+"""Height of a quantity's panels where the page has room, in points."""
+LEAST = 24
+TITLE_LINE = 10
+"""Width of the second line of an axis title, in points."""
+WIDTH = GRID_WIDTH - TITLE_LINE
+STATED_HEIGHT, SENTENCE_HEIGHT, DEVICE_EXTRA = 64, 46, 95
+"""Height of the row of a GPU whose range was published, of one without samples, and of all but the panels of one
+with samples, in points."""
 SPANS = 90
 """Spans of time in a panel: about one a point of its width."""
 BAND_TINT = 0.3
 REASON_SHAPES = ("triangle-down", "square", "diamond", "cross", "circle", "triangle-up")
 LIMIT = Entry("power limit as set", INK, dash=(1, 0), stroke_width=0.7)
 TDP = Entry("TDP (data sheet)", INK, dash=(3, 2), stroke_width=0.7)
+BOTH = Entry("power limit as set, equal to the TDP (data sheet)", INK, dash=(6, 1.5), stroke_width=0.7)
 BAND = Entry("band: lowest to highest", tint(QUIET, BAND_TINT), dash=(1, 0), stroke_width=5)
 BOUNDARY = Entry("model boundary", QUIET, dash=(1, 0), stroke_width=0.5)
 PUBLISHED_RANGE = Entry("hollow: published range", QUIET, "square", filled=False, size=38)
@@ -65,14 +74,14 @@ class Quantity:
     name: str
     low: str
     high: str
-    title: str
+    title: tuple[str, str]
 
 
 QUANTITIES = (
-    Quantity("temperature_c", "temperature_c", "temperature_c", "Temp. (°C)"),
-    Quantity("power_w", "power_w", "power_w", "Power (W)"),
-    Quantity("utilisation_percent", "utilisation_percent", "utilisation_percent", "Util. (%)"),
-    Quantity("sm_clock_mhz", "sm_clock_min_mhz", "sm_clock_max_mhz", "Clock (MHz)"),
+    Quantity("temperature_c", "temperature_c", "temperature_c", ("Temp.", "(°C)")),
+    Quantity("power_w", "power_w", "power_w", ("Power", "(W)")),
+    Quantity("utilisation_percent", "utilisation_percent", "utilisation_percent", ("Util.", "(%)")),
+    Quantity("sm_clock_mhz", "sm_clock_min_mhz", "sm_clock_max_mhz", ("Clock", "(MHz)")),
 )
 WATTS, CLOCK = QUANTITIES[1].name, QUANTITIES[3].name
 
@@ -87,25 +96,46 @@ def draw(summary: Summary) -> alt.VConcatChart:
     used = set(timed["precision"])
     precisions = [name for name in PRECISIONS if name in used]
     reasons = sorted(set(timed["throttle_reasons"].explode().drop_nulls()))
-    charts: list[alt.HConcatChart | alt.LayerChart] = []
-    for gpu in gpus:
-        here = timed.filter(pl.col("gpu") == gpu)
-        if here.is_empty():
-            charts.append(_without(summary, gpu, ranges.get(gpu)))
-        else:
-            charts += _device(summary, here, precisions, reasons)
+    sampled = set(timed["gpu"])
+    levels = {gpu: power_levels(summary, gpu) for gpu in gpus if gpu in sampled}
     entries: list[Entry] = []
     if precisions:
+        drawn = [entry for of_gpu in levels.values() for _, entry in of_gpu]
         entries += [Entry(name, precision_colour(name), dash=(1, 0)) for name in precisions]
-        entries += [BAND, BOUNDARY, LIMIT, TDP]
+        entries += [BAND, BOUNDARY, *(entry for entry in (LIMIT, TDP, BOTH) if entry in drawn)]
         entries += [
             Entry(f"held down: {name.replace('_', ' ')}", QUIET, shape)
             for name, shape in zip(reasons, REASON_SHAPES, strict=False)
         ]
     if any(gpu in ranges for gpu in gpus):
         entries.append(PUBLISHED_RANGE)
-    legend = [draw_legend(entries)] if entries else []
+    legend = [draw_legend(entries, WIDTH)] if entries else []
+    height = panel_height(legend, gpus, sampled, ranges.keys())
+    charts: list[alt.HConcatChart | alt.LayerChart] = []
+    for gpu in gpus:
+        here = timed.filter(pl.col("gpu") == gpu)
+        if here.is_empty():
+            charts.append(_without(summary, gpu, ranges.get(gpu)))
+        else:
+            charts += _device(summary, here, precisions, reasons, levels[gpu], height)
     return alt.vconcat(*legend, *charts, spacing=6, resolve=APART, config=CONFIG)
+
+
+def panel_height(legend: Sequence[Panel], gpus: Sequence[str], sampled: Set[str], stated: Set[str]) -> int:
+    """Height of a quantity's panels in points, so that the figure and its caption fit on a page."""
+    if not sampled:
+        return HEIGHT
+    others = sum(STATED_HEIGHT if gpu in stated else SENTENCE_HEIGHT for gpu in gpus if gpu not in sampled)
+    room = PAGE_HEIGHT - sum(panel.height for panel in legend) - others - DEVICE_EXTRA * len(sampled)
+    return max(LEAST, min(HEIGHT, int(room) // (len(QUANTITIES) * len(sampled))))
+
+
+def power_levels(summary: Summary, gpu: str) -> list[tuple[float, Entry]]:
+    """The power limits that the cards of a GPU were set to, and its TDP, in W, each with its look."""
+    limits = sorted(set(summary.hosts.filter(pl.col("gpu") == gpu)["power_limit_w"].drop_nulls()))
+    tdp = summary.gpus[gpu].tdp_w
+    levels = [(limit, BOTH if limit == tdp else LIMIT) for limit in limits]
+    return levels if tdp is None or tdp in limits else [*levels, (tdp, TDP)]
 
 
 def _title(text: str) -> alt.Title:
@@ -125,33 +155,33 @@ def _without(summary: Summary, gpu: str, stated: Row | None) -> alt.HConcatChart
         title = f"{gpu}: measured, without telemetry"
         why = f"No samples of {gpu} lie beside its cells; new cells bring theirs into results/{gpu}/telemetry."
     if stated is None:
-        panel = words(why, width=GRID_WIDTH, height=16)
+        panel = words(why, width=WIDTH, height=16)
     else:
         y = Axis(QUANTITIES[0].title, stated["low"] - 12, stated["high"] + 12, (stated["low"], stated["high"]), None)
         row = {**stated, "text": f"published: {stated['low']:g} to {stated['high']:g} °C over all runs. {why}"}
         data = alt.Chart(inline([row]))
         band = data.mark_rect(filled=False, opacity=1, stroke=QUIET, strokeWidth=1.2).encode(
-            y.y("low", "d"), alt.Y2("high:Q"), x=alt.value(3), x2=alt.value(GRID_WIDTH - 3)
+            y.y("low", "d"), alt.Y2("high:Q"), x=alt.value(3), x2=alt.value(WIDTH - 3)
         )
         note = data.mark_text(align="left", baseline="bottom", dx=5, dy=-2, color=INK).encode(
             y.y("high", "d"), x=alt.value(0), text="text:N"
         )
-        panel = overlay([band, note], GRID_WIDTH, 38)
+        panel = overlay([band, note], WIDTH, 38)
     return alt.hconcat(panel, title=_title(title), bounds="flush", resolve=APART)
 
 
 def _device(
-    summary: Summary, timed: pl.DataFrame, precisions: Sequence[str], reasons: Sequence[str]
+    summary: Summary,
+    timed: pl.DataFrame,
+    precisions: Sequence[str],
+    reasons: Sequence[str],
+    levels: Sequence[tuple[float, Entry]],
+    height: int,
 ) -> list[alt.HConcatChart]:
     """A row of panels for each quantity of one GPU."""
     gpu = timed["gpu"][0]
-    width = (PAGE_WIDTH - AXIS_WIDTH - (len(precisions) - 1) * GAP) // len(precisions)
+    width = (WIDTH - (len(precisions) - 1) * GAP) // len(precisions)
     courses = {name: course(timed.filter(pl.col("precision") == name)) for name in precisions}
-    limits = sorted(set(summary.hosts.filter(pl.col("gpu") == gpu)["power_limit_w"].drop_nulls()))
-    levels = [{"value": limit, "dash": [1, 0], "text": f"limit {limit:g} W"} for limit in limits]
-    tdp = summary.gpus[gpu].tdp_w
-    if tdp is not None:
-        levels.append({"value": tdp, "dash": [3, 2], "text": f"TDP {tdp:g} W"})
     charts = []
     for quantity in QUANTITIES:
         row = [span for spans in courses.values() for span in spans]
@@ -160,12 +190,12 @@ def _device(
         panels: list[Panel] = []
         for name, spans in courses.items():
             if all(span[quantity.name] is None for span in spans):
-                panels.append(words(f"No samples of {gpu} in {name}.", width, HEIGHT))
+                panels.append(words(f"No samples of {gpu} in {name}.", width, height))
                 continue
-            place = Place(inner=bool(panels), bottom=bottom)
+            place = Place(inner=bool(panels), bottom=bottom, height=height)
             panels.append(_panel(spans, quantity, y, place, width, levels, reasons))
         if quantity is QUANTITIES[0]:
-            panels = [panel.properties(title=name) for panel, name in zip(panels, courses, strict=True)]
+            panels = [add_heading(panel, name) for panel, name in zip(panels, courses, strict=True)]
             chart = alt.hconcat(
                 *panels, spacing=GAP, title=_title(_told(summary, timed)), bounds="flush", resolve=APART
             )
@@ -221,10 +251,10 @@ def course(timed: pl.DataFrame) -> list[dict[str, Any]]:
     return spans
 
 
-def _axis(quantity: Quantity, spans: Sequence[Row], levels: Sequence[Mapping[str, Any]]) -> Axis:
+def _axis(quantity: Quantity, spans: Sequence[Row], levels: Sequence[tuple[float, Entry]]) -> Axis:
     values = [span[f"{quantity.name}_high"] for span in spans]
     if quantity.name == WATTS:
-        return zero_axis(quantity.title, [*values, *(level["value"] * 1.12 for level in levels)], 3.5)
+        return zero_axis(quantity.title, [*values, *(level * 1.12 for level, _ in levels)], 3.5)
     if quantity.name == CLOCK:
         return zero_axis(quantity.title, values, 3.5)
     if quantity.name == "utilisation_percent":
@@ -238,7 +268,7 @@ def _panel(
     y: Axis,
     place: Place,
     width: int,
-    levels: Sequence[Mapping[str, Any]],
+    levels: Sequence[tuple[float, Entry]],
     reasons: Sequence[str],
 ) -> Panel:
     """One quantity of one precision over time."""
@@ -265,14 +295,11 @@ def _panel(
     ]
     if len(marks) > 1:
         layers.append(alt.Chart(inline(marks[1:])).mark_rule(color=QUIET, strokeWidth=0.5).encode(xs))
-    if quantity.name == WATTS and levels:
-        lines = alt.Chart(inline([dict(level) for level in levels]))
-        layers += [
-            lines.transform_filter(alt.datum.text == level["text"])
-            .mark_rule(color=INK, strokeWidth=0.7, strokeDash=level["dash"])
-            .encode(ys.y("value", "d"))
-            for level in levels
-        ]
+    if quantity.name == WATTS:
+        for level, look in levels:
+            line = alt.Chart(inline([{"value": level}]))
+            rule = line.mark_rule(color=look.colour, strokeWidth=look.stroke_width, strokeDash=list(look.dash or ()))
+            layers.append(rule.encode(ys.y("value", "d")))
     layers.append(
         data.mark_line(color=colour, strokeWidth=0.9).encode(xs, ys.y(quantity.name, "d"), detail="model:N")
     )
@@ -280,21 +307,21 @@ def _panel(
         layers.append(
             alt.Chart(inline(marks))
             .mark_text(baseline="bottom", color=INK)
-            .encode(x.x("middle", "d"), y=alt.value(HEIGHT - 1), text="depth:N")
+            .encode(x.x("middle", "d"), y=alt.value(place.height - 1), text="depth:N")
         )
     if quantity.name == CLOCK:
-        layers += _reason_marks(spans, reasons, xs)
-    return overlay(layers, width, HEIGHT)
+        layers += _reason_marks(spans, reasons, xs, place.height)
+    return overlay(layers, width, place.height)
 
 
-def _reason_marks(spans: Sequence[Row], reasons: Sequence[str], xs: alt.X) -> list[alt.Chart]:
+def _reason_marks(spans: Sequence[Row], reasons: Sequence[str], xs: alt.X, height: int) -> list[alt.Chart]:
     """A mark at the foot of the panel where the clocks were held down, a line a reason."""
     rows = [
         {
             "elapsed_s": span["elapsed_s"],
             "reason": reason,
             "shape": REASON_SHAPES[reasons.index(reason) % len(REASON_SHAPES)],
-            "foot": HEIGHT - 4 - 6 * reasons.index(reason),
+            "foot": height - 4 - 6 * reasons.index(reason),
         }
         for span in spans
         for reason in span["reasons"]

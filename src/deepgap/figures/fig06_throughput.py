@@ -48,7 +48,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
     def panel(here: Sequence[Row], lost: Sequence[Row], in_row: Sequence[Row], place: Place) -> Panel:
         x = batch_axis(summary, [*points, *failed], in_row[0]["gpu"])
         y = log_axis("Throughput (img/s)", [row[key] for row in in_row for key in ("value", "low", "high")])
-        return draw_series(here, lost, x.at(place), y.at(place), "~s")
+        return draw_series(here, lost, x.at(place), y.at(place), place.height)
 
     entries = mode_entries(points) + ([PEAK] if measured else []) + common_entries(points, failed)
     return draw_grid(summary, points, failed, panel, entries, "throughput over batch size")

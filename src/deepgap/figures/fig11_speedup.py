@@ -68,7 +68,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
         stated = [row for row in here if row["source"] == PUBLISHED]
         if stated:
             layers += draw_bands(stated, x, y)
-        return draw_series([row for row in here if row not in stated], lost, x, y, before=layers)
+        return draw_series([row for row in here if row not in stated], lost, x, y, place.height, before=layers)
 
     entries = [*mode_entries(measured), BASELINE_LINE, *common_entries(measured, failed)]
     entries += [PUBLISHED_BAND] if len(measured) < len(points) else []

@@ -11,13 +11,13 @@ import altair as alt
 import polars as pl
 
 from deepgap.panels import (
-    PANEL_HEIGHT,
     PANEL_WIDTH,
     Axis,
     Entry,
     Panel,
     Place,
     Row,
+    arrow_ends,
     batch_axis,
     common_entries,
     draw_grid,
@@ -39,14 +39,14 @@ from deepgap.wording import model_label
 
 CAPTION = (
     "99th percentile of the device latency of one call over batch size (marks), both axes logarithmic, over the "
-    "pooled calls of all runs (their number stands above each row), beside the median (thin lines without marks). "
-    "The bar above a mark ends at the smallest call time that is no lower than the true percentile at 99 % "
-    "confidence, if calls are independent (an order statistic). A family with too few calls has no percentile; "
-    "each panel says how many were left out. Hollow marks are the 99th percentiles that the published study states, "
-    "a range as its two ends."
+    "pooled calls of all runs (their number stands above each row), above the median (lines). The bar above a mark "
+    "ends at the smallest call time that is no lower than the true percentile at 99 % confidence, if calls are "
+    "independent (an order statistic). A family with too few calls has no percentile; each panel says how many were "
+    "left out. Hollow marks are the 99th percentiles that the published study states, a range as its two ends; an "
+    "arrow shows on which side of a mark the percentile lies where it states a bound alone."
 )
 
-MEDIAN = Entry("thin line: median", QUIET, dash=(1, 0), stroke_width=0.5)
+MEDIAN = Entry("line: median, mark: p99", QUIET, dash=(1, 0))
 BOUND = Entry("99 % bound of p99", QUIET, "stroke", size=40, outlined=True)
 
 
@@ -55,7 +55,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
     measured = summary.measured.filter(pl.col("median_ms").is_not_null())
     points = [
         *measured_points(measured, "median_ms", None, None, "p99_ms", "p99_bound_ms", "percentile_note", "samples"),
-        *published_points(p99_latencies(summary.published), "p99_ms"),
+        *published_points(p99_latencies(summary.published), "p99_ms", "approx"),
     ]
     failed = failed_points(summary)
 
@@ -69,8 +69,9 @@ def draw(summary: Summary) -> alt.VConcatChart:
             return words(f"{model_label(model)}: {note}", height=26)
         place = replace(place, bottom=lowest[model] == gpu)
         x = batch_axis(summary, [*points, *failed], in_row[0]["gpu"])
-        y = log_axis("Latency (ms)", [row.get(k) for row in in_row for k in ("value", "p99_ms", "p99_bound_ms")])
-        return draw_tail(here, lost, x.at(place), y.at(place), note)
+        levels = [row.get(key) for row in in_row for key in ("value", "p99_ms", "p99_bound_ms")]
+        y = log_axis("Latency (ms)", [*levels, *arrow_ends(in_row)])
+        return draw_tail(here, lost, x.at(place), y.at(place), note, place.height)
 
     stated = any(row.get("p99_ms") is not None for row in points)
     seen = [row for row in points if row["gpu"] in drawn]
@@ -90,13 +91,13 @@ def left_out(rows: Sequence[Row]) -> str:
     return f"{len(without)} of {len(rows)} families left out: {why}"
 
 
-def draw_tail(here: Sequence[Row], lost: Sequence[Row], x: Axis, y: Axis, note: str) -> Panel:
-    """The p99 as points, its bound as a bar upwards, the median as a thin line, and what was left out in words."""
+def draw_tail(here: Sequence[Row], lost: Sequence[Row], x: Axis, y: Axis, note: str, height: int) -> Panel:
+    """The p99 as points, its bound as a bar upwards, the median as a line, and what was left out in words."""
     own = [row for row in here if row["source"] == MEASURED]
     others = [row for row in here if row["source"] != MEASURED]
     layers: list[alt.Chart] = []
     if own:
-        medians = alt.Chart(inline(_plain(own))).mark_line(strokeWidth=0.5)
+        medians = alt.Chart(inline(_plain(own))).mark_line()
         layers.append(
             medians.encode(x.x("batch_size", "d"), y.y("value"), mode_colour(here), mode_dash(here), detail="mode:N")
         )
@@ -116,8 +117,8 @@ def draw_tail(here: Sequence[Row], lost: Sequence[Row], x: Axis, y: Axis, note: 
         text = alt.Chart(inline([{"words": note}])).mark_text(
             text=note.split(": "), align="right", baseline="bottom", lineHeight=8, dy=-8 - 7 * failures, color=INK
         )
-        layers.append(text.encode(x=alt.value(PANEL_WIDTH - 3), y=alt.value(PANEL_HEIGHT - 3)))
-    return draw_series([*tails, *others], lost, x, y, before=layers)
+        layers.append(text.encode(x=alt.value(PANEL_WIDTH - 3), y=alt.value(height - 3)))
+    return draw_series([*tails, *others], lost, x, y, height, layers, lines=False)
 
 
 def _plain(rows: Iterable[Row]) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from deepgap.panels import (
     Panel,
     Place,
     Row,
+    add_heading,
     batch_axis,
     common_entries,
     draw_legend,
@@ -25,6 +26,7 @@ from deepgap.panels import (
     mode_entries,
     model_columns,
     nothing_at_all,
+    row_height,
     row_title,
     why_empty,
     words,
@@ -41,9 +43,11 @@ CAPTION = (
     "sweeps have one (then the median), so there is no interval. The published study gives no values."
 )
 
+SENTENCE_HEIGHT = 46
+"""Height of the row of a device without energy, its title and the gap above it, in points."""
 ROWS = {
-    "images_per_joule": "Images per joule",
-    "images_per_joule_above_idle": "Images per joule above idle",
+    "images_per_joule": "Images/J",
+    "images_per_joule_above_idle": "Images/J",
 }
 
 
@@ -60,6 +64,10 @@ def draw(summary: Summary) -> alt.VConcatChart:
     known = {row["gpu"] for row in everything}
     columns = model_columns([*everything, *failed])
     lowest = max((gpus.index(gpu) for gpu in known), default=-1)
+    entries: list[Entry] = [*mode_entries(everything), *common_entries(everything, failed if everything else [])]
+    legend = [draw_legend(entries)] if entries else []
+    sentences = SENTENCE_HEIGHT * (len(gpus) - len(known))
+    height = row_height(max(1, len(ROWS) * len(known)), legend, extra=sentences)
     charts: list[alt.HConcatChart] = []
     headed = False
     for gpu in gpus:
@@ -73,19 +81,17 @@ def draw(summary: Summary) -> alt.VConcatChart:
             for model, heading in columns.headings.items():
                 here = [row for row in in_row if row["model"] == model]
                 lost = [row for row in failed if row["gpu"] == gpu and row["model"] == model]
-                place = Place(inner=bool(panels), bottom=last)
+                place = Place(inner=bool(panels), bottom=last, height=height)
                 if here:
                     x = batch_axis(summary, [*everything, *failed], gpu).at(place)
                     y = log_axis(axis, [row["value"] for row in in_row]).at(place)
-                    panel = draw_series(here, lost, x, y)
+                    panel = draw_series(here, lost, x, y, height)
                 else:
-                    panel = words(_why(summary, gpu, model, lost))
-                panels.append(panel if headed else panel.properties(title=heading))
+                    panel = words(_why(summary, gpu, model, lost), height=height)
+                panels.append(panel if headed else add_heading(panel, heading))
             headed = True
             title = alt.Title(_title(gpu, name, points, in_row), anchor="start", frame="group", offset=5)
             charts.append(alt.hconcat(*panels, spacing=GAP, title=title, bounds="flush", resolve=APART))
-    entries: list[Entry] = [*mode_entries(everything), *common_entries(everything, failed if everything else [])]
-    legend = [draw_legend(entries)] if entries else []
     return alt.vconcat(*legend, *charts, spacing=7, resolve=APART, config=CONFIG)
 
 
@@ -121,5 +127,5 @@ def reasons(summary: Summary, gpu: str, model: str | None = None) -> str:
 def _why(summary: Summary, gpu: str, model: str, lost: Sequence[Row]) -> str:
     notes = summary.measured.filter(pl.col("gpu") == gpu, pl.col("model") == model)
     if notes.is_empty():
-        return why_empty(summary, gpu, model_label(model), lost)
+        return why_empty(summary, gpu, "model", model, model_label(model), lost)
     return f"{model_label(model)}: {reasons(summary, gpu, model)}."

@@ -10,7 +10,6 @@ import altair as alt
 from deepgap.attribution import BOTH, PRECISION, RUNTIME, Attribution, attribute
 from deepgap.latex import significant
 from deepgap.panels import (
-    PANEL_HEIGHT,
     PANEL_WIDTH,
     PUBLISHED_POINT,
     Axis,
@@ -40,8 +39,8 @@ CAPTION = (
     "star it spans only the measured modes. A cross is a mode that was not measured, and the next bar spans it; a "
     "first mark at one is where the steps begin instead of eager FP32. Dashed bars: launching calls bounds either "
     "mode. The step to FP16 in eager PyTorch changes the memory layout too where the study gives FP16 another one. "
-    "Hollow marks are published, from the approximate medians at that study's largest batch size; "
-    "its FP32 left TF32 at its default."
+    "Hollow bars and marks are published, from the approximate medians at that study's largest batch size, of which "
+    "a stated bound counts as its value; its FP32 left TF32 at its default."
 )
 
 KIND_TINTS = {PRECISION: tint(QUIET, 0.85), RUNTIME: tint(QUIET, 0.25), BOTH: tint(QUIET, 0.55)}
@@ -65,8 +64,9 @@ def draw(summary: Summary) -> alt.VConcatChart:
         levels = [row[key] for row in in_row for key in ("before", "value", "low", "high")]
         y = log_axis("Gain in throughput", [*levels, ROOM * max(filter(None, levels))]).at(place)
         if not any(row["source"] == PUBLISHED or row["value"] not in (None, row["before"]) for row in here):
-            return words("Fewer than two modes of the chain are measured: there is no step to show.")
-        return draw_groups(here, lost, groups, y, place.bottom)
+            why = "Fewer than two modes of the chain are measured: there is no step to show."
+            return words(why, height=place.height)
+        return draw_groups(here, lost, groups, y, place)
 
     drawn = [row for row in points if row["value"] is not None]
     entries = mode_entries(drawn, line=False)
@@ -111,7 +111,7 @@ def step_points(found: Attribution) -> list[dict[str, Any]]:
 
 
 def draw_groups(
-    here: Sequence[Row], lost: Sequence[Row], groups: Sequence[tuple[int, str]], y: Axis, titled: bool
+    here: Sequence[Row], lost: Sequence[Row], groups: Sequence[tuple[int, str]], y: Axis, place: Place
 ) -> Panel:
     """The bars of a panel, a group for each of `groups` (batch size and chain), in the slots of the row's panels."""
     starts, slots = {}, 0.5
@@ -135,7 +135,7 @@ def draw_groups(
     scale = alt.Scale(domain=[0, slots], nice=False, zero=False)
 
     def x(field: str) -> alt.X:
-        return alt.X(f"{field}:Q", title="Batch size (images)" if titled else None, scale=scale, axis=axis)
+        return alt.X(f"{field}:Q", title="Batch size (images)" if place.bottom else None, scale=scale, axis=axis)
 
     def rows(source: str) -> list[dict[str, Any]]:
         return [row for row in placed if row["source"] == source and row["value"] is not None]
@@ -175,10 +175,10 @@ def draw_groups(
     if published:
         layers.append(
             alt.Chart(inline(published))
-            .mark_rule(strokeWidth=0.8, color=QUIET, strokeDash=[1, 2])
-            .encode(x("slot"), y.y("before"), alt.Y2("value:Q"))
+            .mark_rect(filled=False, stroke=QUIET, strokeWidth=0.8, opacity=1)
+            .encode(x("left"), y.y("before"), alt.X2("right:Q"), alt.Y2("value:Q"))
         )
-        layers.append(hollow_points(alt.Chart(inline(published)), colour, shape).encode(x("slot"), y.y("value")))
+        layers += hollow_points(published, x("slot"), y.y("value"), colour, shape)
     missing = [row for row in placed if row["value"] is None]
     if missing:
         layers.append(
@@ -194,5 +194,5 @@ def draw_groups(
             .encode(x("middle"), y.y("top"), text="words:N")
         )
     if lost:
-        layers.append(failure_note(lost, top=True))
-    return overlay(layers, PANEL_WIDTH, PANEL_HEIGHT)
+        layers.append(failure_note(lost))
+    return overlay(layers, PANEL_WIDTH, place.height)

@@ -10,6 +10,7 @@ import altair as alt
 from deepgap.hardware import Gpu
 from deepgap.models import GMAC_PER_IMAGE
 from deepgap.panels import (
+    OUTLINE,
     PANEL_WIDTH,
     Axis,
     Entry,
@@ -22,6 +23,7 @@ from deepgap.panels import (
     failure_note,
     hollow_points,
     inline,
+    large_first,
     log_axis,
     measured_points,
     mode_colour,
@@ -32,7 +34,6 @@ from deepgap.panels import (
     nothing_to_draw,
     overlay,
     published_points,
-    with_notes,
 )
 from deepgap.published import table1_peaks
 from deepgap.summary import MEASURED, PUBLISHED, Summary
@@ -41,17 +42,19 @@ from deepgap.traffic import arithmetic_intensity, find_traffic
 
 CAPTION = (
     "Operations a second (two a multiply-add, median over runs) against arithmetic intensity: operations a byte of "
-    "the least traffic, in which every layer reads its inputs and writes its output once and weights are read once a "
-    "call, all in the element size of the mode; one point a batch size. The sloped roof is DRAM bandwidth, the level "
-    "ones are the dense peaks by precision, both the vendor's. A dot in a mark: the largest activation of the call "
-    "fits in the L2 cache; without a capacity in gpus.yaml nothing is marked, and no bandwidth of an L2 cache is "
-    "known here, so there is no roof for it. A mark above the slope took less than this traffic from DRAM: caches "
-    "held a part, or layers were fused. Hollow marks are the published peaks; their FP32 left TF32 at its default."
+    "the least traffic, in which every layer reads its inputs and writes its output once and weights are read once "
+    "a call, all in the element size of the mode; one point a batch size. The sloped roof is DRAM bandwidth, the "
+    "level ones are the dense peaks by precision, both the vendor's. A white dot marks the largest batch size of a "
+    "mode at which the largest activation of a call fits in the L2 cache, and each published peak of which it does; "
+    "the capacity is the vendor's or, where it prints none, the driver's, and without one nothing is marked. No "
+    "bandwidth of an L2 cache is known here, so there is no roof for it. A mark above the slope took less than this "
+    "traffic from DRAM: caches held a part, or layers were fused. Hollow marks are the published peaks; their FP32 "
+    "left TF32 at its default."
 )
 
 HEIGHT = 120
 ROOF = Entry("DRAM bandwidth and dense peak by precision", QUIET, dash=(1, 0), stroke_width=0.8)
-IN_CACHE = Entry("dot: largest activation fits in L2", INK, "circle", size=5)
+IN_CACHE = Entry("to here the largest activation fits in L2", "white", "circle", size=5, outlined=True)
 
 
 def draw(summary: Summary) -> alt.VConcatChart:
@@ -81,12 +84,12 @@ def draw(summary: Summary) -> alt.VConcatChart:
         gpu = summary.gpus[in_row[0]["gpu"]]
         roofs = peak_roofs(gpu, in_row)
         levels = [row[key] for row in in_row for key in ("value", "low", "high")]
-        y = log_axis("Achieved (Top/s)", [*levels, *(1.3 * tops for tops in roofs.values())])
-        return draw_plane(here, lost, gpu, roofs, x.at(place), y.at(place))
+        y = log_axis("Achieved (Tops/s)", [*levels, *(1.3 * tops for tops in roofs.values())])
+        return draw_plane(here, lost, gpu, roofs, x.at(place), y.at(place), place.height)
 
     entries = [*mode_entries(points), ROOF] + ([IN_CACHE] if any(row["in_cache"] for row in points) else [])
     entries += common_entries(points, [])
-    return with_notes(draw_grid(summary, points, failed, panel, entries, "the roofline"), notes)
+    return draw_grid(summary, points, failed, panel, entries, "the roofline", most=HEIGHT, below=notes)
 
 
 def find_ridges(gpu: Gpu, rows: Sequence[Row]) -> list[float]:
@@ -121,13 +124,13 @@ def peak_roofs(gpu: Gpu, rows: Sequence[Row]) -> dict[str, float]:
 
 
 def draw_plane(
-    here: Sequence[Row], lost: Sequence[Row], gpu: Gpu, roofs: dict[str, float], x: Axis, y: Axis
+    here: Sequence[Row], lost: Sequence[Row], gpu: Gpu, roofs: dict[str, float], x: Axis, y: Axis, height: int
 ) -> Panel:
     """The points of a panel and the roofs of its GPU, with what is known of its cache."""
-    layers = draw_roofs(gpu, roofs, x, y)
-    xs, ys = x.x("intensity"), y.y("value", "~s")
+    layers = draw_roofs(gpu, roofs, x, y, height)
+    xs, ys = x.x("intensity"), y.y("value")
     colour, shape = mode_colour(here), mode_shape(here)
-    measured = [row for row in here if row["source"] == MEASURED]
+    measured = large_first(row for row in here if row["source"] == MEASURED)
     published = [row for row in here if row["source"] == PUBLISHED]
     if measured:
         chart = alt.Chart(inline(measured))
@@ -138,18 +141,27 @@ def draw_plane(
         )
         layers.append(chart.mark_point(filled=True, size=14, opacity=1).encode(xs, ys, colour, shape))
     if published:
-        layers.append(hollow_points(alt.Chart(inline(published)), colour, shape).encode(xs, ys))
-    for rows, dot in ((measured, "white"), (published, INK)):
-        cached = [row for row in rows if row["in_cache"]]
-        if cached:
-            dots = alt.Chart(inline(cached)).mark_point(shape="circle", filled=True, size=3, opacity=1, color=dot)
-            layers.append(dots.encode(xs, ys))
+        layers += hollow_points(published, xs, ys, colour, shape)
+    cached = [*last_in_cache(measured), *(row for row in published if row["in_cache"])]
+    if cached:
+        look: dict[str, Any] = {"fill": IN_CACHE.colour, "stroke": INK, "strokeWidth": OUTLINE, "opacity": 1}
+        dots = alt.Chart(inline(cached)).mark_point(shape="circle", size=IN_CACHE.size, **look)
+        layers.append(dots.encode(xs, ys))
     if lost:
-        layers.append(failure_note(lost, top=True))
-    return overlay(layers, PANEL_WIDTH, HEIGHT)
+        layers.append(failure_note(lost))
+    return overlay(layers, PANEL_WIDTH, height)
 
 
-def draw_roofs(gpu: Gpu, roofs: dict[str, float], x: Axis, y: Axis) -> list[alt.Chart]:
+def last_in_cache(rows: Sequence[Row]) -> list[Row]:
+    """The point of each mode with the largest batch size whose largest activation fits in the L2 cache."""
+    last: dict[str, Row] = {}
+    for row in sorted(rows, key=lambda row: int(row["batch_size"])):
+        if row["in_cache"]:
+            last[row["mode"]] = row
+    return list(last.values())
+
+
+def draw_roofs(gpu: Gpu, roofs: dict[str, float], x: Axis, y: Axis, height: int) -> list[alt.Chart]:
     """The level lines from the slope to the right edge, the slope up to the highest of them, and their words."""
     layers: list[alt.Chart] = []
     bandwidth = None if gpu.memory_bandwidth_gb_s is None else gpu.memory_bandwidth_gb_s / 1000
@@ -161,22 +173,22 @@ def draw_roofs(gpu: Gpu, roofs: dict[str, float], x: Axis, y: Axis) -> list[alt.
                 "left": x.low if bandwidth is None else min(max(tops / bandwidth, x.low), x.high),
                 "right": x.high,
                 "colour": precision_colour(precision),
-                "words": f"{precision} {tops:,g}",
+                "words": f"{precision} {tops:g}",
             }
             for precision, tops in roofs.items()
         ]
         lines = alt.Chart(inline(levels)).mark_rule(strokeWidth=0.9)
         colour = alt.Color("colour:N", scale=None, legend=None)
-        layers.append(lines.encode(x.x("left"), y.y("tops", "~s"), alt.X2("right:Q"), colour))
+        layers.append(lines.encode(x.x("left"), y.y("tops"), alt.X2("right:Q"), colour))
         text = alt.Chart(inline(levels)).mark_text(align="right", baseline="bottom", dx=-2)
-        layers.append(text.encode(x.x("right"), y.y("tops", "~s"), text="words:N"))
+        layers.append(text.encode(x.x("right"), y.y("tops"), text="words:N"))
     if bandwidth is not None and roofs:
         ends = [max(x.low, y.low / bandwidth), min(max(roofs.values()) / bandwidth, x.high)]
         slope = [{"intensity": end, "tops": end * bandwidth} for end in ends]
         line = alt.Chart(inline(slope)).mark_line(strokeWidth=0.9, color=QUIET)
-        layers.append(line.encode(x.x("intensity"), y.y("tops", "~s")))
+        layers.append(line.encode(x.x("intensity"), y.y("tops")))
     sentences = describe_limits(gpu)
-    rows = [{"words": text, "y": HEIGHT - 5 - 8 * place} for place, text in enumerate(reversed(sentences))]
+    rows = [{"words": text, "y": height - 5 - 8 * place} for place, text in enumerate(reversed(sentences))]
     note = alt.Chart(inline(rows)).mark_text(align="right", baseline="middle", color=QUIET)
     layers.append(note.encode(x=alt.value(PANEL_WIDTH - 3), y=alt.Y("y:Q", scale=None, axis=None), text="words:N"))
     return layers
@@ -185,4 +197,4 @@ def draw_roofs(gpu: Gpu, roofs: dict[str, float], x: Axis, y: Axis) -> list[alt.
 def describe_limits(gpu: Gpu) -> list[str]:
     """What the slope is, and what is known of the cache."""
     capacity = "capacity not in gpus.yaml" if gpu.l2_cache_mib is None else f"{gpu.l2_cache_mib:g} MiB"
-    return [f"DRAM {gpu.memory_bandwidth_gb_s:,g} GB/s", f"L2 {capacity}"]
+    return [f"DRAM {gpu.memory_bandwidth_gb_s:g} GB/s", f"L2 {capacity}"]

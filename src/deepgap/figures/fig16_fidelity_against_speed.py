@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import ROUND_FLOOR, Decimal
-from math import log
 from typing import Any
 
 import altair as alt
 import polars as pl
 
 from deepgap.panels import (
-    PANEL_HEIGHT,
     PANEL_WIDTH,
     Axis,
     Entry,
@@ -22,13 +20,13 @@ from deepgap.panels import (
     failed_points,
     failure_note,
     inline,
+    large_first,
     log_axis,
     mode_colour,
     mode_entries,
     mode_shape,
     overlay,
     published_without_cells,
-    with_notes,
 )
 from deepgap.peaks import find_peaks
 from deepgap.summary import MEASURED, Summary
@@ -38,11 +36,14 @@ CAPTION = (
     "Fidelity against speed: peak throughput, the median over runs with its 95 % bootstrap interval, against the "
     "centred signal-to-quantisation-noise ratio (SQNR) of the logits, of which FP32 in PyTorch on the host is the "
     "signal; the worst cell of each mode. The number beside a mark is the part of the held-out images with the "
-    "reference's first class, rounded down. Marks right of a dashed line gave the reference's values exactly; "
-    "answers that are not finite stand on the left edge. The published study states no fidelity."
+    "reference's first class, rounded down; marks that lie on each other share one, or have theirs in a list from "
+    "the fastest mode on. Marks right of a dashed line gave the reference's values exactly; answers that are not "
+    "finite stand on the left edge. The published study states no fidelity."
 )
 
 EXACT = Entry("right of the line: exact", QUIET, dash=(2, 2), stroke_width=0.8)
+TOUCH = 5.0
+"""Marks whose centres are nearer than this in points lie on each other."""
 LABEL_HEIGHT = 7.0
 LABEL_WIDTH = 26
 
@@ -56,13 +57,13 @@ def draw(summary: Summary) -> alt.VConcatChart:
 
     def panel(here: Sequence[Row], lost: Sequence[Row], in_row: Sequence[Row], place: Place) -> Panel:
         y = log_axis("Peak throughput (img/s)", [row[key] for row in in_row for key in ("value", "low", "high")])
-        return draw_plane(here, lost, x.at(place), y.at(place))
+        return draw_plane(here, lost, x.at(place), y.at(place), place.height)
 
     entries = mode_entries(points, line=False) + ([EXACT] if any(row["identical"] for row in points) else [])
     images = dict(summary.fidelity.group_by("gpu").agg(pl.col("images").min()).iter_rows())
     notes = {gpu: f", {count} held-out images a cell" for gpu, count in images.items()}
-    chart = draw_grid(summary, points, failed, panel, entries, "fidelity against speed", notes)
-    return with_notes(chart, published_without_cells(summary) if points else [])
+    below = published_without_cells(summary) if points else []
+    return draw_grid(summary, points, failed, panel, entries, "fidelity against speed", notes, below=below)
 
 
 def fidelity_points(summary: Summary) -> list[dict[str, Any]]:
@@ -102,7 +103,7 @@ def decibel_axis(known: Sequence[float]) -> Axis:
     return Axis("SQNR (dB)", low - 0.1 * room, high + room, ticks, base=None, horizontal=True)
 
 
-def draw_plane(here: Sequence[Row], lost: Sequence[Row], x: Axis, y: Axis) -> Panel:
+def draw_plane(here: Sequence[Row], lost: Sequence[Row], x: Axis, y: Axis, height: int) -> Panel:
     """The marks of a panel, each with its agreement beside it."""
     border = x.ticks[-1]
     exact = border + 0.13 * (x.high - border)
@@ -112,9 +113,7 @@ def draw_plane(here: Sequence[Row], lost: Sequence[Row], x: Axis, y: Axis) -> Pa
     ]
     colour, shape = mode_colour(here), mode_shape(here)
     xs = x.x("place", "d")
-    # Of two marks in one place the round one must lie above the other.
-    placed.sort(key=lambda row: row["runtime"] == "eager")
-    data = alt.Chart(inline(placed))
+    data = alt.Chart(inline(large_first(placed)))
     layers: list[alt.Chart] = []
     if any(row["identical"] for row in here):
         line = alt.Chart(inline([{"place": border}])).mark_rule(color=QUIET, strokeDash=[2, 2], strokeWidth=0.8)
@@ -122,37 +121,46 @@ def draw_plane(here: Sequence[Row], lost: Sequence[Row], x: Axis, y: Axis) -> Pa
     spans = [row for row in placed if row["low"] is not None]
     if spans:
         rules = alt.Chart(inline(spans)).mark_rule(strokeWidth=0.8)
-        layers.append(rules.encode(xs, y.y("low", "~s"), alt.Y2("high:Q"), colour))
+        layers.append(rules.encode(xs, y.y("low"), alt.Y2("high:Q"), colour))
     layers.append(
         data.mark_point(filled=True, size=26, opacity=1, stroke="white", strokeWidth=0.5).encode(
-            xs, y.y("value", "~s"), colour, shape
+            xs, y.y("value"), colour, shape
         )
     )
-    labels = spread_labels(placed, x, y)
+    labels = spread_labels(placed, x, y, height)
     for right in (True, False):
         side = [row for row in labels if row["right"] == right]
         if side:
             text = alt.Chart(inline(side)).mark_text(
                 align="left" if right else "right", baseline="middle", dx=5 if right else -5
             )
-            layers.append(text.encode(xs, alt.Y("label_y:Q", scale=None, axis=None), text="agreement:N"))
+            layers.append(text.encode(xs, alt.Y("label_y:Q", scale=None, axis=None), text="words:N"))
     if lost:
-        layers.append(failure_note(lost, top=True))
-    return overlay(layers, PANEL_WIDTH, PANEL_HEIGHT)
+        layers.append(failure_note(lost))
+    return overlay(layers, PANEL_WIDTH, height)
 
 
-def spread_labels(rows: Sequence[Row], x: Axis, y: Axis) -> list[dict[str, Any]]:
-    """The rows with `label_y`, the height of their words in pixels, and `right`, the side of the mark on which these
-    stand: left where the panel ends. Words that would overlap are moved down."""
+def spread_labels(rows: Sequence[Row], x: Axis, y: Axis, height: int) -> list[dict[str, Any]]:
+    """The rows whose words are written, with these in `words`, `label_y`, their height in pixels, and `right`, the
+    side of the mark on which they stand: left where the panel ends.
+
+    A mark that lies on another has its words in that one's, once where they are equal. Words that would overlap are
+    moved down.
+    """
     labels: list[dict[str, Any]] = []
     for row in sorted(rows, key=lambda row: -float(row["value"])):
-        left = PANEL_WIDTH * (row["place"] - x.low) / (x.high - x.low)
+        left, top = PANEL_WIDTH * x.share(row["place"]), height * (1 - y.share(row["value"]))
+        under = [other for other in labels if abs(other["left"] - left) < TOUCH and abs(other["top"] - top) < TOUCH]
+        if under:
+            words = under[0]["words"]
+            under[0]["words"] = words if words == row["agreement"] else f"{words}, {row['agreement']}"
+            continue
         right = left + 5 + LABEL_WIDTH < PANEL_WIDTH
-        start = left + 5 if right else left - 5 - LABEL_WIDTH
-        height = PANEL_HEIGHT * (1 - log(row["value"] / y.low) / log(y.high / y.low))
+        start, label_y = left + 5 if right else left - 5 - LABEL_WIDTH, top
         near = [other for other in labels if abs(other["start"] - start) < LABEL_WIDTH]
         for other in sorted(near, key=lambda other: float(other["label_y"])):
-            if abs(other["label_y"] - height) < LABEL_HEIGHT:
-                height = other["label_y"] + LABEL_HEIGHT
-        labels.append({**row, "start": start, "right": right, "label_y": height})
+            if abs(other["label_y"] - label_y) < LABEL_HEIGHT:
+                label_y = other["label_y"] + LABEL_HEIGHT
+        at = {"left": left, "top": top, "start": start, "label_y": label_y}
+        labels.append({**row, **at, "right": right, "words": row["agreement"]})
     return labels

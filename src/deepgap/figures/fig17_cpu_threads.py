@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log
 from typing import Any
 
 import altair as alt
 import polars as pl
 
 from deepgap.panels import (
-    PANEL_HEIGHT,
     PANEL_WIDTH,
     Axis,
     Entry,
@@ -30,18 +28,18 @@ from deepgap.panels import (
     overlay,
 )
 from deepgap.summary import Summary
-from deepgap.theme import QUIET, tint
+from deepgap.theme import INK
 
 CAPTION = (
     "Throughput of a processor over its number of threads, both axes logarithmic: median over runs with the 95 % "
-    "bootstrap interval; a line a mode and batch size B, which stands at its right end. Grey lines are ideal: "
-    "throughput in proportion to the threads, from the fewest. The last number of threads is that of all cores of "
-    "the process. The published study states none of its values over the number of threads."
+    "bootstrap interval; a line a mode and batch size B, which stands at its right end, in the order of the lines "
+    "where they are close. Thin lines are ideal: throughput in proportion to the threads, from the fewest. The last "
+    "number of threads is that of all cores of the process. The published study states none of its values over the "
+    "number of threads."
 )
 
 LABEL_HEIGHT = 7
-IDEAL_COLOUR = tint(QUIET, 0.5)
-IDEAL = Entry("ideal: in proportion to the threads", IDEAL_COLOUR, dash=(1, 0), stroke_width=0.8)
+IDEAL = Entry("thin line: in proportion to the threads", INK, dash=(1, 0), stroke_width=0.4)
 
 
 def draw(summary: Summary) -> alt.VConcatChart:
@@ -59,7 +57,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
         x = thread_axis([row["threads"] for row in in_row]).at(place)
         levels = [row[key] for row in in_row for key in ("value", "low", "high")]
         y = log_axis("Throughput (img/s)", [*levels, *(row["top"] for row in ideal_lines(in_row))]).at(place)
-        return draw_scaling(here, x, y)
+        return draw_scaling(here, x, y, place.height)
 
     return draw_grid(summary, points, [], panel, [*mode_entries(points), IDEAL], "thread scaling")
 
@@ -93,16 +91,16 @@ def ideal_lines(points: Sequence[Row]) -> list[dict[str, Any]]:
     return lines
 
 
-def draw_scaling(here: Sequence[Row], x: Axis, y: Axis) -> Panel:
+def draw_scaling(here: Sequence[Row], x: Axis, y: Axis, height: int) -> Panel:
     """The lines of a panel, each with its ideal and its batch size."""
     colour, shape, dash = mode_colour(here), mode_shape(here), mode_dash(here)
-    xs, ys = x.x("threads", "d"), y.y("value", "~s")
+    xs, ys = x.x("threads", "d"), y.y("value")
     ends = [
         {"threads": line[side], "value": line[level], "name": place}
         for place, line in enumerate(ideal_lines(here))
         for side, level in (("left", "bottom"), ("right", "top"))
     ]
-    ideal = alt.Chart(inline(ends)).mark_line(color=IDEAL_COLOUR, strokeWidth=0.8)
+    ideal = alt.Chart(inline(ends)).mark_line(color=IDEAL.colour, strokeWidth=IDEAL.stroke_width)
     data = alt.Chart(inline(here))
     layers = [
         ideal.encode(xs, ys, detail="name:N"),
@@ -111,31 +109,38 @@ def draw_scaling(here: Sequence[Row], x: Axis, y: Axis) -> Panel:
     spans = [row for row in here if row["low"] is not None]
     if spans:
         rules = alt.Chart(inline(spans)).mark_rule(strokeWidth=0.8)
-        layers.append(rules.encode(xs, y.y("low", "~s"), alt.Y2("high:Q"), colour))
+        layers.append(rules.encode(xs, y.y("low"), alt.Y2("high:Q"), colour))
     layers.append(data.mark_point(filled=True, size=20, opacity=1).encode(xs, ys, colour, shape))
-    text = alt.Chart(inline(end_labels(here, y))).mark_text(align="left", baseline="middle", dx=5)
+    text = alt.Chart(inline(end_labels(here, y, height))).mark_text(align="left", baseline="middle", dx=5)
     layers.append(text.encode(xs, alt.Y("label_y:Q", scale=None, axis=None), text="words:N"))
-    return overlay(layers, PANEL_WIDTH, PANEL_HEIGHT)
+    return overlay(layers, PANEL_WIDTH, height)
 
 
-def end_labels(here: Sequence[Row], y: Axis) -> list[dict[str, Any]]:
-    """The batch sizes at the right ends of the lines, at `label_y` pixels; those that would overlap share a label."""
+def end_labels(here: Sequence[Row], y: Axis, height: int) -> list[dict[str, Any]]:
+    """The batch sizes at the right ends of the lines, at `label_y` pixels; those that would overlap are moved apart,
+    in the order of the lines."""
     ends = [
         max((row for row in here if row["line"] == line), key=lambda row: int(row["threads"]))
         for line in dict.fromkeys(row["line"] for row in here)
     ]
     groups: list[list[tuple[float, Row]]] = []
+
+    def top_of(group: Sequence[tuple[float, Row]]) -> float:
+        """Where the first label of a group stands, so that they are centred on their lines' ends."""
+        return sum(end for end, _ in group) / len(group) - LABEL_HEIGHT * (len(group) - 1) / 2
+
     for row in sorted(ends, key=lambda row: -float(row["value"])):
-        height = PANEL_HEIGHT * (1 - log(row["value"] / y.low) / log(y.high / y.low))
-        if groups and height - groups[-1][-1][0] < LABEL_HEIGHT:
-            groups[-1].append((height, row))
+        end = height * (1 - y.share(row["value"]))
+        if groups and end < top_of(groups[-1]) + LABEL_HEIGHT * len(groups[-1]):
+            groups[-1].append((end, row))
         else:
-            groups.append([(height, row)])
+            groups.append([(end, row)])
     return [
         {
-            "threads": max(row["threads"] for _, row in group),
-            "label_y": sum(height for height, _ in group) / len(group),
-            "words": f"B={', '.join(map(str, sorted({row['batch_size'] for _, row in group})))}",
+            "threads": row["threads"],
+            "label_y": top_of(group) + LABEL_HEIGHT * place,
+            "words": f"B={row['batch_size']}",
         }
         for group in groups
+        for place, (_, row) in enumerate(group)
     ]
