@@ -26,11 +26,9 @@ from deepgap.measurements import (
 )
 from deepgap.published import read_published
 from deepgap.stats import Floats, ratio_interval, run_interval
-from deepgap.summary import COVERAGE, DESIGN, FAMILIES, FIDELITY, HOSTS, KEY, OVERHEAD, RATIOS, RUNS
+from deepgap.summary import COVERAGE, DESIGN, FAMILIES, FIDELITY, HOSTS, KEY, OVERHEAD, RATIOS, RUNS, mode_order
 
 BASELINE = {"runtime": "eager", "precision": "fp32"}
-PRECISION_ORDER = ("fp32", "tf32", "fp16", "int8")
-RUNTIME_ORDER = ("eager", "graph", "compile", "ort", "tensorrt", "cudnn")
 
 
 def summarise_runs(measurements: Measurements) -> pl.DataFrame:
@@ -96,15 +94,6 @@ def _throughput_columns(values: Floats, baseline: Floats | None) -> dict[str, An
         columns["speedup_fp32"] = float(np.median(values) / np.median(baseline))
         columns["speedup_fp32_low"], columns["speedup_fp32_high"] = low, high
     return columns
-
-
-def mode_order(runtime: str, precision: str) -> tuple[Any, ...]:
-    """Sorts modes from the plainest to the most specialised: by precision, then by runtime, others last by name."""
-
-    def place(name: str, order: Sequence[str]) -> tuple[int, str]:
-        return (order.index(name) if name in order else len(order)), name
-
-    return place(precision, PRECISION_ORDER), place(runtime, RUNTIME_ORDER)
 
 
 def summarise_ratios(runs: pl.DataFrame) -> pl.DataFrame:

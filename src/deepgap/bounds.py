@@ -109,7 +109,7 @@ def check_bounds(rows: pl.DataFrame, recipe: Mapping[str, Any], gpu: Gpu) -> Non
     if highest and highest[0] > limit:
         refuse(
             f"{highest[1]} reaches {100 * highest[0]:.0f} % of {gpu.key}'s dense {recipe['precision']} peak of "
-            f"{gpu.peak_tops[recipe['precision']]:g} TOPS, and the limit is {100 * limit:g} %",
+            f"{gpu.peak_tops[recipe['precision']]:g} Tops/s, and the limit is {100 * limit:g} %",
             "the work was not all done, the precision is another one or the peak in config/gpus.yaml is wrong",
         )
     if gpu.device == "cpu":

@@ -10,7 +10,6 @@ from typing import Any
 
 import polars as pl
 
-from deepgap.aggregate import mode_order
 from deepgap.cells import SCHEMA, Footer, write_cell
 from deepgap.hardware import load_gpus
 from deepgap.published import read_published
@@ -28,6 +27,7 @@ from deepgap.summary import (
     RUNS,
     TELEMETRY,
     Summary,
+    mode_order,
 )
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,6 @@ import pytest
 
 from deepgap import study, summary
 from deepgap.aggregate import (
-    mode_order,
     overhead,
     summarise_families,
     summarise_fidelity,
@@ -39,7 +38,18 @@ from deepgap.measurements import (
 )
 from deepgap.parts import read_part
 from deepgap.stats import ratio_interval
-from deepgap.summary import FAMILIES, FIDELITY, FRAMES, HOSTS, OVERHEAD, RATIOS, RUNS, load_summary, summary_files
+from deepgap.summary import (
+    FAMILIES,
+    FIDELITY,
+    FRAMES,
+    HOSTS,
+    OVERHEAD,
+    RATIOS,
+    RUNS,
+    load_summary,
+    mode_order,
+    summary_files,
+)
 from tests.unit.synthetic import (
     GPUS,
     REPORTING,

@@ -60,7 +60,7 @@ def test_fp32_may_exceed_the_peak_as_far_as_winograd_can() -> None:
 
     assert highest_share(rows(2.2), h200("eager-fp32"), GPUS["H200"])[0] == pytest.approx(2.2)  # type: ignore[index]
     check(rows(2.2), h200("eager-fp32"))
-    with pytest.raises(CellError, match=r"230 % of H200's dense fp32 peak of 67 TOPS, and the limit is 225 %"):
+    with pytest.raises(CellError, match=r"230 % of H200's dense fp32 peak of 67 Tops/s, and the limit is 225 %"):
         check(rows(2.3), h200("eager-fp32"))
 
 
