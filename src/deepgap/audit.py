@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import polars as pl
 
@@ -51,6 +51,9 @@ class Finding:
     def sections(self) -> tuple[str, ...]:
         """The sections that the rows stand in, in the order of the transcription."""
         return tuple(dict.fromkeys(row["section"] for row in self.rows))
+
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,14 @@ def audit(values: pl.DataFrame, gpus: Mapping[str, Gpu]) -> list[Finding]:
             claim = check.__name__.replace("_", " ").capitalize()
             findings.append(seen.finding(claim, "The transcription lacks values that this needs.", OPEN))
     return findings
+
+
+def if_printed(compute: Callable[[Values], Found], values: pl.DataFrame, gpus: Mapping[str, Gpu]) -> Found | None:
+    """What `compute` finds on a transcription; null where it lacks a value for that. Arguments: see `audit`."""
+    try:
+        return compute(Values(values, gpus))
+    except NotPrintedError:
+        return None
 
 
 def _need(items: Sequence[Any] | Mapping[Any, Any]) -> None:

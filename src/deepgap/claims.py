@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import polars as pl
 
-from deepgap.audit import NotPrintedError, Values, cached_peaks
+from deepgap.audit import cached_peaks, if_printed
 from deepgap.errors import DeepGapError
 from deepgap.flag_counts import families_with, first_flagged
 from deepgap.flags import NO_THROTTLING
@@ -190,9 +190,8 @@ def _fidelity_falls(summary: Summary) -> bool | None:
 
 def _cache_explains_the_l4(summary: Summary) -> bool | None:
     """Whether at the usual product of the L4's peaks the largest activation fits in L2, and at twice it does not."""
-    try:
-        found = cached_peaks(Values(summary.published, summary.gpus))
-    except NotPrintedError:
+    found = if_printed(cached_peaks, summary.published, summary.gpus)
+    if found is None:
         return None
     size = found.largest * found.usual
     return 2 * found.count > found.peaks and size <= found.capacity_bytes < 2 * size

@@ -190,7 +190,8 @@ class Rows:
 
     def __init__(self, schema: pl.Schema, rows: Iterable[Mapping[str, Any] | None] = ()) -> None:
         self._schema, self._frames, self._rows = schema, [schema.to_frame()], list[Mapping[str, Any]]()
-        self.extend(rows)
+        for row in rows:
+            self.add(row)
 
     def add(self, row: Mapping[str, Any] | None) -> None:
         """Add a row; null adds none."""
@@ -198,10 +199,6 @@ class Rows:
             self._rows.append(row)
         if len(self._rows) == 1000:
             self._put_away()
-
-    def extend(self, rows: Iterable[Mapping[str, Any] | None]) -> None:
-        for row in rows:
-            self.add(row)
 
     def frame(self) -> pl.DataFrame:
         self._put_away()
@@ -241,18 +238,6 @@ class _Cell:
     cold_ms: Floats
 
 
-@dataclass(frozen=True)
-class _Family:
-    """All that is kept of a family's cells: rows of the frames of `Measurements`."""
-
-    row: dict[str, Any]
-    cells: list[dict[str, Any]]
-    runs: list[dict[str, Any]]
-    hosts: list[dict[str, Any]]
-    fidelity: list[dict[str, Any] | None]
-    seconds: list[dict[str, Any] | None]
-
-
 def read_measurements(files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Mapping[str, float]) -> Measurements:
     """Read cells, check that they can be true, flag what is odd, and summarise them family by family.
 
@@ -267,23 +252,27 @@ def read_measurements(files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Ma
     """
     cells, runs, families = Rows(CELLS), Rows(RUN_STATISTICS), Rows(FAMILY_ROWS)
     hosts, fidelity, seconds = Rows(HOST_CELLS), Rows(CELL_FIDELITY), Rows(CELL_SECONDS)
-    seen: dict[tuple[Any, ...], str] = {}
+    seen: dict[tuple[Any, ...], Path] = {}
     for of_family in _by_family(files):
-        family = _read_family(of_family, gpus, floors)
-        for cell in family.cells:
-            place, file = tuple(cell[name] for name in (*KEY, "sweep")), cell["cell_file"]
+        family = []
+        for file in of_family:
+            rows, footer = read_checked(file, gpus)
+            place = tuple(footer.recipe[name] for name in (*KEY, "sweep"))
             if place in seen:
                 raise CellError(f"{file} and {seen[place]} are of the same sweep of one cell; remove one of them.")
             seen[place] = file
-        families.add(family.row)
-        for rows, found in (
-            (cells, family.cells),
-            (runs, family.runs),
-            (hosts, family.hosts),
-            (fidelity, family.fidelity),
-            (seconds, family.seconds),
-        ):
-            rows.extend(found)
+            gpu = gpus[footer.recipe["gpu"]]
+            flags = cell_flags(rows, footer.recipe, footer.observed, footer.provenance, gpu, floors)
+            family.append(_read_facts(rows, footer, {"flags": flags, "cell_file": file.as_posix()}))
+            hosts.add(host_row(footer))
+            fidelity.add(fidelity_row(footer))
+            seconds.add(seconds_row(footer))
+        family.sort(key=lambda cell: cell.facts["sweep"])
+        for cell in family:
+            cells.add(cell.facts)
+            for run in cell.runs:
+                runs.add(run)
+        families.add(_family_row(family))
     return Measurements(
         cells.frame().sort(*KEY, "sweep"),
         runs.frame().sort(RUN_KEY),
@@ -291,25 +280,6 @@ def read_measurements(files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Ma
         hosts.frame(),
         fidelity.frame(),
         seconds.frame(),
-    )
-
-
-def _read_family(files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Mapping[str, float]) -> _Family:
-    cells, footers = [], []
-    for file in files:
-        rows, footer = read_checked(file, gpus)
-        gpu = gpus[footer.recipe["gpu"]]
-        flags = cell_flags(rows, footer.recipe, footer.observed, footer.provenance, gpu, floors)
-        cells.append(_read_facts(rows, footer, {"flags": flags, "cell_file": file.as_posix()}))
-        footers.append(footer)
-    cells.sort(key=lambda cell: cell.facts["sweep"])
-    return _Family(
-        _family_row(cells),
-        [cell.facts for cell in cells],
-        [run for cell in cells for run in cell.runs],
-        [host_row(footer) for footer in footers],
-        [fidelity_row(footer) for footer in footers],
-        [seconds_row(footer) for footer in footers],
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from deepgap.audit import FAILS, HOLDS, OPEN, NotPrintedError, Values, audit, cached_peaks, matched_ratios
+from deepgap.audit import FAILS, HOLDS, OPEN, audit, cached_peaks, if_printed, matched_ratios
 from deepgap.figures import FIGURES, read_caption
 from deepgap.flag_counts import families_with, first_flagged, flagged_families
 from deepgap.flags import FLAGS
@@ -384,10 +384,7 @@ def published_numbers(summary: Summary) -> Iterator[Number]:
 def _matched(summary: Summary) -> Iterator[Number]:
     """L4 over T4 at one batch size, as in Table VII."""
     rows = "audit: L4 over T4 by the medians at the largest batch size"
-    try:
-        found = matched_ratios(Values(summary.published, summary.gpus))
-    except NotPrintedError:
-        found = None
+    found = if_printed(matched_ratios, summary.published, summary.gpus)
     known = list(found.known.values()) if found else []
     yield Number("PublishedRatioMatchedBatch", _exact(found.batch_size if found else None), rows)
     yield Number("PublishedRatioMatchedCells", number(len(known)), rows)
@@ -399,10 +396,7 @@ def _matched(summary: Summary) -> Iterator[Number]:
 def _cached(summary: Summary) -> Iterator[Number]:
     """The L4's peaks that share one product of batch size and bytes an element, as in Table VII."""
     rows = "audit: peaks of the L4 by batch size times bytes of an element"
-    try:
-        found = cached_peaks(Values(summary.published, summary.gpus))
-    except NotPrintedError:
-        found = None
+    found = if_printed(cached_peaks, summary.published, summary.gpus)
     values = (found.usual, found.count, found.peaks) if found else (None, None, None)
     for name, value in zip(("Product", "Count", "Peaks"), values, strict=True):
         yield Number(f"PublishedCache{name}", _exact(value), rows)
