@@ -26,8 +26,9 @@ for cell in [*present, *to_measure.values()]:
     sampled = study.gpus[cell.gpu].device == "cuda"
     group = GROUPS.setdefault((cell.gpu, cell.model), {"cells": [], "samples": []})
     group["cells"].append(cell.path)
-    # A cell can be there without its samples; one that is measured now gets them.
-    if sampled if cell.stem in to_measure else Path(samples).is_file():
+    # A cell can be there without its samples; one that is measured now gets them. Another site has it by the same name.
+    measured_now = to_measure.get(cell.stem) is cell
+    if sampled if measured_now else Path(samples).is_file():
         group["samples"].append(samples)
 
 
