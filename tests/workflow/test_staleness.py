@@ -139,6 +139,16 @@ def test_a_new_batch_size_adds_models_times_modes_times_sweeps(real_study):
     assert plan["measure_cell"] - len(missing) == 3 * 6 * 3
 
 
+def test_a_cell_without_telemetry_does_not_stop_another_site_from_measuring_it(real_study):
+    """Both have it by the same name; only the one that is measured now gets samples."""
+    h200 = real_study.root / "results/H200"
+    h200.unlink()
+    h200.mkdir()
+    (h200 / "cells").symlink_to(ROOT / "results/H200/cells")
+    plan = real_study.plan("results/summary/families.parquet", "--config", "gpu=H200", "site=lab2")
+    assert plan["measure_cell"] == len(list(real_study.study().cells("H200")))
+
+
 def test_a_digest_of_code_has_the_script_of_its_rule():
     """An edit of what a script does renders again what it made."""
     found = 0
