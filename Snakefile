@@ -33,6 +33,7 @@ rule all:
 
 onstart:
     begin_session()
+    clear_summary()
 
 
 onerror:

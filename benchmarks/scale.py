@@ -44,8 +44,8 @@ STEPS = {
     "dry run": ["--dry-run", "--quiet", "all"],
     "check": ["check"],
     # One of the twelve GPUs and models: what a user does whose cells are too many for one plan.
-    "batch": ["results/summary/families.parquet", "--batch", "aggregate=1/12"],
-    "aggregate": ["results/summary/families.parquet"],
+    "batch": ["summary", "--batch", "summary=1/12"],
+    "aggregate": ["summary"],
     "render": [],
     "no-op": [],
 }

@@ -1,8 +1,8 @@
-"""From what was read of all cells to the tidy tables of `deepgap.summary`."""
+"""From the cells of a GPU and model to the tidy tables of `deepgap.summary`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,31 @@ import polars as pl
 
 from deepgap.bounds import peak_share
 from deepgap.cells import OK
-from deepgap.files import put_in_place, write_parquet
 from deepgap.flags import falling_memory
-from deepgap.hardware import Gpu, in_config, with_sites
+from deepgap.hardware import Gpu, with_sites
 from deepgap.measurements import (
     CELL_FACTS,
     FIDELITY_KEY,
     RUN_KEY,
-    STACK_KEY,
     FamilyKey,
     Measurements,
     family_key,
+    read_measurements,
 )
-from deepgap.published import read_published
 from deepgap.stats import Floats, ratio_interval, run_interval
-from deepgap.summary import COVERAGE, DESIGN, FAMILIES, FIDELITY, HOSTS, KEY, OVERHEAD, RATIOS, RUNS, mode_order
+from deepgap.summary import (
+    COVERAGE_KEY,
+    FAMILIES,
+    FIDELITY,
+    FOUND,
+    KEY,
+    OVERHEAD,
+    RATIOS,
+    RUNS,
+    merge_hosts,
+    mode_order,
+)
+from deepgap.telemetry_summary import summarise_telemetry
 
 BASELINE = {"runtime": "eager", "precision": "fp32"}
 
@@ -115,29 +125,6 @@ def summarise_ratios(runs: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=RATIOS).sort(*place, "numerator", "denominator")
 
 
-def summarise_hosts(cells: pl.DataFrame) -> pl.DataFrame:
-    """One row a distinct stack and device; see `summary.HOSTS`.
-
-    Args:
-        cells: in `HOST_CELLS`.
-    """
-    devices = pl.col("device_sha256").drop_nulls().n_unique().cast(pl.Int64)
-    return (
-        cells.group_by(STACK_KEY)
-        .agg(
-            pl.len().cast(pl.Int64).alias("cells"),
-            pl.col("measured_at").min().alias("first_measured_at"),
-            pl.col("measured_at").max().alias("last_measured_at"),
-            pl.when(devices > 0).then(devices).alias("devices"),
-            pl.col("intraop_threads").drop_nulls().unique().sort(),
-            pl.col("mode").unique().sort().alias("modes"),
-            pl.col("weights").unique().sort(),
-        )
-        .select(HOSTS.names())
-        .sort("gpu", "first_measured_at")
-    )
-
-
 def summarise_fidelity(cells: pl.DataFrame) -> pl.DataFrame:
     """One row a gpu, model and mode of the cells that were compared with FP32; see `summary.FIDELITY`.
 
@@ -174,129 +161,60 @@ def summarise_fidelity(cells: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def summarise_coverage(
-    expected: Sequence[dict[str, Any]], found: pl.DataFrame, unlisted: dict[str, int]
-) -> pl.DataFrame:
-    """Expected and found cells a mode; see `summary.COVERAGE`.
+def count_cells(cells: pl.DataFrame) -> pl.DataFrame:
+    """How many of these cells there are a mode; see `summary.FOUND`.
 
     Args:
-        expected: a row (gpu, model, runtime, precision, expected) a mode of the study.
-        found: the cells that were read, in `CELLS`.
-        unlisted: the number of cell files that the study does not name, by gpu.
+        cells: in `measurements.CELLS`.
     """
-    key = ["gpu", "model", "runtime", "precision"]
-    schema = dict.fromkeys(key, pl.String)
-    counts = found.group_by(key).agg(pl.len().cast(pl.Int64).alias("found"))
-    listed = pl.DataFrame(list(expected), schema={**schema, "expected": pl.Int64}).join(counts, on=key, how="left")
-    others = pl.DataFrame(
-        [{"gpu": gpu, "unlisted": count} for gpu, count in unlisted.items() if count], schema=COVERAGE
-    )
-    return (
-        pl.concat([listed.with_columns(pl.col("found").fill_null(0)), others], how="diagonal")
-        .with_columns(pl.col("expected", "found", "unlisted").fill_null(0))
-        .select(COVERAGE.names())
-        .sort(key, nulls_last=True)
-    )
+    key = list(COVERAGE_KEY)
+    return cells.group_by(key).agg(pl.len().cast(pl.Int64).alias("found")).select(FOUND.names()).sort(key)
 
 
 def overhead(cells: pl.DataFrame) -> pl.DataFrame:
-    """What a cell's process does beside waiting, preparing and timing, by gpu; see `summary.OVERHEAD`.
+    """What a cell's process does beside waiting, preparing and timing, by gpu and model; see `summary.OVERHEAD`.
 
     Args:
         cells: in `CELL_SECONDS`.
     """
     rest = pl.col("cell_s") - pl.col("wait_s") - pl.col("work_s")
     return (
-        cells.group_by("gpu")
+        cells.group_by("gpu", "model")
         .agg(
             pl.len().cast(pl.Int64).alias("cells"),
             pl.col("cell_s", "wait_s", "work_s").sum(),
             rest.mean().alias("overhead_s_per_cell"),
         )
         .select(OVERHEAD.names())
-        .sort("gpu")
+        .sort("gpu", "model")
     )
 
 
-def describe_design(axes: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
-    """What the study asks for; see `summary.DESIGN`.
+def aggregate(
+    cells: Sequence[Path], samples: Iterable[Path], gpus: Mapping[str, Gpu], floors: Mapping[str, float]
+) -> dict[str, pl.DataFrame]:
+    """The tables of `summary.CELL_TABLES` of these cells, by name.
 
     Args:
-        axes: by gpu, `Study.axes` with `counts`, the fields of its `study.Protocol`, and `sampled`, whether the
-            device can have energy windows.
-    """
-    rows = []
-    for gpu, asked in axes.items():
-        counts, energy = asked["counts"], asked["energy"] if asked["sampled"] else {}
-        stop = counts["stop"] or {}
-        threads = [", ".join(map(str, asked["thread_counts"].get(mode, ["all"]))) for mode in asked["modes"]]
-        rows.append(
-            {
-                "gpu": gpu,
-                **{name: list(asked[name]) for name in ("models", "modes", "batch_sizes")},
-                "threads": threads,
-                "protocol": asked["protocol"],
-                **{name: counts[name] for name in DESIGN if name in counts},
-                **{name: stop.get(name) for name in ("minimum_iterations", "minimum_ms", "half_width")},
-                "energy_s": energy.get("seconds"),
-                "energy_sweeps": energy.get("sweeps"),
-                "energy_batch_sizes": energy.get("batch_sizes"),
-            }
-        )
-    return pl.DataFrame(rows, schema=DESIGN)
-
-
-def write_summary(
-    measurements: Measurements,
-    published: Path,
-    gpus: Mapping[str, Gpu],
-    expected: Sequence[dict[str, Any]],
-    unlisted: dict[str, int],
-    folder: Path,
-    axes: Mapping[str, Mapping[str, Any]] | None = None,
-) -> pl.DataFrame:
-    """Write the tidy tables of `deepgap.summary` into `folder` and return the coverage.
-
-    Args:
-        measurements: of all cells.
-        published: the transcribed numbers of the published study.
-        gpus: the hardware facts, by key.
-        expected, unlisted: see `summarise_coverage`.
-        folder: of the tables.
-        axes: see `describe_design`.
+        cells: all of a GPU and model that the study lists: `results/<gpu>/cells/<cell-id>.<recipe>.parquet`.
+        samples: see `summarise_telemetry`.
+        gpus: the hardware facts, by key, without sites.
+        floors: see `flags.cell_flags`.
 
     Raises:
-        DeepGapError: the published numbers cannot be read.
+        CellError: a cell is not what its name and footer say, or holds what cannot be.
+        TelemetryError: samples are not of the cell in their file's name.
     """
-    gpus = with_sites(gpus, measurements.cells["gpu"].unique())
+    gpus = with_sites(gpus, (file.parent.parent.name for file in cells))
+    measurements = read_measurements(cells, gpus, floors)
     runs = summarise_runs(measurements)
-    tables = {
+    return {
         "runs": runs,
         "families": summarise_families(measurements, gpus),
-        "published": read_published(published),
-        "coverage": summarise_coverage(expected, measurements.cells, unlisted),
-        "hosts": summarise_hosts(measurements.hosts),
-        "fidelity": summarise_fidelity(measurements.fidelity),
         "ratios": summarise_ratios(runs),
+        "fidelity": summarise_fidelity(measurements.fidelity),
+        "telemetry": summarise_telemetry(samples, measurements.cells),
+        "hosts": merge_hosts(measurements.hosts),
+        "found": count_cells(measurements.cells),
         "overhead": overhead(measurements.seconds),
-        "telemetry": measurements.telemetry,
-        "design": describe_design(axes or {}),
     }
-    for name, table in tables.items():
-        with put_in_place(folder / f"{name}.parquet") as partial:
-            write_parquet(partial, table)
-    return tables["coverage"]
-
-
-def describe_coverage(coverage: pl.DataFrame) -> str:
-    """One line a GPU: cells found of those expected, and how to get the rest."""
-    lines = []
-    totals = coverage.group_by("gpu", maintain_order=True).agg(pl.col("expected", "found", "unlisted").sum())
-    for gpu, expected, found, unlisted in totals.iter_rows():
-        line = f"{gpu}: {found} of {expected} cells"
-        if found < expected:
-            line += f"; measure the rest with 'snakemake --cores 1 --config {in_config(gpu)}'"
-        if unlisted:
-            line += f"; {unlisted} files of other settings are left out"
-        lines.append(line)
-    return "\n".join(lines)

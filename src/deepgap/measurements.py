@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -18,7 +18,7 @@ from deepgap.flags import cell_flags
 from deepgap.hardware import Gpu, split_site
 from deepgap.schema import check_schema
 from deepgap.stats import Floats, median_interval, percentile, percentile_bound, percentile_note
-from deepgap.summary import FAMILIES, FIDELITY, HOSTS, KEY, OVERHEAD, RUNS, STRINGS, TELEMETRY
+from deepgap.summary import FAMILIES, FIDELITY, HOSTS, KEY, OVERHEAD, RUNS, STRINGS
 
 QUANTILES = {"p90_ms": 0.90, "p95_ms": 0.95, "p99_ms": 0.99}
 BOUNDED = "p99_ms"
@@ -167,20 +167,7 @@ CELL_FIDELITY = pl.Schema(
     }
 )
 
-STACK_KEY = ["gpu", *HOSTS.names()[HOSTS.names().index("device") : HOSTS.names().index("intraop_threads")]]
-"""The columns that make a stack: all of `HOSTS` that are not counted or listed over its cells."""
-STACK_TYPES: dict[str, Any] = {name: HOSTS[name] for name in STACK_KEY}
-HOST_CELLS = pl.Schema(
-    {
-        **STACK_TYPES,
-        "measured_at": pl.String,
-        "device_sha256": pl.String,
-        "intraop_threads": pl.Int64,
-        "mode": pl.String,
-        "weights": pl.String,
-    }
-)
-CELL_SECONDS = pl.Schema({name: OVERHEAD[name] for name in ("gpu", "cell_s", "wait_s", "work_s")})
+CELL_SECONDS = pl.Schema({name: OVERHEAD[name] for name in ("gpu", "model", "cell_s", "wait_s", "work_s")})
 FAMILY_ROWS = pl.Schema({**FAMILIES, "weights": STRINGS})
 """What a family's own cells say of it, and the hashes of their weights; null is what only several families say."""
 
@@ -214,8 +201,7 @@ class Measurements:
     """What was read of cells; the gpu of each is with its site.
 
     cells: in `CELLS`, failed ones included. runs: in `RUN_STATISTICS`. families: in `FAMILY_ROWS`. hosts, fidelity,
-    seconds: a row a cell that says it, in `HOST_CELLS`, `CELL_FIDELITY` and `CELL_SECONDS`. telemetry: in
-    `summary.TELEMETRY`.
+    seconds: a row a cell that says it, in `summary.HOSTS`, `CELL_FIDELITY` and `CELL_SECONDS`.
     """
 
     cells: pl.DataFrame
@@ -224,7 +210,6 @@ class Measurements:
     hosts: pl.DataFrame
     fidelity: pl.DataFrame
     seconds: pl.DataFrame
-    telemetry: pl.DataFrame = field(default_factory=TELEMETRY.to_frame)
 
 
 @dataclass(frozen=True)
@@ -251,7 +236,7 @@ def read_measurements(files: Iterable[Path], gpus: Mapping[str, Gpu], floors: Ma
             cell as another.
     """
     cells, runs, families = Rows(CELLS), Rows(RUN_STATISTICS), Rows(FAMILY_ROWS)
-    hosts, fidelity, seconds = Rows(HOST_CELLS), Rows(CELL_FIDELITY), Rows(CELL_SECONDS)
+    hosts, fidelity, seconds = Rows(HOSTS), Rows(CELL_FIDELITY), Rows(CELL_SECONDS)
     seen: dict[tuple[Any, ...], Path] = {}
     for of_family in _by_family(files):
         family = []
@@ -398,19 +383,23 @@ def _cell_facts(rows: pl.DataFrame, footer: Footer) -> dict[str, Any]:
 
 
 def host_row(footer: Footer) -> dict[str, Any]:
-    """A row of `HOST_CELLS`."""
+    """A row of `summary.HOSTS` of one cell."""
     host, device = footer.provenance["host"], footer.provenance["device"]
     versions, recipe = footer.provenance["versions"], footer.recipe
     of_device = ("driver", "max_sm_clock_mhz", "power_limit_w", "ecc", "l2_cache_bytes")
     libraries = ("triton", "onnx", "onnxruntime", "tensorrt")
+    measured_at = footer.provenance["measured_at"]
+    threads, card = footer.observed.get("intraop_threads"), device.get("uuid_sha256")
     return {
         "gpu": recipe["gpu"],
-        "measured_at": footer.provenance["measured_at"],
+        "cells": 1,
+        "first_measured_at": measured_at,
+        "last_measured_at": measured_at,
         "device": device["name"],
-        "device_sha256": device.get("uuid_sha256"),
-        "intraop_threads": footer.observed.get("intraop_threads"),
-        "mode": f"{recipe['runtime']}-{recipe['precision']}",
-        "weights": f"{recipe['model']} {footer.weights_sha256}",
+        "device_sha256": [] if card is None else [card],
+        "intraop_threads": [] if threads is None else [threads],
+        "modes": [f"{recipe['runtime']}-{recipe['precision']}"],
+        "weights": [f"{recipe['model']} {footer.weights_sha256}"],
         **{name: device.get(name) for name in of_device},
         **{name: host[name] for name in ("cpu", "logical_cores", "memory_gib", "os", "kernel")},
         **{name: versions[name] for name in ("python", "torch", "torchvision", "cuda_runtime", "cudnn")},
@@ -439,6 +428,7 @@ def seconds_row(footer: Footer) -> dict[str, Any] | None:
     seconds = footer.observed.get("phases_s", {})
     return {
         "gpu": footer.recipe["gpu"],
+        "model": footer.recipe["model"],
         "cell_s": footer.observed["cell_s"],
         "wait_s": seconds.get("wait", 0.0),
         "work_s": sum(seconds.get(name, 0.0) for name in WORK_PHASES),

@@ -84,9 +84,7 @@ def write_page(summary: Summary, specs: Mapping[str, Path], cells: Sequence[Path
 def _left_out(summary: Summary, cells: Sequence[Path]) -> str:
     """What the page does not hold, because it would be too slow, in a sentence."""
     if summary.runs.height > MOST_RUNS:
-        return (
-            f"This page leaves out {summary.runs.height} runs and their calls; results/summary/runs.parquet has them."
-        )
+        return f"This page leaves out {summary.runs.height} runs and their calls; results/summary/runs has them."
     if not cells and summary.runs.height:
         return "This page leaves out the single calls; the files of the cells have them."
     return ""

@@ -1,21 +1,24 @@
 """The tidy tables between the cells and the paper: their columns and units.
 
-All tables and figures read these files of results/summary/ and config/gpus.yaml, and nothing else.
+All tables and figures read these files of results/summary/ and config/gpus.yaml, and nothing else. Tables that are
+made of cells are folders with a file a GPU and model, so that a changed cell changes those of its own alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from deepgap.errors import DeepGapError
-from deepgap.files import read_parquet
+from deepgap.files import put_in_place, read_parquet, write_parquet
 from deepgap.hardware import Gpu, load_gpus, with_sites
+from deepgap.job import list_paths
 
 MEASURED, PUBLISHED = "measured", "published"
 ALL_THREADS = 0
@@ -184,19 +187,16 @@ PUBLISHED_VALUES = pl.Schema(
 )
 """The numbers that the published paper prints, as transcribed; source is always `published`."""
 
-COVERAGE = pl.Schema(
-    {
-        "gpu": pl.String,
-        "model": pl.String,
-        "runtime": pl.String,
-        "precision": pl.String,
-        "expected": pl.Int64,
-        "found": pl.Int64,
-        "unlisted": pl.Int64,
-    }
-)
-"""Cells that the study asks for and cells found. `unlisted` counts files of a gpu that the study does not
-name, in one row a gpu with null model and mode."""
+COVERAGE_KEY = {"gpu": pl.String, "model": pl.String, "runtime": pl.String, "precision": pl.String}
+EXPECTED = pl.Schema({**COVERAGE_KEY, "expected": pl.Int64, "unlisted": pl.Int64})
+"""Cells that the study asks for, cells or not. `unlisted` counts files of a gpu that the study does not name, in one
+row a gpu with null model and mode."""
+
+FOUND = pl.Schema({**COVERAGE_KEY, "found": pl.Int64})
+"""Cells that are there, of those that the study asks for."""
+
+COVERAGE = pl.Schema({**COVERAGE_KEY, "expected": pl.Int64, "found": pl.Int64, "unlisted": pl.Int64})
+"""`EXPECTED` and `FOUND` together."""
 
 HOSTS = pl.Schema(
     {
@@ -226,7 +226,7 @@ HOSTS = pl.Schema(
         "ecc": pl.Boolean,
         "l2_cache_bytes": pl.Int64,
         "intraop_threads": pl.List(pl.Int64),
-        "devices": pl.Int64,
+        "device_sha256": STRINGS,
         "modes": STRINGS,
         "weights": STRINGS,
     }
@@ -234,14 +234,18 @@ HOSTS = pl.Schema(
 """One row a distinct stack and kind of device that cells were measured with.
 
 Versions are of what was installed, in use by `modes`, those of its cells, or not.
-intraop_threads: the numbers of threads that cells had, ascending. devices: distinct devices of the kind; null for a
-    processor. l2_cache_bytes: as the driver tells it.
+intraop_threads: the numbers of threads that cells had, ascending. device_sha256: which devices of the kind; none for
+    a processor. l2_cache_bytes: as the driver tells it.
 weights: for each model and each of its weights `<model> <SHA-256>`, sorted.
 """
+
+STACK_KEY = ["gpu", *HOSTS.names()[HOSTS.names().index("device") : HOSTS.names().index("intraop_threads")]]
+"""The columns that make a stack: all of `HOSTS` that are not counted or listed over its cells."""
 
 OVERHEAD = pl.Schema(
     {
         "gpu": pl.String,
+        "model": pl.String,
         "cells": pl.Int64,
         "cell_s": pl.Float64,
         "wait_s": pl.Float64,
@@ -249,7 +253,7 @@ OVERHEAD = pl.Schema(
         "overhead_s_per_cell": pl.Float64,
     }
 )
-"""One row a gpu: seconds in all of its cells that say how long they took.
+"""One row a gpu and model: seconds in all of its cells that say how long they took.
 
 cell_s: the cells' processes from start to file. wait_s: for the device, while another cell had it.
 work_s: preparing, first calls, warm-up, all timed arms and the idle time before an energy window.
@@ -325,6 +329,8 @@ power_semantics: the name of NVML's query, of which power_w is the value.
 throttle_reasons: names of the clock event reasons that held the clocks down in any sample, sorted.
 """
 
+TELEMETRY_ORDER = ["gpu", "started_unix_s", "model", "runtime", "precision", "batch_size", "sweep", "time_s"]
+
 DESIGN = pl.Schema(
     {
         "gpu": pl.String,
@@ -355,19 +361,20 @@ protocol: its name, and after it its counts (`study.Protocol`); minimum_iteratio
 energy: seconds of an energy window, and the sweeps and batch sizes that have one; null on a processor.
 """
 
-FRAMES: dict[str, pl.Schema] = {
+CELL_TABLES: dict[str, pl.Schema] = {
     "runs": RUNS,
     "families": FAMILIES,
-    "published": PUBLISHED_VALUES,
-    "coverage": COVERAGE,
-    "hosts": HOSTS,
-    "fidelity": FIDELITY,
     "ratios": RATIOS,
-    "overhead": OVERHEAD,
+    "fidelity": FIDELITY,
     "telemetry": TELEMETRY,
-    "design": DESIGN,
+    "hosts": HOSTS,
+    "found": FOUND,
+    "overhead": OVERHEAD,
 }
-"""The files of results/summary/, by stem, and their schemas."""
+"""The folders of results/summary/, in each of which is a file `<gpu>/<model>.parquet` of this schema."""
+
+STUDY_TABLES: dict[str, pl.Schema] = {"published": PUBLISHED_VALUES, "expected": EXPECTED, "design": DESIGN}
+"""The files of results/summary/, by stem: what no cell changes."""
 
 
 @dataclass(frozen=True)
@@ -442,34 +449,87 @@ class Summary:
         )
 
 
-def load_summary(files: Mapping[str, Path], gpus: dict[str, Gpu], reporting: Mapping[str, Any]) -> Summary:
+def load_summary(files: Mapping[str, Iterable[Path]], gpus: dict[str, Gpu], reporting: Mapping[str, Any]) -> Summary:
     """Read the summary's tables.
 
     Args:
-        files: a parquet file for each name of `FRAMES`.
+        files: the files of each table of `CELL_TABLES` and `STUDY_TABLES`, the former in the order of their names; of
+            cells that do not matter there may be none.
         gpus: the hardware facts.
         reporting: the operating points at which the paper compares, `reporting` of the config.
 
     Raises:
         DeepGapError: a file is missing or does not have its schema.
     """
-    frames = {name: read_frame(Path(files[name]), schema) for name, schema in FRAMES.items()}
-    return Summary(**frames, gpus=with_sites(gpus, frames["coverage"]["gpu"]), reporting=reporting)
+    frames = {
+        name: pl.concat([schema.to_frame(), *(read_frame(file, schema) for file in files[name])])
+        for name, schema in (CELL_TABLES | STUDY_TABLES).items()
+    }
+    expected, found = frames.pop("expected"), frames.pop("found")
+    frames |= {
+        "coverage": cover(expected, found),
+        "hosts": merge_hosts(frames["hosts"]),
+        "telemetry": frames["telemetry"].sort(TELEMETRY_ORDER),
+    }
+    return Summary(**frames, gpus=with_sites(gpus, expected["gpu"]), reporting=reporting)
 
 
-def summary_files(folder: Path) -> dict[str, Path]:
-    """The files of a summary folder, for `load_summary`."""
-    return {name: folder / f"{name}.parquet" for name in FRAMES}
+def merge_hosts(hosts: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `HOSTS` of each stack and kind of device as one."""
+    lists = ("intraop_threads", "device_sha256", "modes", "weights")
+    return (
+        hosts.group_by(STACK_KEY)
+        .agg(
+            pl.col("cells").sum(),
+            pl.col("first_measured_at").min(),
+            pl.col("last_measured_at").max(),
+            pl.col(lists).explode().drop_nulls().unique().sort(),
+        )
+        .select(HOSTS.names())
+        .sort("gpu", "first_measured_at")
+    )
+
+
+def cover(expected: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """`COVERAGE` from `EXPECTED` and `FOUND`."""
+    joined = expected.join(found, on=list(COVERAGE_KEY), how="left", maintain_order="left")
+    return joined.with_columns(pl.col("found").fill_null(0)).select(COVERAGE.names())
+
+
+def cell_table_file(table: str, gpu: str, model: str) -> str:
+    """The file of a table of `CELL_TABLES` with the rows of a GPU, its site included, and a model."""
+    return f"results/summary/{table}/{gpu}/{model}.parquet"
+
+
+def study_table_file(table: str) -> str:
+    """The file of a table of `STUDY_TABLES`."""
+    return f"results/summary/{table}.parquet"
+
+
+def keep_tables(root: Path, groups: Iterable[tuple[str, str]]) -> None:
+    """Remove the tables of cells in a project that are of other GPUs and models than these."""
+    kept = {root / study_table_file(name) for name in STUDY_TABLES}
+    kept |= {root / cell_table_file(name, *group) for name, group in product(CELL_TABLES, groups)}
+    for file in (root / "results/summary").rglob("*.parquet"):
+        if file not in kept:
+            file.unlink(missing_ok=True)
 
 
 def load_job_summary(job: Any) -> Summary:
-    """The summary of a script's job: its inputs are named as `FRAMES`, and `gpus` and `schema`."""
-    gpus = load_gpus(Path(job.gpus), Path(job.schema))
-    return load_summary({name: Path(getattr(job, name)) for name in FRAMES}, gpus, job.reporting)
+    """The summary of a script's job, whose inputs are named as `CELL_TABLES`, `STUDY_TABLES`, `gpus` and `schema`."""
+    files = {name: list_paths(getattr(job, name)) for name in (*CELL_TABLES, *STUDY_TABLES)}
+    return load_summary(files, load_gpus(Path(job.gpus), Path(job.schema)), job.reporting)
 
 
-SUMMARY_INPUTS = (*FRAMES, "gpus", "schema")
-"""The input names of every script that reads the summary."""
+SUMMARY_INPUTS = (*STUDY_TABLES, "gpus", "schema")
+"""The names of single inputs of every script that reads the summary; those that may be none are in `CELL_TABLES`."""
+
+
+def write_tables(tables: Mapping[str, pl.DataFrame], files: Mapping[str, Path]) -> None:
+    """Write each table into the file of its name; an interrupted write leaves none."""
+    for name, table in tables.items():
+        with put_in_place(files[name]) as partial:
+            write_parquet(partial, table)
 
 
 def read_frame(file: Path, schema: pl.Schema) -> pl.DataFrame:

@@ -12,10 +12,8 @@ from deepgap.errors import TelemetryError
 from deepgap.flags import NO_THROTTLING
 from deepgap.measurements import CELLS, gpu_of
 from deepgap.study import recipe_digest
-from deepgap.summary import KEY, STRINGS, TELEMETRY
+from deepgap.summary import KEY, STRINGS, TELEMETRY, TELEMETRY_ORDER
 from deepgap.telemetry import CLOCK_EVENT_REASONS, INTERVAL_S, read_telemetry
-
-ORDER = ["gpu", "started_unix_s", "model", "runtime", "precision", "batch_size", "sweep", "time_s"]
 
 
 def summarise_telemetry(files: Iterable[Path], cells: pl.DataFrame) -> pl.DataFrame:
@@ -39,7 +37,7 @@ def summarise_telemetry(files: Iterable[Path], cells: pl.DataFrame) -> pl.DataFr
             seconds.append(_by_second(frames))
             frames = []
     seconds.append(_by_second(frames))
-    return pl.concat(seconds).sort(ORDER)
+    return pl.concat(seconds).sort(TELEMETRY_ORDER)
 
 
 def read_samples(file: Path) -> tuple[pl.DataFrame, dict[str, Any], float]:

@@ -226,7 +226,7 @@ def _fidelities(families: pl.DataFrame) -> pl.DataFrame:
 
 
 def _host(gpu: str) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(HOSTS.names())
+    row: dict[str, Any] = {name: [] if kind.is_nested() else None for name, kind in HOSTS.items()}
     row |= {
         "gpu": gpu,
         "cells": 30,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,41 +13,40 @@ import pytest
 
 from deepgap import study, summary
 from deepgap.aggregate import (
+    aggregate,
     overhead,
     summarise_families,
     summarise_fidelity,
-    summarise_hosts,
     summarise_ratios,
     summarise_runs,
-    write_summary,
 )
 from deepgap.cells import Footer, failure_row
+from deepgap.design import describe_study
 from deepgap.errors import CellError
 from deepgap.fidelity import Fidelity, compare_logits
 from deepgap.flags import FLAGS
 from deepgap.measurements import (
     CELL_FIDELITY,
     CELL_SECONDS,
-    HOST_CELLS,
     Rows,
     fidelity_row,
     host_row,
     read_measurements,
     seconds_row,
 )
-from deepgap.parts import read_part
 from deepgap.stats import ratio_interval
 from deepgap.summary import (
+    CELL_TABLES,
     FAMILIES,
     FIDELITY,
-    FRAMES,
     HOSTS,
     OVERHEAD,
     RATIOS,
     RUNS,
     load_summary,
+    merge_hosts,
     mode_order,
-    summary_files,
+    write_tables,
 )
 from tests.unit.synthetic import (
     GPUS,
@@ -353,7 +351,7 @@ def test_families_of_other_numbers_of_threads_stand_apart(cells, tmp_path):
     assert scaling["throughput_img_s"].round().to_list() == [133, 400, 800, 267, 800, 1600]
     assert scaling["intraop_threads"].to_list() == [1, 4, 8] * 2
     assert scaling["speedup_fp32"].to_list() == pytest.approx([1, 1, 1, 2, 2, 2])
-    assert whole.hosts.select("cells", "intraop_threads", "devices").rows() == [(7, [1, 4, 8], None)]
+    assert whole.hosts.select("cells", "intraop_threads", "device_sha256").rows() == [(7, [1, 4, 8], [])]
     ratios = whole.ratios.filter(pl.col("numerator") == "ort-int8", pl.col("denominator") == "eager-fp32")
     assert ratios.select("threads", "ratio").rows() == [(t, pytest.approx(2)) for t in (0, 1, 4)]
 
@@ -362,16 +360,21 @@ def test_the_number_that_stands_for_all_threads_is_the_studys():
     assert summary.ALL_THREADS == study.ALL_THREADS
 
 
+def write_files(tables: dict[str, pl.DataFrame], folder: Path) -> dict[str, list[Path]]:
+    files = {name: folder / f"{name}.parquet" for name in tables}
+    write_tables(tables, files)
+    return {name: [file] for name, file in files.items()}
+
+
 def load_tables(cells: Cells, folder: Path) -> summary.Summary:
-    part = read_part(cells.files, [], GPUS, FLOORS)
-    coverage = write_summary(part, ROOT / "data/published/deep_gap.csv", GPUS, [], {}, folder)
-    assert coverage.is_empty()
-    return load_summary(summary_files(folder), GPUS, REPORTING)
+    tables = aggregate(cells.files, [], GPUS, FLOORS)
+    tables |= describe_study(ROOT / "data/published/deep_gap.csv", [], {}, {})
+    return load_summary(write_files(tables, folder), GPUS, REPORTING)
 
 
 def test_no_cells_give_tables_without_rows(cells, tmp_path):
     whole = load_tables(cells, tmp_path)
-    assert all(getattr(whole, name).is_empty() for name in FRAMES if name != "published")
+    assert all(getattr(whole, name).is_empty() for name in (*(CELL_TABLES.keys() - {"found"}), "coverage", "design"))
 
 
 def test_a_ratio_names_what_it_was_computed_from(cells):
@@ -416,9 +419,12 @@ def test_hosts_count_devices_and_cells(cells):
         cells.add(sweep=sweep)
         cells.footers[-1].provenance["device"]["uuid_sha256"] = device
     cells.add(sweep=4, driver="111.11", intraop_threads=None)
-    hosts = summarise_hosts(Rows(HOST_CELLS, map(host_row, cells.footers)).frame())
+    hosts = merge_hosts(Rows(HOSTS, map(host_row, cells.footers)).frame())
     assert hosts.schema == HOSTS
-    assert sorted(hosts.select("driver", "cells", "devices").rows()) == [("000.00", 3, 2), ("111.11", 1, 1)]
+    assert sorted(hosts.select("driver", "cells", pl.col("device_sha256").list.len()).rows()) == [
+        ("000.00", 3, 2),
+        ("111.11", 1, 1),
+    ]
     assert sorted(hosts["intraop_threads"].to_list()) == [[], [8]]
 
 
@@ -429,7 +435,7 @@ def test_hosts_tell_the_modes_the_weights_and_the_versions_of_a_stack(cells):
         cells.add(mode, sweep=sweep, weights=weights * 64)
         cells.footers[-1].provenance["versions"]["triton"] = triton
         cells.footers[-1].provenance["device"]["l2_cache_bytes"] = 60 << 20
-    hosts = summarise_hosts(Rows(HOST_CELLS, map(host_row, cells.footers)).frame()).sort("triton")
+    hosts = merge_hosts(Rows(HOSTS, map(host_row, cells.footers)).frame()).sort("triton")
     assert hosts["modes"].to_list() == [["compile-fp16", "eager-fp16"], ["eager-fp16"]]
     first, second = f"resnet18 {'0' * 64}", f"resnet18 {'1' * 64}"
     assert hosts["weights"].to_list() == [[first, second], [first]]
@@ -448,9 +454,7 @@ def test_overhead_is_what_is_neither_waiting_nor_work(cells):
     cells.add(gpu="CPU", cell_s=1.0, phases_s={})
     frame = overhead(Rows(CELL_SECONDS, map(seconds_row, cells.footers)).frame())
     assert frame.schema == OVERHEAD
-    assert frame.rows() == [("CPU", 1, 1.0, 0.0, 0.0, 1.0), ("H200", 2, 18.0, 3.0, 8.0, 3.5)]
-
-
-def test_the_script_takes_what_the_rule_gives_it():
-    rule = (ROOT / "workflow/rules/aggregate.smk").read_text()
-    assert all(json.dumps(name) in rule for name in FRAMES)
+    assert frame.rows() == [
+        ("CPU", "resnet18", 1, 1.0, 0.0, 0.0, 1.0),
+        ("H200", "resnet18", 2, 18.0, 3.0, 8.0, 3.5),
+    ]

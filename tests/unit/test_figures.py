@@ -177,7 +177,7 @@ def test_a_gpu_without_cells_says_how_to_measure_it(name: str) -> None:
         assert not re.search(rf"\b{gpu}\b", text), "neither measured nor published"
 
 
-@pytest.mark.parametrize("name", RESULTS)
+@pytest.mark.parametrize("name", ON_GPUS)
 def test_nothing_at_all_is_one_sentence(name: str) -> None:
     assert "no cells measured and no values published" in json.dumps(draw(name, "nothing"))
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from deepgap.aggregate import summarise_coverage, summarise_families
+from deepgap.aggregate import summarise_families
+from deepgap.design import describe_expected
 from deepgap.errors import ConfigError
 from deepgap.hardware import SITE_PATTERN, find_sites, in_config, split_site, with_sites
-from deepgap.measurements import CELLS, read_measurements
+from deepgap.measurements import read_measurements
 from deepgap.numbers import macro_name
 from deepgap.study import load_study
 from tests.unit.synthetic import synthetic_footer, synthetic_recipe, synthetic_rows, write_synthetic_cell
@@ -91,4 +92,4 @@ def test_the_words_of_a_site():
     assert in_config(AT_LAB2) == "gpu=H200 site=lab2"
     assert in_config("T4") == "gpu=T4"
     assert macro_name("Cells", AT_LAB2) == "CellsHTwoZeroZeroLabTwo"
-    assert Path(summarise_coverage([], CELLS.to_frame(), {AT_LAB2: 2})["gpu"][0]).name == AT_LAB2
+    assert Path(describe_expected([], {AT_LAB2: 2})["gpu"][0]).name == AT_LAB2

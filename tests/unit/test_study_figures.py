@@ -336,8 +336,8 @@ def test_table5_says_why_a_device_has_none() -> None:
 
 def test_table2_counts_the_devices_of_a_kind() -> None:
     summary = full_summary()
-    count = pl.when(pl.col("gpu") == "H200").then(4).cast(HOSTS["devices"])
-    context, _ = table("table2_hosts", replace(summary, hosts=summary.hosts.with_columns(devices=count)))
+    cards = pl.when(pl.col("gpu") == "H200").then(pl.lit(list("abcd"))).cast(HOSTS["device_sha256"])
+    context, _ = table("table2_hosts", replace(summary, hosts=summary.hosts.with_columns(device_sha256=cards)))
     lines = {line["label"]: line["values"] for line in context["lines"]}
     assert lines["Devices of this kind"] == ["4", None, None]
 

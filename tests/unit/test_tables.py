@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from deepgap.errors import DeepGapError
 from deepgap.figures import FIGURES
 from deepgap.latex import Latex, escape, render, rounded, significant
 from deepgap.numbers import macro_name, weights_compared, write_numbers
-from deepgap.summary import FIDELITY, FRAMES, HOSTS, Summary, load_summary, summary_files
+from deepgap.summary import CELL_TABLES, FIDELITY, HOSTS, STUDY_TABLES, Summary, load_summary
 from deepgap.tables import TABLES, load_table
 from deepgap.tables.table4_fidelity import rounded_down
 from tests.unit.synthetic import (
@@ -50,9 +50,18 @@ def tex(name: str, summary: Summary) -> str:
     return render(ROOT / f"paper/templates/{name}.tex.j2", context(name, summary))
 
 
-def write_frames(summary: Summary, folder: Path) -> None:
-    for name in FRAMES:
-        getattr(summary, name).write_parquet(folder / f"{name}.parquet")
+def write_summary(summary: Summary, folder: Path) -> dict[str, list[Path]]:
+    """Write the tables of a summary, those of cells in a file a GPU, and return their files."""
+    files: dict[str, list[Path]] = {}
+    coverage = {"expected": summary.coverage.drop("found"), "found": summary.coverage.drop("expected", "unlisted")}
+    for name in (*CELL_TABLES, *STUDY_TABLES):
+        table = coverage.get(name, getattr(summary, name, None))
+        assert table is not None
+        parts = table.partition_by("gpu", as_dict=True) if name in CELL_TABLES else {("",): table}
+        for (gpu,), part in parts.items():
+            files.setdefault(name, []).append(folder / f"{name}{gpu}.parquet")
+            part.write_parquet(files[name][-1])
+    return {name: sorted(files.get(name, [])) for name in (*CELL_TABLES, *STUDY_TABLES)}
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -391,16 +400,18 @@ def test_a_template_may_not_name_what_is_missing(tmp_path: Path) -> None:
 
 def test_a_summary_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     summary = full_summary()
-    write_frames(summary, tmp_path)
-    again = load_summary(summary_files(tmp_path), GPUS, REPORTING)
-    assert all(getattr(again, name).equals(getattr(summary, name)) for name in FRAMES)
+    again = load_summary(write_summary(summary, tmp_path), GPUS, REPORTING)
+    for frame in [field.name for field in fields(Summary) if field.name not in ("gpus", "reporting")]:
+        written, read = (getattr(side, frame) for side in (summary, again))
+        assert read.sort(pl.all()).equals(written.sort(pl.all())), frame
 
 
 def test_a_summary_with_another_schema_or_a_missing_file_is_refused(tmp_path: Path) -> None:
-    write_frames(synthetic_summary(cpu_rows()), tmp_path)
-    pl.DataFrame({"gpu": ["CPU"]}).write_parquet(tmp_path / "hosts.parquet")
-    with pytest.raises(DeepGapError, match=r"hosts\.parquet does not have its columns"):
-        load_summary(summary_files(tmp_path), GPUS, REPORTING)
-    (tmp_path / "hosts.parquet").unlink()
+    files = write_summary(synthetic_summary(cpu_rows()), tmp_path)
+    (hosts,) = files["hosts"]
+    pl.DataFrame({"gpu": ["CPU"]}).write_parquet(hosts)
+    with pytest.raises(DeepGapError, match=rf"{hosts.name} does not have its columns"):
+        load_summary(files, GPUS, REPORTING)
+    hosts.unlink()
     with pytest.raises(DeepGapError, match="missing"):
-        load_summary(summary_files(tmp_path), GPUS, REPORTING)
+        load_summary(files, GPUS, REPORTING)

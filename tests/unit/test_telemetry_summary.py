@@ -9,13 +9,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from deepgap.aggregate import describe_design, write_summary
+from deepgap.aggregate import aggregate
 from deepgap.cells import failure_row
+from deepgap.design import describe_design, describe_study
 from deepgap.errors import TelemetryError
 from deepgap.measurements import read_measurements
-from deepgap.parts import read_part
 from deepgap.study import load_study
-from deepgap.summary import DESIGN, TELEMETRY, load_summary, summary_files
+from deepgap.summary import DESIGN, TELEMETRY, load_summary, write_tables
 from deepgap.telemetry import CLOCK_EVENT_REASONS, SAMPLES, write_telemetry
 from deepgap.telemetry_summary import summarise_telemetry, throttle_reasons
 from tests.unit.synthetic import (
@@ -123,7 +123,7 @@ def test_only_reasons_that_hold_the_clocks_down_count():
 
 
 def axes_of(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """As the rule `aggregate` gives them."""
+    """As the rule `describe_study` gives them."""
     study = load_study(config, schema, GPUS)
     return {
         gpu: {**study.axes(gpu), "counts": vars(study.protocol(gpu)), "sampled": GPUS[gpu].device == "cuda"}
@@ -158,9 +158,11 @@ def test_the_design_is_the_studys_and_its_cells_add_up(config, config_schema):
 
 def test_both_tables_are_written_and_read_back(add, tmp_path, config, config_schema):
     file = add(every(100.0, 1000.0, temperature_c=40))
-    part = read_part(sorted((tmp_path / "cells").glob("*")), [file], GPUS, {})
-    published = ROOT / "data/published/deep_gap.csv"
-    write_summary(part, published, GPUS, [], {}, tmp_path, axes=axes_of(config, config_schema))
-    whole = load_summary(summary_files(tmp_path), GPUS, REPORTING)
+    files = {"cells": sorted((tmp_path / "cells").glob("*")), "samples": [file]}
+    tables = aggregate(**files, gpus=GPUS, floors={})
+    tables |= describe_study(ROOT / "data/published/deep_gap.csv", [], {}, axes_of(config, config_schema))
+    places = {name: tmp_path / f"{name}.parquet" for name in tables}
+    write_tables(tables, places)
+    whole = load_summary({name: [place] for name, place in places.items()}, GPUS, REPORTING)
     assert whole.telemetry["temperature_c"].to_list() == [40.0]
     assert whole.design.height == len(GPUS)

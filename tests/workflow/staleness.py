@@ -22,8 +22,10 @@ import yaml
 from filelock import FileLock
 
 from deepgap.figures import FIGURES
+from deepgap.figures import shown_devices as shown_by_figure
 from deepgap.hardware import list_devices
 from deepgap.tables import TABLES
+from deepgap.tables import shown_devices as shown_by_table
 from tests.conftest import ROOT, read_yaml
 from tests.workflow.conftest import CALIBRATION, CPU, Project
 
@@ -40,17 +42,31 @@ TARGETS = ("cells", *PARTS)
 CELLS = 6
 """One model, three modes, two batch sizes, one sweep."""
 INT8_CELLS = 2
-SUMMARISED = {"aggregate": 1, "render_table": 2, "write_numbers": 1, "draw_figure": 2, "render_figure": 2}
-"""What a change of the summary renders, of `PARTS`."""
-RENDERED = {"read_cells": 1, **SUMMARISED}
-"""What a change of the processor's cells renders."""
-READ_GROUPS = 2
+PARTS_RENDERED = {"render_table": 2, "write_numbers": 1, "draw_figure": 2, "render_figure": 2}
+"""All of `PARTS`."""
+DESCRIBED = {"describe_study": 1, **PARTS_RENDERED}
+"""What a change of what the study asks for renders, of `PARTS`."""
+RENDERED = {"aggregate": 1, **PARTS_RENDERED}
+"""What a change in the processor's cells renders."""
+GROUPS = 2
 """The processor's cells and the H200's, of one model each."""
-ALL_RENDERED = {"read_cells": READ_GROUPS, **SUMMARISED}
-"""What a change for the cells of all GPUs renders."""
+ALL_RENDERED = {"aggregate": GROUPS, **PARTS_RENDERED}
+"""What a change of how cells are aggregated renders."""
+EVERYTHING = {"aggregate": GROUPS, **DESCRIBED}
+"""What must be made when nothing is there but cells."""
+
+
+def of_paper(*devices: str) -> dict[str, int]:
+    """The tables, figures and numbers of the whole paper that show cells of any of these kinds of device."""
+    figures = sum(not {*devices}.isdisjoint(shown_by_figure(name)) for name in FIGURES)
+    tables = sum(not {*devices}.isdisjoint(shown_by_table(name)) for name in TABLES)
+    counts = {"render_table": tables, "draw_figure": figures, "render_figure": figures}
+    return {"aggregate": 1, **counts, "write_numbers": 1, "write_report": 1}
+
+
 WHOLE_PAPER = {
-    "read_cells": READ_GROUPS,
-    "aggregate": 1,
+    "aggregate": GROUPS,
+    "describe_study": 1,
     "render_table": len(TABLES),
     "write_numbers": 1,
     "draw_figure": len(FIGURES),
@@ -62,7 +78,12 @@ MODEL = {"build_weights": 1, "compute_reference": 1, "export_onnx": 1, **SCALES}
 
 
 def measured(cells: int) -> dict[str, int]:
-    """Measure so many cells, and render."""
+    """Measure so many cells that the study did not name before, and render."""
+    return {**measured_again(cells), "describe_study": 1}
+
+
+def measured_again(cells: int) -> dict[str, int]:
+    """Measure so many cells that were there before, and render."""
     return {"measure_cell": cells, "cells": 1, **RENDERED}
 
 
@@ -279,7 +300,7 @@ def run_in_two_clones_of_one_machine(project: Project) -> None:
 
 METHOD = "raise METHOD_VERSION in `src/deepgap/method.py`"
 ALL_CELLS = "all cells"
-READ = "all cells, and what was read of them"
+READ = "all cells, and what they were aggregated into"
 FILES = "all files"
 
 ROWS = (
@@ -296,7 +317,7 @@ ROWS = (
     Row(
         "remove a batch size",
         config(batch_sizes=[1]),
-        RENDERED,
+        {**RENDERED, "describe_study": 1},
         "all cells; those of that size are counted as unlisted, and are there when it comes back",
     ),
     Row(
@@ -314,13 +335,13 @@ ROWS = (
     Row(
         "add a GPU (`gpus.yaml` and an override) and measure another",
         add_gpu,
-        ALL_RENDERED,
+        EVERYTHING,
         "all cells",
     ),
     Row(
         "add a GPU and measure it (`gpu=Bench`, two batch sizes)",
         add_gpu,
-        {**measured(CELLS), "read_cells": READ_GROUPS + 1},
+        {**measured(CELLS), "aggregate": GROUPS + 1},
         "all cells of the other GPUs, weights, graphs, calibration",
         gpu="Bench",
     ),
@@ -376,10 +397,10 @@ ROWS = (
     Row(
         "change at which batch size the paper compares (`reporting`)",
         config(reporting={"matched_batch_size": 2}),
-        {rule: count for rule, count in SUMMARISED.items() if rule != "aggregate"},
+        PARTS_RENDERED,
         "all cells, the summary",
     ),
-    Row("correct a published number", append("data/published/deep_gap.csv", "\n"), SUMMARISED, READ),
+    Row("correct a published number", append("data/published/deep_gap.csv", "\n"), DESCRIBED, READ),
     # The code
     Row("edit comments and docstrings, in scripts and modules, also measuring ones", add_comments, {}, FILES),
     Row(
@@ -390,16 +411,16 @@ ROWS = (
         really=True,
     ),
     Row(
-        "edit what the script does that aggregates",
-        append("workflow/scripts/aggregate_cells.py", "\nprint('Done.', file=sys.stderr)\n"),
-        SUMMARISED,
-        READ,
-    ),
-    Row(
-        "edit what the script does that reads cells",
-        append("workflow/scripts/read_cells.py", "\nprint('Done.')\n"),
+        "edit what the script does that aggregates cells",
+        append("workflow/scripts/aggregate_cells.py", "\nprint('Done.')\n"),
         ALL_RENDERED,
         ALL_CELLS,
+    ),
+    Row(
+        "edit what the script does that describes the study",
+        append("workflow/scripts/describe_study.py", "\nprint('Done.')\n"),
+        DESCRIBED,
+        READ,
     ),
     Row(
         "edit what the script does that measures",
@@ -458,7 +479,7 @@ ROWS = (
     Row(
         "touch every file and delete `.snakemake/`",
         both(delete(".snakemake"), touch_every_file),
-        ALL_RENDERED,
+        EVERYTHING,
         "all cells, weights, graphs, calibration",
     ),
     Row("delete `.snakemake/`", delete(".snakemake"), {}, FILES),
@@ -467,35 +488,35 @@ ROWS = (
     Row(
         "delete one cell",
         delete("results/CPU/cells/*eager-fp32_b1_*"),
-        measured(1),
+        measured_again(1),
         "the other cells, weights, graphs, calibration",
         really=True,
     ),
     Row(
         "delete one cell and `.snakemake/`, of a study whose whole paper is rendered",
         both(render_the_paper, delete("results/CPU/cells/*eager-fp32_b1_*", ".snakemake")),
-        {"measure_cell": 1, "all": 1, **WHOLE_PAPER, "read_cells": 1},
-        "the other cells, weights, graphs, calibration",
+        {"measure_cell": 1, "all": 1, **of_paper("cpu")},
+        "the other cells, weights, graphs, calibration; tables and figures that show no processor's cells",
         targets=(),
     ),
     Row(
         "the same, and ask for `pdf`",
         both(render_the_paper, delete("results/CPU/cells/*eager-fp32_b1_*", ".snakemake")),
-        {"measure_cell": 1, "compile_paper": 1, "pdf": 1, **WHOLE_PAPER, "read_cells": 1},
+        {"measure_cell": 1, "compile_paper": 1, "pdf": 1, **of_paper("cpu")},
         "the other cells, weights, graphs, calibration",
         targets=("pdf",),
     ),
     Row(
         "the same, and ask for `paper`",
         both(render_the_paper, delete("results/CPU/cells/*eager-fp32_b1_*", ".snakemake")),
-        {"measure_cell": 1, "paper": 1, **WHOLE_PAPER, "read_cells": 1},
+        {"measure_cell": 1, "paper": 1, **of_paper("cpu")},
         "the other cells, weights, graphs, calibration",
         targets=("paper",),
     ),
     Row(
         "the same, and ask for `recommend`",
         both(render_the_paper, delete("results/CPU/cells/*eager-fp32_b1_*", ".snakemake")),
-        {"measure_cell": 1, "read_cells": 1, "aggregate": 1, "find_recommendation": 1, "recommend": 1},
+        {"measure_cell": 1, "aggregate": 1, "find_recommendation": 1, "recommend": 1},
         "the other cells, weights, graphs, calibration, the paper",
         targets=("recommend",),
     ),
@@ -514,13 +535,13 @@ ROWS = (
     Row(
         "delete one cell and `build/weights`",
         both(delete("results/CPU/cells/*ort-fp32_b1_*"), delete("build/weights")),
-        measured(1),
+        measured_again(1),
         "the other cells; the graph that the cell runs",
     ),
     Row(
         "delete an INT8 cell and the scales",
         delete("results/CPU/cells/*int8_b1_*", "build/int8/*.cache"),
-        measured(1),
+        measured_again(1),
         "the other cells; the INT8 graph that the cell runs",
     ),
     Row(
@@ -529,13 +550,13 @@ ROWS = (
             delete("results/CPU/cells/*int8*", "build/int8/*.onnx"),
             lambda project: os.utime(next(iter(project.root.glob("build/onnx/*.fp32.onnx")))),
         ),
-        {"quantize": 1, **measured(INT8_CELLS)},
+        {"quantize": 1, **measured_again(INT8_CELLS)},
         "the other cells; the scales",
     ),
     Row(
         "delete an INT8 cell, the scales and the INT8 graph",
         delete("results/CPU/cells/*int8_b1_*", "build/int8/*"),
-        {**SCALES, **measured(1)},
+        {**SCALES, **measured_again(1)},
         "the other cells",
     ),
     Row(
@@ -543,6 +564,13 @@ ROWS = (
         delete_one_telemetry_file,
         RENDERED,
         "all cells: one without its samples is a cell (the H200's; a CPU has no telemetry)",
+    ),
+    Row(
+        "delete one telemetry file, of a study whose whole paper is rendered",
+        both(render_the_paper, delete_one_telemetry_file),
+        {"all": 1, **of_paper("cuda")},
+        "all cells; tables and figures that show no GPU's cells",
+        targets=(),
     ),
     Row(
         "delete one cell and run in reader mode",
@@ -574,7 +602,7 @@ ROWS = (
     Row(
         "make a fresh clone and copy all but `.snakemake/` there",
         delete(".snakemake"),
-        ALL_RENDERED,
+        EVERYTHING,
         "all cells, weights, graphs, calibration",
         start=Start.CARRIED,
     ),
@@ -589,7 +617,7 @@ ROWS = (
     Row(
         "interrupt a run (Ctrl-C) at the third of four missing cells, then run again",
         interrupt_at_the_third_of_four_cells,
-        measured(2),
+        measured_again(2),
         "the other cells, also the two that the interrupted run had measured",
         really=True,
     ),
@@ -632,23 +660,28 @@ def describe(jobs: Mapping[str, int]) -> str:
     said = [text for rule, text in ONE_EACH.items() if left.pop(rule, 0)]
     if cells := left.pop("measure_cell", 0):
         said.append("1 cell" if cells == 1 else f"{cells} cells")
-    if groups := left.pop("read_cells", 0):
-        said.append("all cells read" if groups >= READ_GROUPS else "the cells of that GPU and model read")
-    if left.keys() >= WHOLE_PAPER.keys() - {"read_cells"}:
-        said.append("the whole paper" + (", the PDF" if "pdf" in left else ""))
+    if groups := left.pop("aggregate", 0):
+        said.append("all cells aggregated" if groups >= GROUPS else "the cells of that GPU and model aggregated")
+    whole = left.keys() >= WHOLE_PAPER.keys() - {"aggregate"}
+    if left.pop("describe_study", 0) and not whole:
+        said.append("the study's description")
+    if whole:
+        said.append("the whole paper")
+    elif "write_report" in left:
+        said.append("all of the paper that shows such cells" + (", the PDF" if "pdf" in left else ""))
     elif "find_recommendation" in left:
-        said.append("the summary; the recommendation")
-    elif left.keys() >= SUMMARISED.keys():
+        said.append("the recommendation")
+    elif left.keys() >= PARTS_RENDERED.keys():
         said.append("everything rendered")
     else:
-        assert left.keys() <= {"render_table", "write_numbers", "draw_figure", "render_figure"}, left
+        assert left.keys() <= PARTS_RENDERED.keys(), left
         assert left.get("draw_figure") == left.get("render_figure")
         for rule, one, every in (
             ("render_table", "one table", "all tables"),
             ("draw_figure", "one figure", "all figures"),
         ):
             if count := left.get(rule, 0):
-                said.append(one if count < SUMMARISED[rule] else every)
+                said.append(one if count < PARTS_RENDERED[rule] else every)
         said += ["the numbers"] if "write_numbers" in left else []
     return "; ".join(said) or "nothing"
 

@@ -17,14 +17,17 @@ def test_results_of_a_second_site_are_measured_apart_aggregated_and_compared(pro
     assert plan["measure_cell"] == len(before)
     shutil.copytree(project.root / "results/CPU", project.root / "results/CPU@lab2")
     assert project.plan("cells", "--config", "gpu=CPU", "site=lab2") == {}
-    run = project.run("results/summary/families.parquet")
+    run = project.run("summary")
     assert run.returncode == 0, run.stdout
-    assert set(pl.read_parquet(project.root / "results/summary/families.parquet")["gpu"]) == {"CPU", "CPU@lab2"}
+    assert set(pl.read_parquet(project.root / "results/summary/families")["gpu"]) == {"CPU", "CPU@lab2"}
     checked = project.run("check")
     assert checked.returncode == 0, checked.stdout
     compared = re.findall(r"CPU@lab2 over CPU, latency_ms, (\d+) cells of \S+: median 1.000", checked.stdout)
     assert sum(map(int, compared)) == len(before)
     assert {path: path.read_bytes() for path in project.cells()} == before
+    shutil.rmtree(project.root / "results/CPU@lab2")
+    assert project.run("summary").returncode == 0
+    assert set(pl.read_parquet(project.root / "results/summary/families")["gpu"]) == {"CPU"}
 
 
 def test_check_names_each_refused_file_and_fails(project):
@@ -42,7 +45,7 @@ def test_check_names_each_refused_file_and_fails(project):
 def test_the_sentence_of_a_failed_job_is_told_again_after_snakemakes_list_of_files(project):
     damaged = project.cells()[0]
     damaged.write_bytes(damaged.read_bytes()[:1000])
-    run = project.run("results/summary/families.parquet")
+    run = project.run("summary")
     assert run.returncode != 0
     last = run.stdout.split("Exiting because a job execution failed")[-1]
     assert f"deep-gap: results/CPU/cells/{damaged.name} is damaged" in last

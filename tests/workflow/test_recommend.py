@@ -28,7 +28,7 @@ def test_recommend_answers_from_the_cells_present_and_says_so_again(tmp_path):
     assert "resnet18" in run.stdout and "H200" in run.stdout
     rows = pl.read_csv(project.root / "results/recommendation.csv")
     assert rows.columns == RECOMMENDATION.names()
-    families = pl.read_parquet(project.root / "results/summary/families.parquet")
+    families = pl.read_parquet(project.root / "results/summary/families")
     held = pl.coalesce("p99_ms", "median_ms")
     assert rows["value"][0] == pytest.approx(families.filter(held <= 10)["throughput_img_s"].max())
     assert not (project.root / "paper/tables").exists()

@@ -31,7 +31,7 @@ def test_a_run_measures_and_aggregates_every_cell(measured):
         assert footer.provenance["versions"]["torch"]
         assert footer.observed["memory_host_bytes"] > WEIGHTS_BYTES
         assert str(measured.root) not in json.dumps(asdict(footer))
-    families = pl.read_parquet(measured.root / "results/summary/families.parquet")
+    families = pl.read_parquet(measured.root / "results/summary/families")
     assert families.select("gpu", "batch_size", "runs", "samples").rows() == [("CPU", 1, 2, 4), ("CPU", 2, 2, 4)]
     raw = pl.concat([read_cell(path)[0] for path in cells if "_b1_" in path.name])
     medians = raw.filter(pl.col("arm") == "latency")["device_ms"].median()
@@ -59,7 +59,7 @@ def test_published_and_measured_are_never_mixed(measured):
     summary = measured.root / "results/summary"
     published = pl.read_parquet(summary / "published.parquet")
     assert set(published["source"]) == {"published"}
-    assert set(pl.read_parquet(summary / "families.parquet")["gpu"]) == {"CPU"}
+    assert set(pl.read_parquet(summary / "families")["gpu"]) == {"CPU"}
 
 
 @pytest.mark.parametrize("arguments", [("gpu=T5",), ("gpu=4090",), ("gpu=CPU", "models=[resnet19]")])
@@ -74,6 +74,6 @@ def test_a_bad_config_stops_with_one_sentence(weighted, arguments):
 def test_an_edited_cell_stops_the_aggregation_by_name(project):
     cell = project.cells()[0]
     cell.write_bytes(cell.read_bytes()[:-200])
-    run = project.run("results/summary/families.parquet")
+    run = project.run("summary")
     assert run.returncode != 0
     assert f"deep-gap: results/CPU/cells/{cell.name} is damaged or not a cell" in run.stdout

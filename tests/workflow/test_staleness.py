@@ -145,7 +145,7 @@ def test_a_cell_without_telemetry_does_not_stop_another_site_from_measuring_it(r
     h200.unlink()
     h200.mkdir()
     (h200 / "cells").symlink_to(ROOT / "results/H200/cells")
-    plan = real_study.plan("results/summary/families.parquet", "--config", "gpu=H200", "site=lab2")
+    plan = real_study.plan("summary", "--config", "gpu=H200", "site=lab2")
     assert plan["measure_cell"] == len(list(real_study.study().cells("H200")))
 
 

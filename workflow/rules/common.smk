@@ -5,7 +5,9 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from deepgap import figures, tables
 from deepgap.artifacts import Artifacts
+from deepgap.declared import DEVICES
 from deepgap.digest import code_digest
 from deepgap.errors import DeepGapError
 from deepgap.figures import FIGURES, read_caption
@@ -14,6 +16,13 @@ from deepgap.runtimes import load_runtime
 from deepgap.schema import read_yaml
 from deepgap.session import start_session
 from deepgap.study import load_study, present_and_missing
+from deepgap.summary import (
+    CELL_TABLES,
+    STUDY_TABLES,
+    cell_table_file,
+    keep_tables,
+    study_table_file,
+)
 from deepgap.tables import TABLES
 
 CONFIG_FILE = "config/config.yaml"
@@ -52,6 +61,38 @@ to_measure = {cell.stem: cell for cell in missing if cell.gpu == study.gpu}
 # An input of each target beside what is made from it: Snakemake does not make a missing file when all that it is for
 # is up to date.
 ASKED_FOR = [cell.path for cell in to_measure.values()]
+
+# Cells and samples by GPU and model.
+GROUPS = {}
+for cell in [*present, *to_measure.values()]:
+    samples = f"results/{cell.gpu}/telemetry/{cell.stem}.parquet"
+    sampled = study.gpus[cell.gpu].device == "cuda"
+    group = GROUPS.setdefault((cell.gpu, cell.model), {"cells": [], "samples": []})
+    group["cells"].append(cell.path)
+    # A cell can be there without its samples; one that is measured now gets them. Another site has it by the same name.
+    measured_now = to_measure.get(cell.stem) is cell
+    if sampled if measured_now else Path(samples).is_file():
+        group["samples"].append(samples)
+
+
+def summary_of(devices=DEVICES):
+    """The summary without the cells of other kinds of device, as named inputs."""
+    groups = [key for key in sorted(GROUPS) if study.gpus[key[0]].device in devices]
+    return {
+        **{name: study_table_file(name) for name in STUDY_TABLES},
+        **{
+            name: [cell_table_file(name, *key) for key in groups]
+            for name in CELL_TABLES
+        },
+        "gpus": GPUS_FILE,
+        "schema": GPUS_SCHEMA,
+    }
+
+
+def clear_summary():
+    """Remove tables of cells that the study no longer has, so that a table's folder can be read as a whole."""
+    if workflow.is_main_process:
+        keep_tables(Path("."), GROUPS)
 
 
 def begin_session():

@@ -3,9 +3,7 @@
 
 rule draw_figure:
     input:
-        **SUMMARY,
-        gpus=GPUS_FILE,
-        schema=GPUS_SCHEMA,
+        unpack(lambda wildcards: summary_of(figures.shown_devices(wildcards.figure))),
     output:
         spec="paper/figures/{figure}.vl.json",
     log:

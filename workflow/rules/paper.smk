@@ -7,9 +7,7 @@ RAW_CELLS = [cell.path for cell in (*present, *to_measure.values())]
 
 rule write_report:
     input:
-        **SUMMARY,
-        gpus=GPUS_FILE,
-        schema=GPUS_SCHEMA,
+        **summary_of(),
         specs=expand("paper/figures/{figure}.vl.json", figure=FIGURES),
         cells=RAW_CELLS if len(RAW_CELLS) <= MOST_RAW_CELLS else [],
         template="paper/templates/report.html.j2",

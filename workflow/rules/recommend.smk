@@ -3,9 +3,7 @@
 
 rule find_recommendation:
     input:
-        **SUMMARY,
-        gpus=GPUS_FILE,
-        schema=GPUS_SCHEMA,
+        **summary_of(),
     output:
         points="results/recommendation.csv",
         text="results/recommendation.txt",

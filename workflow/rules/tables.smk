@@ -3,9 +3,7 @@
 
 rule render_table:
     input:
-        **SUMMARY,
-        gpus=GPUS_FILE,
-        schema=GPUS_SCHEMA,
+        unpack(lambda wildcards: summary_of(tables.shown_devices(wildcards.table))),
         template="paper/templates/{table}.tex.j2",
     output:
         tex="paper/tables/{table}.tex",
@@ -31,9 +29,7 @@ rule render_table:
 
 rule write_numbers:
     input:
-        **SUMMARY,
-        gpus=GPUS_FILE,
-        schema=GPUS_SCHEMA,
+        **summary_of(),
     output:
         tex="paper/numbers.tex",
     log:

@@ -1,33 +1,24 @@
-"""Put what was read of all cells and the published numbers together into the tidy tables of results/summary/."""
+"""Aggregate the cells of one GPU and model into the tidy tables of results/summary/."""
 
-import sys
 from pathlib import Path
 
-from deepgap.aggregate import describe_coverage, write_summary
+from deepgap.aggregate import aggregate
 from deepgap.hardware import load_gpus
 from deepgap.job import list_paths, run_script
-from deepgap.parts import load_parts
-from deepgap.summary import FRAMES
+from deepgap.summary import CELL_TABLES, write_tables
 
 
 def main(job):
-    coverage = write_summary(
-        load_parts(dict.fromkeys(file.parent for file in list_paths(job.parts))),
-        Path(job.published_csv),
-        load_gpus(Path(job.gpus), Path(job.schema)),
-        job.expected,
-        job.unlisted,
-        Path(job.runs).parent,
-        job.axes,
-    )
-    print(describe_coverage(coverage), file=sys.stderr)
+    gpus = load_gpus(Path(job.gpus), Path(job.schema))
+    tables = aggregate(list_paths(job.cells), list_paths(job.samples), gpus, job.fidelity_floor)
+    write_tables(tables, {name: Path(getattr(job, name)) for name in CELL_TABLES})
 
 
 run_script(
     main,
     globals(),
-    inputs=["published_csv", "gpus", "schema"],
-    outputs=list(FRAMES),
-    params=["expected", "unlisted", "axes"],
-    optional_inputs=["parts"],
+    inputs=["cells", "gpus", "schema"],
+    outputs=list(CELL_TABLES),
+    params=["fidelity_floor"],
+    optional_inputs=["samples"],
 )

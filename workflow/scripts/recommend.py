@@ -4,7 +4,7 @@ from pathlib import Path
 
 from deepgap.job import run_script
 from deepgap.recommend import describe, recommend
-from deepgap.summary import SUMMARY_INPUTS, load_job_summary
+from deepgap.summary import CELL_TABLES, SUMMARY_INPUTS, load_job_summary
 
 
 def main(job):
@@ -20,6 +20,7 @@ run_script(
     main,
     globals(),
     inputs=SUMMARY_INPUTS,
+    optional_inputs=list(CELL_TABLES),
     outputs=["points", "text"],
     params=["reporting", "slo_ms", "objective"],
 )

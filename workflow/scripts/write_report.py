@@ -4,7 +4,7 @@ from pathlib import Path
 
 from deepgap.job import list_paths, run_script
 from deepgap.report import write_page
-from deepgap.summary import SUMMARY_INPUTS, load_job_summary
+from deepgap.summary import CELL_TABLES, SUMMARY_INPUTS, load_job_summary
 
 
 def main(job):
@@ -17,7 +17,7 @@ run_script(
     main,
     globals(),
     inputs=[*SUMMARY_INPUTS, "specs", "template"],
-    optional_inputs=["cells"],
+    optional_inputs=[*CELL_TABLES, "cells"],
     outputs=["page"],
     params=["reporting"],
 )

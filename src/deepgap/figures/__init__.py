@@ -1,16 +1,18 @@
 """The figures of the paper, one file each.
 
 A file in this folder is a figure and defines `draw(summary)`, a pure function that returns an Altair chart,
-and `CAPTION`, its caption without numbers.
+and `CAPTION`, its caption without numbers. One that does not show the cells of all kinds of device says of which in
+`DEVICES`; it is not drawn again when others change, and their cells are not in its summary.
 """
 
 from __future__ import annotations
 
-import ast
 import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from deepgap.declared import DEVICES, read_declared
 
 if TYPE_CHECKING:
     import altair as alt
@@ -45,9 +47,14 @@ def load_figure(name: str) -> Callable[[Summary], alt.VConcatChart]:
 
 
 def read_caption(name: str) -> str:
-    """The caption of a figure, read from its file without importing the drawing library."""
-    tree = ast.parse(Path(__file__).with_name(f"{name}.py").read_text())
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["CAPTION"]:
-            return str(ast.literal_eval(node.value))
-    raise LookupError(f"figures/{name}.py has no CAPTION")
+    """The caption of a figure."""
+    return str(read_declared(_file(name), "CAPTION"))
+
+
+def shown_devices(name: str) -> tuple[str, ...]:
+    """The kinds of device whose cells a figure shows."""
+    return tuple(read_declared(_file(name), "DEVICES", DEVICES))
+
+
+def _file(name: str) -> Path:
+    return Path(__file__).with_name(f"{name}.py")

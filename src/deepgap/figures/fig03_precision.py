@@ -14,6 +14,7 @@ from deepgap.summary import Summary
 from deepgap.theme import COLUMN_WIDTH, CONFIG, INK, QUIET, tint
 from deepgap.wording import PRECISIONS
 
+DEVICES = ()
 CAPTION = (
     "Conceptual, not measured: the bits of a number by precision. fp32 and fp16 are IEEE 754 binary32 and binary16; "
     "tf32 computes with the stated bits of a number that is stored in the width of fp32; int8 is a signed integer "

@@ -13,6 +13,7 @@ from deepgap.summary import Summary
 from deepgap.theme import COLUMN_WIDTH, CONFIG, GRID, precision_colour
 from deepgap.wording import PRECISIONS
 
+DEVICES = ()
 CAPTION = (
     "Conceptual, not measured: operations a clock cycle and streaming multiprocessor (SM) by GPU and precision, the "
     "data sheet's dense peak rate over the number of SMs and the highest SM clock; logarithmic. One multiply-add is "

@@ -23,13 +23,13 @@ from deepgap.panels import (
     mode_dash,
     mode_entries,
     mode_shape,
-    nothing_at_all,
     nothing_to_draw,
     overlay,
 )
 from deepgap.summary import Summary
 from deepgap.theme import INK
 
+DEVICES = ("cpu",)
 CAPTION = (
     "Throughput of a processor over its number of threads, both axes logarithmic: median over runs with the 95 % "
     "bootstrap interval; a line a mode and batch size B, which stands at its right end, in the order of the lines "
@@ -46,8 +46,6 @@ def draw(summary: Summary) -> alt.VConcatChart:
     """Rows are processors, columns models."""
     points = thread_points(summary)
     if not points:
-        if summary.families.is_empty():
-            return nothing_at_all("thread scaling")
         return nothing_to_draw(
             "No processor was measured with several numbers of threads. thread_counts in config/config.yaml lists "
             f"them, and this measures them: snakemake --cores 1 --config gpu={summary.processor}"

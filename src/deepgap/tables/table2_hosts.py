@@ -13,7 +13,7 @@ from deepgap.wording import MODELS, model_label
 
 FIELDS = {
     "device": "Device",
-    "devices": "Devices of this kind",
+    "device_sha256": "Devices of this kind",
     "cells": "Cells",
     "cpu": "Processor",
     "logical_cores": "Logical cores",
@@ -98,6 +98,8 @@ def _text(name: str, host: Mapping[str, Any]) -> str | None:
         return str(value)[:10]
     if name == "l2_cache_bytes":
         return f"{value / 2**20:g}"
+    if name == "device_sha256":
+        return str(len(value)) if value else None
     if name == "intraop_threads":
         return ", ".join(map(str, value)) or None
     return f"{value:g}" if isinstance(value, float) else str(value)

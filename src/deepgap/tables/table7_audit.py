@@ -7,6 +7,8 @@ from typing import Any
 from deepgap.audit import audit
 from deepgap.summary import Summary
 
+DEVICES = ()
+
 
 def context(summary: Summary) -> dict[str, Any]:
     """The findings of `deepgap.audit`.

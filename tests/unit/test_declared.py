@@ -1,0 +1,72 @@
+"""A table or figure that says of which devices it shows cells is the same without those of others."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from deepgap import figures, tables
+from deepgap.declared import DEVICES, read_declared
+from deepgap.figures import FIGURES, load_figure
+from deepgap.summary import Summary
+from deepgap.tables import TABLES, load_table
+from tests.unit.synthetic import cpu_rows, cpu_summary, empty_summary, full_summary, h200_rows, synthetic_summary
+
+FRAMES_OF_CELLS = {field.name for field in fields(Summary)} - {"published", "design", "gpus", "reporting", "coverage"}
+
+
+def with_threads() -> Summary:
+    several = [row | {"threads": threads} for row in cpu_rows() for threads in (0, 1, 2)]
+    return synthetic_summary([*h200_rows(), *several])
+
+
+SUMMARIES = {
+    "full": full_summary,
+    "several threads": with_threads,
+    "CPU only": cpu_summary,
+    "GPU only": lambda: synthetic_summary(h200_rows()),
+    "nothing": empty_summary,
+}
+NARROW = [(name, load_figure, figures.shown_devices(name)) for name in FIGURES]
+NARROW += [(name, load_table, tables.shown_devices(name)) for name in TABLES]
+NARROW = [item for item in NARROW if item[2] != DEVICES]
+
+
+def only(summary: Summary, devices: tuple[str, ...]) -> Summary:
+    """The summary as `load_summary` reads it from the files of these devices."""
+    kept = [key for key, gpu in summary.gpus.items() if gpu.device in devices]
+    frames = {name: getattr(summary, name).filter(pl.col("gpu").is_in(kept)) for name in FRAMES_OF_CELLS}
+    found = pl.when(pl.col("gpu").is_in(kept)).then("found").otherwise(0)
+    return replace(summary, **frames, coverage=summary.coverage.with_columns(found=found))
+
+
+@pytest.mark.parametrize("data", SUMMARIES)
+@pytest.mark.parametrize(("name", "load", "devices"), NARROW, ids=[name for name, *_ in NARROW])
+def test_what_is_not_read_is_not_shown(name, load, devices, data):
+    summary = SUMMARIES[data]()
+    whole, narrow = (load(name)(each) for each in (summary, only(summary, devices)))
+    assert plain(whole) == plain(narrow)
+
+
+def plain(result):
+    """A chart as a dictionary, a table's context as it is."""
+    return result if isinstance(result, dict) else result.to_dict()
+
+
+def test_some_show_the_cells_of_some_devices_alone():
+    found = {name: devices for name, _, devices in NARROW}
+    assert found["fig17_cpu_threads"] == ("cpu",) and found["table3_hardware"] == ("cuda",)
+    assert found["fig03_precision"] == found["table7_audit"] == ()
+    assert all(set(devices) < set(DEVICES) for devices in found.values())
+
+
+def test_a_constant_is_read_without_importing_its_file(tmp_path: Path):
+    file = tmp_path / "figure.py"
+    file.write_text('raise SystemExit\nCAPTION = "a " "b"\n')
+    assert read_declared(file, "CAPTION") == "a b"
+    assert read_declared(file, "DEVICES", ()) == ()
+    with pytest.raises(LookupError, match=r"figure\.py has no DEVICES"):
+        read_declared(file, "DEVICES")

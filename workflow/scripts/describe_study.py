@@ -1,0 +1,21 @@
+"""Write the tables of results/summary/ that no cell changes: what the study asks for, and the published numbers."""
+
+from pathlib import Path
+
+from deepgap.design import describe_study
+from deepgap.job import run_script
+from deepgap.summary import STUDY_TABLES, write_tables
+
+
+def main(job):
+    tables = describe_study(Path(job.published_csv), job.asked, job.unlisted, job.axes)
+    write_tables(tables, {name: Path(getattr(job, name)) for name in STUDY_TABLES})
+
+
+run_script(
+    main,
+    globals(),
+    inputs=["published_csv"],
+    outputs=list(STUDY_TABLES),
+    params=["asked", "unlisted", "axes"],
+)
