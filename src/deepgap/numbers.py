@@ -23,7 +23,7 @@ from deepgap.published import pareto_pairs, table1_peaks
 from deepgap.residency import l2_cache_bytes, residencies
 from deepgap.summary import Summary
 from deepgap.traffic import BYTES_PER_ELEMENT, find_traffic
-from deepgap.wording import MODELS, PRECISIONS, gpu_label, model_label
+from deepgap.wording import MODELS, PRECISIONS, calibration_label, gpu_label, model_label
 
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
@@ -215,6 +215,13 @@ def design_numbers(summary: Summary) -> Iterator[Number]:
         row = next(iter(summary.design.filter(gpu=gpu).to_dicts()), {})
         for name in names:
             yield Number(macro_name("Design", gpu, name), _exact(row.get(name)), f"design: gpu={gpu}, {name}")
+        sizes = row.get("batch_sizes") or []
+        for name, value in (
+            ("batch_sizes", len(sizes) or None),
+            ("smallest_batch", min(sizes, default=None)),
+            ("largest_batch", max(sizes, default=None)),
+        ):
+            yield Number(macro_name("Design", gpu, name), _exact(value), f"design: gpu={gpu}, batch_sizes")
         half = row.get("half_width")
         percent = None if half is None else 100 * half
         yield Number(macro_name("Design", gpu, "half_width"), _exact(percent), f"design: gpu={gpu}, half_width in %")
@@ -242,12 +249,15 @@ def flag_numbers(summary: Summary) -> Iterator[Number]:
 
 
 def fidelity_numbers(summary: Summary) -> Iterator[Number]:
-    """For each GPU of the prose: the held-out images on which the rows of Table IV rest, and by precision the worst
-    SQNR of its modes in decibels, over modes and models."""
+    """For each GPU of the prose: the held-out images on which the rows of Table IV rest, the calibration of INT8, and
+    by precision the worst SQNR of its modes in decibels, over modes and models."""
     for gpu in PROSE_MODES:
         here = summary.fidelity.filter(gpu=gpu)
         images = _span(here["images"].drop_nulls().to_list(), number)
         yield Number(macro_name("FidelityImages", gpu), images, f"fidelity: gpu={gpu}, images")
+        calibrations = dict.fromkeys(label for row in here.to_dicts() if (label := calibration_label(row)))
+        text = escape(" or ".join(calibrations)) if calibrations else NOT_AVAILABLE
+        yield Number(macro_name("Calibration", gpu), text, f"fidelity: gpu={gpu}, calibration of int8")
         for precision in PRECISIONS:
             decibels = here.filter(precision=precision)["sqnr_db"].drop_nulls().to_list()
             text = _span(decibels, lambda value: Latex(rf"\num{{{value:.1f}}}"))

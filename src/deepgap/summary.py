@@ -486,7 +486,7 @@ def merge_hosts(hosts: pl.DataFrame) -> pl.DataFrame:
             pl.col(lists).explode().drop_nulls().unique().sort(),
         )
         .select(HOSTS.names())
-        .sort("gpu", "first_measured_at")
+        .sort("gpu", "first_measured_at", *STACK_KEY[1:], nulls_last=True)
     )
 
 

@@ -46,3 +46,11 @@ def failures_in_words(failed: Iterable[Mapping[str, Any]]) -> str:
         f"{status}: {mode} at {', '.join(map(str, sorted(batch_sizes)))}"
         for (status, mode), batch_sizes in sorted(clauses.items())
     )
+
+
+def calibration_label(row: Mapping[str, Any]) -> str | None:
+    """The calibration of a row of `summary.FIDELITY` in words; null for a precision without."""
+    if row["calibration_method"] is None:
+        return None
+    images = "images of a folder" if row["calibration_images"] == "folder" else f"{row['calibration_images']} images"
+    return f"{row['calibration_method']}, {row['calibration_count']} {images}"

@@ -253,6 +253,7 @@ def test_macros_are_letters_unique_and_all_that_the_prose_uses() -> None:
     families = "Peak|PeakBatch|PeakGain|Latency|LatencyGain|Published|Cells|Devices|Matched|Caption|Runs|Calls|Design"
     families += (
         "|Flagged|Families|Throttled|Fidelity|Cache|Largest|Bandwidth|Sqnr|Weights|Audit|Energy|Processor|Over"
+        "|Calibration"
     )
     used = set(re.findall(rf"\\((?:{families})[A-Z]\w*)", prose))
     assert len(used) > 20

@@ -7,7 +7,7 @@ from typing import Any
 
 from deepgap.latex import ABSENT, Latex
 from deepgap.summary import Summary
-from deepgap.wording import MODELS, by_precision, gpu_label, model_label
+from deepgap.wording import MODELS, by_precision, calibration_label, gpu_label, model_label
 
 
 def context(summary: Summary) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         "platform": gpu_label(row["gpu"]),
         "model": model_label(row["model"]),
         "mode": row["mode"],
-        "calibration": _calibration(row),
+        "calibration": calibration_label(row),
         "cells": row["cells"],
         "compared": row["compared_cells"],
         "images": row["images"],
@@ -62,10 +62,3 @@ def _accuracy(low: float | None, high: float | None) -> Latex:
         return ABSENT
     ends = dict.fromkeys(rf"\num{{{100 * value:.1f}}}" for value in (low, high))
     return Latex("--".join(ends))
-
-
-def _calibration(row: dict[str, Any]) -> str | None:
-    if row["calibration_method"] is None:
-        return None
-    images = "images of a folder" if row["calibration_images"] == "folder" else f"{row['calibration_images']} images"
-    return f"{row['calibration_method']}, {row['calibration_count']} {images}"
