@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +56,9 @@ def write_page(summary: Summary, specs: Mapping[str, Path], cells: Sequence[Path
         "families": _in_order(summary, summary.families),
         "runs": _in_order(summary, runs),
         "calls": _calls(cells),
-        "hosts": _rows(summary.hosts),
-        "fidelity": _rows(summary.fidelity),
-        "coverage": _rows(summary.coverage.drop_nulls("model")),
+        "hosts": _by_gpu(summary, _rows(summary.hosts)),
+        "fidelity": _in_order(summary, summary.fidelity),
+        "coverage": _in_order(summary, summary.coverage.drop_nulls("model")),
         "published": _rows(table1_peaks(summary.published)),
         "flags": FLAGS,
         "quantities": QUANTITIES,
@@ -111,19 +111,23 @@ def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _in_order(summary: Summary, frame: pl.DataFrame) -> list[dict[str, Any]]:
-    """Rows with their mode, by GPU as in gpus.yaml, model by depth, mode and batch size."""
-    gpus = summary.order_gpus(set(frame["gpu"]))
+    """Rows with their mode, by GPU, model by depth, mode, batch size and threads."""
     rows = _rows(frame.with_columns(mode=pl.format("{}-{}", "runtime", "precision")))
-    return sorted(
-        rows,
+    rows.sort(
         key=lambda row: (
-            gpus.index(row["gpu"]),
             MODELS.index(row["model"]) if row["model"] in MODELS else len(MODELS),
             by_precision(row["mode"]),
-            row["batch_size"],
-            row["threads"],
+            row.get("batch_size"),
+            row.get("threads"),
         ),
     )
+    return _by_gpu(summary, rows)
+
+
+def _by_gpu(summary: Summary, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows by GPU as in gpus.yaml, those without cells last."""
+    measured, order = set(summary.families["gpu"]), list(summary.gpus)
+    return sorted(rows, key=lambda row: (row["gpu"] not in measured, order.index(row["gpu"])))
 
 
 def _calls(cells: Sequence[Path]) -> dict[str, list[list[Any]]]:
