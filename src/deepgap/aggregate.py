@@ -13,7 +13,7 @@ import polars as pl
 from deepgap.bounds import peak_share
 from deepgap.cells import OK
 from deepgap.flags import falling_memory
-from deepgap.hardware import Gpu, with_sites
+from deepgap.hardware import Gpu
 from deepgap.measurements import (
     CELL_FACTS,
     FIDELITY_KEY,
@@ -198,14 +198,13 @@ def aggregate(
     Args:
         cells: all of a GPU and model that the study lists: `results/<gpu>/cells/<cell-id>.<recipe>.parquet`.
         samples: see `summarise_telemetry`.
-        gpus: the hardware facts, by key, without sites.
+        gpus: the hardware facts, by key, sites included.
         floors: see `flags.cell_flags`.
 
     Raises:
         CellError: a cell is not what its name and footer say, or holds what cannot be.
         TelemetryError: samples are not of the cell in their file's name.
     """
-    gpus = with_sites(gpus, (file.parent.parent.name for file in cells))
     measurements = read_measurements(cells, gpus, floors)
     runs = summarise_runs(measurements)
     return {

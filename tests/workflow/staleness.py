@@ -335,14 +335,14 @@ ROWS = (
     Row(
         "add a GPU (`gpus.yaml` and an override) and measure another",
         add_gpu,
-        EVERYTHING,
-        "all cells",
+        DESCRIBED,
+        READ,
     ),
     Row(
         "add a GPU and measure it (`gpu=Bench`, two batch sizes)",
         add_gpu,
-        {**measured(CELLS), "aggregate": GROUPS + 1},
-        "all cells of the other GPUs, weights, graphs, calibration",
+        measured(CELLS),
+        "all cells of the other GPUs and what they were aggregated into, weights, graphs, calibration",
         gpu="Bench",
     ),
     Row(
@@ -362,6 +362,12 @@ ROWS = (
         counts("tiny", fidelity_images=5),
         {"draw_held_out": 1, "compute_reference": 1, **measured(CELLS)},
         "weights, graphs, calibration; cells of other protocols",
+    ),
+    Row(
+        "add the price of a GPU (`gpus.yaml`)",
+        edit("config/gpus.yaml", "tdp_w: 700", "tdp_w: 700\n  price_eur_per_hour: 3.5"),
+        PARTS_RENDERED,
+        READ,
     ),
     Row("change a protocol that is not in use", counts("other", timed_iterations=9), {}, FILES),
     Row(

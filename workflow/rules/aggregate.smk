@@ -1,14 +1,12 @@
 # From cells to the tidy tables that every table and figure reads, GPU by GPU and model by model.
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 
 rule aggregate:
     input:
         cells=lambda wildcards: GROUPS[wildcards.gpu, wildcards.model]["cells"],
         samples=lambda wildcards: GROUPS[wildcards.gpu, wildcards.model]["samples"],
-        gpus=GPUS_FILE,
-        schema=GPUS_SCHEMA,
     output:
         **{name: cell_table_file(name, "{gpu}", "{model}") for name in CELL_TABLES},
     log:
@@ -19,6 +17,10 @@ rule aggregate:
     conda:
         "../../envs/paper.yaml"
     params:
+        # Of gpus.yaml what these cells are held against: another GPU or a price changes nothing here.
+        gpu=lambda wildcards: asdict(
+            replace(study.gpus[wildcards.gpu], price_eur_per_hour=None, sources={})
+        ),
         fidelity_floor=study.config["reporting"]["fidelity_floor"],
         code=code_digest(
             "deepgap.aggregate", script="workflow/scripts/aggregate_cells.py"

@@ -3,22 +3,22 @@
 from pathlib import Path
 
 from deepgap.aggregate import aggregate
-from deepgap.hardware import load_gpus
+from deepgap.hardware import Gpu
 from deepgap.job import list_paths, run_script
 from deepgap.summary import CELL_TABLES, write_tables
 
 
 def main(job):
-    gpus = load_gpus(Path(job.gpus), Path(job.schema))
-    tables = aggregate(list_paths(job.cells), list_paths(job.samples), gpus, job.fidelity_floor)
+    gpu = Gpu(**job.gpu)
+    tables = aggregate(list_paths(job.cells), list_paths(job.samples), {gpu.key: gpu}, job.fidelity_floor)
     write_tables(tables, {name: Path(getattr(job, name)) for name in CELL_TABLES})
 
 
 run_script(
     main,
     globals(),
-    inputs=["cells", "gpus", "schema"],
+    inputs=["cells"],
     outputs=list(CELL_TABLES),
-    params=["fidelity_floor"],
+    params=["gpu", "fidelity_floor"],
     optional_inputs=["samples"],
 )
