@@ -44,7 +44,7 @@ STEPS = {
     "dry run": ["--dry-run", "--quiet", "all"],
     "check": ["check"],
     # One of the twelve GPUs and models: what a user does whose cells are too many for one plan.
-    "batch": ["summary", "--batch", "summary=1/12"],
+    "group": ["results/summary/families/T4/resnet18.parquet"],
     "aggregate": ["summary"],
     "render": [],
     "no-op": [],
@@ -167,7 +167,7 @@ def main() -> None:
         "--steps",
         nargs="+",
         choices=STEPS,
-        default=[step for step in STEPS if step != "batch"],
+        default=[step for step in STEPS if step != "group"],
         metavar="STEP",
         help=", ".join(STEPS),
     )
