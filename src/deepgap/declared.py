@@ -6,6 +6,8 @@ import ast
 from pathlib import Path
 from typing import Any
 
+from deepgap.errors import DeepGapError
+
 DEVICES = ("cpu", "cuda")
 """The kinds of device whose cells a figure or a table shows, unless it says otherwise."""
 
@@ -22,3 +24,17 @@ def read_declared(file: Path, name: str, default: Any = None) -> Any:
     if default is None:
         raise LookupError(f"{file} has no {name}")
     return default
+
+
+def shown_devices(file: Path) -> tuple[str, ...]:
+    """The kinds of device whose cells the figure or table of this file shows: its `DEVICES`, or all.
+
+    Raises:
+        DeepGapError: it names what is no kind of device, or not a tuple.
+    """
+    devices = read_declared(file, "DEVICES", DEVICES)
+    if not isinstance(devices, tuple) or not set(devices) <= set(DEVICES):
+        raise DeepGapError(
+            f"{file} has DEVICES = {devices!r}; it may be a tuple of {' and '.join(map(repr, DEVICES))}."
+        )
+    return devices

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from deepgap import figures, tables
-from deepgap.declared import DEVICES, read_declared
+from deepgap.declared import DEVICES, read_declared, shown_devices
+from deepgap.errors import DeepGapError
 from deepgap.figures import FIGURES, load_figure
 from deepgap.summary import Summary
 from deepgap.tables import TABLES, load_table
@@ -70,3 +71,11 @@ def test_a_constant_is_read_without_importing_its_file(tmp_path: Path):
     assert read_declared(file, "DEVICES", ()) == ()
     with pytest.raises(LookupError, match=r"figure\.py has no DEVICES"):
         read_declared(file, "DEVICES")
+
+
+@pytest.mark.parametrize("devices", ['"cuda"', '("gpu",)', '["cpu"]'])
+def test_devices_that_are_none_are_refused(tmp_path: Path, devices: str):
+    file = tmp_path / "figure.py"
+    file.write_text(f"DEVICES = {devices}\n")
+    with pytest.raises(DeepGapError, match=r"figure\.py has DEVICES = .*; it may be a tuple of 'cpu' and 'cuda'"):
+        shown_devices(file)

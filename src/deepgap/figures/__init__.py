@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deepgap.declared import DEVICES, read_declared
+from deepgap import declared
 
 if TYPE_CHECKING:
     import altair as alt
@@ -48,12 +48,12 @@ def load_figure(name: str) -> Callable[[Summary], alt.VConcatChart]:
 
 def read_caption(name: str) -> str:
     """The caption of a figure."""
-    return str(read_declared(_file(name), "CAPTION"))
+    return str(declared.read_declared(_file(name), "CAPTION"))
 
 
 def shown_devices(name: str) -> tuple[str, ...]:
     """The kinds of device whose cells a figure shows."""
-    return tuple(read_declared(_file(name), "DEVICES", DEVICES))
+    return declared.shown_devices(_file(name))
 
 
 def _file(name: str) -> Path:

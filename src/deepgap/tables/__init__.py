@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepgap.declared import DEVICES, read_declared
+from deepgap import declared
 
 if TYPE_CHECKING:
     from deepgap.summary import Summary
@@ -39,4 +39,4 @@ def load_table(name: str) -> Callable[[Summary], dict[str, Any]]:
 
 def shown_devices(name: str) -> tuple[str, ...]:
     """The kinds of device whose cells a table shows."""
-    return tuple(read_declared(Path(__file__).with_name(f"{name}.py"), "DEVICES", DEVICES))
+    return declared.shown_devices(Path(__file__).with_name(f"{name}.py"))
