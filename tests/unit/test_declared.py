@@ -59,7 +59,7 @@ def plain(result):
 
 def test_some_show_the_cells_of_some_devices_alone():
     found = {name: devices for name, _, devices in NARROW}
-    assert found["fig17_cpu_threads"] == ("cpu",) and found["table3_hardware"] == ("cuda",)
+    assert found["fig17_cpu_threads"] == ("cpu",)
     assert found["fig03_precision"] == found["table7_audit"] == ()
     assert all(set(devices) < set(DEVICES) for devices in found.values())
 

@@ -11,8 +11,6 @@ from deepgap.published import table1_peaks
 from deepgap.summary import MEASURED, PUBLISHED, Summary
 from deepgap.wording import PRECISIONS, model_label
 
-DEVICES = ("cuda",)
-
 
 def context(summary: Summary) -> dict[str, Any]:
     """The hardware facts, and for each GPU, precision and source the model nearest to the peak.
