@@ -21,7 +21,7 @@ from deepgap.artifacts import Artifacts
 from deepgap.cells import read_cell
 from tests.workflow.conftest import TINY, Project
 
-pytestmark = pytest.mark.xdist_group("workflow")
+pytestmark = pytest.mark.xdist_group("faults")
 
 TIMED = 40
 """Timed calls of a cell: some seconds of batch 1, so that a fault meets them and the runs stay short."""
