@@ -27,8 +27,9 @@ $(READY): $(REQUIREMENTS)
 render: setup  ## render the paper's tables and figures from the data present, without a device
 	$(BIN)/snakemake --cores $(CORES)
 
+# The groups of long tests come first in testpaths, so that both workers end together.
 test: setup check  ## run the checks and all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 check: setup  ## lint, types and formatting
 	$(BIN)/ruff check .
