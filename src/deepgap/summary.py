@@ -6,7 +6,7 @@ made of cells are folders with a file a GPU and model, so that a changed cell ch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -18,7 +18,7 @@ import polars as pl
 from deepgap.errors import DeepGapError
 from deepgap.files import put_in_place, read_parquet, write_parquet
 from deepgap.hardware import Gpu, load_gpus, with_sites
-from deepgap.job import list_paths
+from deepgap.job import list_paths, run_script
 
 MEASURED, PUBLISHED = "measured", "published"
 ALL_THREADS = 0
@@ -515,14 +515,34 @@ def keep_tables(root: Path, groups: Iterable[tuple[str, str]]) -> None:
             file.unlink(missing_ok=True)
 
 
-def load_job_summary(job: Any) -> Summary:
-    """The summary of a script's job, whose inputs are named as `CELL_TABLES`, `STUDY_TABLES`, `gpus` and `schema`."""
-    files = {name: list_paths(getattr(job, name)) for name in (*CELL_TABLES, *STUDY_TABLES)}
-    return load_summary(files, load_gpus(Path(job.gpus), Path(job.schema)), job.reporting)
+def run_summary_script(
+    main: Callable[[Any, Summary], None],
+    namespace: Mapping[str, Any],
+    outputs: Sequence[str],
+    params: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    optional_inputs: Sequence[str] = (),
+) -> None:
+    """Call `main(job, summary)` of a script that reads the summary; see `job.run_script`.
 
+    Args:
+        main, namespace: see `run_script`.
+        outputs, params, inputs, optional_inputs: the names that the rule gives beside those of the summary, which are
+            the tables of `STUDY_TABLES` and `CELL_TABLES`, `gpus` and `schema`, and the parameter `reporting`.
+    """
 
-SUMMARY_INPUTS = (*STUDY_TABLES, "gpus", "schema")
-"""The names of single inputs of every script that reads the summary; those that may be none are in `CELL_TABLES`."""
+    def read_and_run(job: Any) -> None:
+        files = {name: list_paths(getattr(job, name)) for name in (*CELL_TABLES, *STUDY_TABLES)}
+        main(job, load_summary(files, load_gpus(Path(job.gpus), Path(job.schema)), job.reporting))
+
+    run_script(
+        read_and_run,
+        namespace,
+        inputs=[*STUDY_TABLES, "gpus", "schema", *inputs],
+        optional_inputs=[*CELL_TABLES, *optional_inputs],
+        outputs=outputs,
+        params=["reporting", *params],
+    )
 
 
 def write_tables(tables: Mapping[str, pl.DataFrame], files: Mapping[str, Path]) -> None:

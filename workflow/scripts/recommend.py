@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-from deepgap.job import run_script
 from deepgap.recommend import describe, recommend
-from deepgap.summary import CELL_TABLES, SUMMARY_INPUTS, load_job_summary
+from deepgap.summary import run_summary_script
 
 
-def main(job):
-    found = recommend(load_job_summary(job), job.slo_ms, job.objective)
+def main(job, summary):
+    found = recommend(summary, job.slo_ms, job.objective)
     found.rows.write_csv(job.points)
     heading = (
         f"Within {job.slo_ms:g} ms, by {job.objective}; latency is the p99 where it may be stated, else the median."
@@ -16,11 +15,4 @@ def main(job):
     Path(job.text).write_text(f"{heading}\n\n{describe(found.rows, found.notes)}\n")
 
 
-run_script(
-    main,
-    globals(),
-    inputs=SUMMARY_INPUTS,
-    optional_inputs=list(CELL_TABLES),
-    outputs=["points", "text"],
-    params=["reporting", "slo_ms", "objective"],
-)
+run_summary_script(main, globals(), outputs=["points", "text"], params=["slo_ms", "objective"])

@@ -5,22 +5,13 @@ from pathlib import Path
 
 from deepgap.claims import write_claims
 from deepgap.design import describe_coverage
-from deepgap.job import run_script
 from deepgap.numbers import write_numbers
-from deepgap.summary import CELL_TABLES, SUMMARY_INPUTS, load_job_summary
+from deepgap.summary import run_summary_script
 
 
-def main(job):
-    summary = load_job_summary(job)
+def main(job, summary):
     Path(job.tex).write_text(write_numbers(summary) + write_claims(summary))
     print(describe_coverage(summary.coverage), file=sys.stderr)
 
 
-run_script(
-    main,
-    globals(),
-    inputs=SUMMARY_INPUTS,
-    optional_inputs=list(CELL_TABLES),
-    outputs=["tex"],
-    params=["reporting"],
-)
+run_summary_script(main, globals(), outputs=["tex"])
