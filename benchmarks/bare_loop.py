@@ -13,10 +13,10 @@ from pathlib import Path
 
 import torch
 
-from deepgap.measure import make_inputs, set_precision
-from deepgap.models import load_model
+from deepgap.measure.measure import make_inputs, set_precision
+from deepgap.measure.timing import CUDA
 from deepgap.runtimes import load_runtime
-from deepgap.timing import CUDA
+from deepgap.sources.models import load_model
 
 CASES = (("fp32", 8), ("fp32", 128), ("tf32", 128), ("fp16", 1), ("fp16", 32), ("fp16", 256))
 

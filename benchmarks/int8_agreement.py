@@ -20,14 +20,16 @@ import onnxruntime
 import torch
 import yaml
 
-from deepgap.artifacts import Artifacts
-from deepgap.engines import engine_identity, read_engine
-from deepgap.fidelity import compare_logits
-from deepgap.hardware import host_threads, load_gpus, matching_devices
-from deepgap.lowering import INPUT, Convolution, Network, lower
-from deepgap.quantize.placement import read_graph
+from deepgap.build.engine_file import engine_identity, read_engine
+from deepgap.build.quantize.placement import read_graph
+from deepgap.host import host_threads
+from deepgap.measure.device import matching_devices
+from deepgap.measure.fidelity import compare_logits
 from deepgap.runtimes import load_runtime
-from deepgap.study import load_study, parse_mode
+from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, Network, lower
+from deepgap.study.artifacts import Artifacts
+from deepgap.study.gpus import load_gpus
+from deepgap.study.study import load_study, parse_mode
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 32

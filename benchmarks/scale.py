@@ -31,11 +31,11 @@ import polars as pl
 import psutil
 import yaml
 
-from deepgap.cells import FOOTER_KEY, FORMAT, SCHEMA, hash_rows
+from deepgap.cells.cell_file import FOOTER_KEY, FORMAT, SCHEMA, hash_rows
 from deepgap.files import write_parquet
-from deepgap.hardware import load_gpus
-from deepgap.models import GMAC_PER_IMAGE
-from deepgap.study import Cell, load_study
+from deepgap.sources.models import GMAC_PER_IMAGE
+from deepgap.study.gpus import load_gpus
+from deepgap.study.study import Cell, load_study
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("Snakefile", "config", "data", "envs", "paper", "profiles", "src", "workflow")

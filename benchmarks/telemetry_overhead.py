@@ -17,17 +17,18 @@ from statistics import median
 
 import torch
 
-from deepgap.hardware import load_gpus, matching_devices
-from deepgap.measure import make_inputs, set_precision
-from deepgap.models import build_model
+from deepgap.measure.device import matching_devices
+from deepgap.measure.measure import make_inputs, set_precision
+from deepgap.measure.timing import CUDA, warm_up
 from deepgap.runtimes import load_runtime
-from deepgap.timing import CUDA, warm_up
+from deepgap.sources.models import build_model
+from deepgap.study.gpus import load_gpus
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = (("eager", 1), ("graph", 1), ("graph", 32))
 SAMPLER = """
 import sys, time
-from deepgap.telemetry import Telemetry, open_nvml
+from deepgap.measure.telemetry import Telemetry, open_nvml
 telemetry = Telemetry(lambda: open_nvml(int(sys.argv[1])), time.perf_counter_ns())
 sys.stdin.read()
 print(telemetry.stop().height)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deepgap.hardware import Gpu, load_gpus
+from deepgap.study.gpus import Gpu, load_gpus
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from deepgap.engines import HEADER
-from deepgap.hardware import Gpu, load_gpus
+from deepgap.build.engine_file import HEADER
 from deepgap.runtimes.cudnn import Layer
+from deepgap.study.gpus import Gpu, load_gpus
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -6,8 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from deepgap.digest import syntax_digest
-from deepgap.method import METHOD_MODULES, METHOD_VERSION
+from deepgap.jobs.digest import syntax_digest
+from deepgap.study.method import METHOD_MODULES, METHOD_VERSION
 
 RECORD = Path(__file__).resolve().parent.parent / "tests/unit/method_digests.json"
 

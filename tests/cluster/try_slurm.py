@@ -27,9 +27,9 @@ from pathlib import Path
 import psutil
 import torch
 
-from deepgap.artifacts import Artifacts
-from deepgap.cells import read_cell
-from deepgap.models import build_model
+from deepgap.cells.cell_file import read_cell
+from deepgap.sources.models import build_model
+from deepgap.study.artifacts import Artifacts
 from tests.workflow.conftest import TINY, Project, copy_project
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")

@@ -11,9 +11,9 @@ import onnx
 import onnxruntime
 import torch
 
-from deepgap.export import export_onnx
-from deepgap.models import build_model
-from deepgap.quantize.placement import read_graph
+from deepgap.build.export import export_onnx
+from deepgap.build.quantize.placement import read_graph
+from deepgap.sources.models import build_model
 
 SIZE = 64
 

@@ -10,11 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from deepgap.cells import SCHEMA, Footer, write_cell
-from deepgap.hardware import load_gpus
-from deepgap.published import read_published
-from deepgap.study import cell_id, recipe_digest
-from deepgap.summary import (
+from deepgap.analyse.summary import (
     ALL_THREADS,
     COVERAGE,
     DESIGN,
@@ -29,6 +25,10 @@ from deepgap.summary import (
     Summary,
     mode_order,
 )
+from deepgap.cells.cell_file import SCHEMA, Footer, write_cell
+from deepgap.published.values import read_published
+from deepgap.study.gpus import load_gpus
+from deepgap.study.study import cell_id, recipe_digest
 
 ROOT = Path(__file__).parents[2]
 GPUS = load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from deepgap import study, summary
-from deepgap.aggregate import (
+from deepgap.analyse import summary
+from deepgap.analyse.aggregate import (
     aggregate,
     overhead,
     summarise_families,
@@ -20,12 +20,9 @@ from deepgap.aggregate import (
     summarise_ratios,
     summarise_runs,
 )
-from deepgap.cells import Footer, failure_row
-from deepgap.design import describe_study
-from deepgap.errors import CellError
-from deepgap.fidelity import Fidelity, compare_logits
-from deepgap.flags import FLAGS
-from deepgap.measurements import (
+from deepgap.analyse.design import describe_study
+from deepgap.analyse.flags import FLAGS
+from deepgap.analyse.measurements import (
     CELL_FIDELITY,
     CELL_SECONDS,
     Rows,
@@ -34,8 +31,7 @@ from deepgap.measurements import (
     read_measurements,
     seconds_row,
 )
-from deepgap.stats import ratio_interval
-from deepgap.summary import (
+from deepgap.analyse.summary import (
     CELL_TABLES,
     FAMILIES,
     FIDELITY,
@@ -48,6 +44,11 @@ from deepgap.summary import (
     mode_order,
     write_tables,
 )
+from deepgap.cells.cell_file import Footer, failure_row
+from deepgap.errors import CellError
+from deepgap.measure.fidelity import Fidelity, compare_logits
+from deepgap.stats import ratio_interval
+from deepgap.study import study
 from tests.unit.synthetic import (
     GPUS,
     REPORTING,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepgap.attribution import (
+from deepgap.analyse.attribution import (
     BOTH,
     CUDNN_CHAIN,
     PRECISION,
@@ -22,10 +22,10 @@ from deepgap.attribution import (
     attribute,
     kind_of,
 )
-from deepgap.figures.fig14_attribution import step_points
-from deepgap.latex import render
-from deepgap.summary import MEASURED, PUBLISHED, Summary
-from deepgap.tables.table6_attribution import context
+from deepgap.analyse.summary import MEASURED, PUBLISHED, Summary
+from deepgap.paper.figures.fig14_attribution import step_points
+from deepgap.paper.latex import render
+from deepgap.paper.tables.table6_attribution import context
 from tests.unit.synthetic import (
     ROOT,
     full_summary,

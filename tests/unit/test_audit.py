@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from deepgap.audit import CHECKS, FAILS, HOLDS, OPEN, Finding, audit
-from deepgap.published import read_published
-from deepgap.summary import PUBLISHED_VALUES
-from deepgap.tables.table7_audit import context
+from deepgap.analyse.summary import PUBLISHED_VALUES
+from deepgap.paper.tables.table7_audit import context
+from deepgap.published.audit import CHECKS, FAILS, HOLDS, OPEN, Finding, audit
+from deepgap.published.values import read_published
 from tests.unit.synthetic import GPUS, ROOT, empty_summary, synthetic_summary
 
 FILE = ROOT / "data/published/deep_gap.csv"

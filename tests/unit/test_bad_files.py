@@ -17,16 +17,19 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from deepgap.aggregate import summarise_runs
-from deepgap.audit import audit
-from deepgap.cells import FOOTER_KEY, read_cell
-from deepgap.engines import Engine, read_engine, write_engine
+from deepgap.analyse.aggregate import summarise_runs
+from deepgap.analyse.measurements import read_measurements
+from deepgap.analyse.telemetry import summarise_telemetry
+from deepgap.build.engine_file import Engine, read_engine, write_engine
+from deepgap.build.export import WEIGHTS_HASH, load_graph, read_weights_hash, write_graph
+from deepgap.build.images.imagesets import calibration_batches, describe_calibration, read_arrays, write_arrays
+from deepgap.build.quantize.placement import calibrated_tensors, read_graph
+from deepgap.cells.cell_file import FOOTER_KEY, read_cell
 from deepgap.errors import DeepGapError, ImageError
-from deepgap.export import WEIGHTS_HASH, load_graph, read_weights_hash, write_graph
 from deepgap.files import DIGEST_LIST, read_parquet
-from deepgap.imagesets import calibration_batches, describe_calibration, read_arrays, write_arrays
-from deepgap.measurements import read_measurements
-from deepgap.published import (
+from deepgap.measure.telemetry import SAMPLES, read_telemetry, write_telemetry
+from deepgap.published.audit import audit
+from deepgap.published.values import (
     device_memory,
     median_latencies,
     p99_latencies,
@@ -37,10 +40,7 @@ from deepgap.published import (
     table1_peaks,
     temperature_ranges,
 )
-from deepgap.quantize.placement import calibrated_tensors, read_graph
-from deepgap.study import recipe_digest
-from deepgap.telemetry import SAMPLES, read_telemetry, write_telemetry
-from deepgap.telemetry_summary import summarise_telemetry
+from deepgap.study.study import recipe_digest
 from tests.unit.bad_input import FACTOR, check_sentence
 from tests.unit.synthetic import (
     GPUS,

@@ -13,11 +13,12 @@ import yaml
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
-from deepgap.artifacts import Artifacts
 from deepgap.errors import DeepGapError
-from deepgap.hardware import detect_gpu, load_gpus
-from deepgap.schema import read_yaml
-from deepgap.study import Study, load_study, present_and_missing
+from deepgap.measure.device import detect_gpu
+from deepgap.study.artifacts import Artifacts
+from deepgap.study.gpus import load_gpus
+from deepgap.study.schema import read_yaml
+from deepgap.study.study import Study, load_study, present_and_missing
 from tests.unit.bad_input import FACTOR, check_sentence
 from tests.unit.synthetic import ROOT
 
@@ -301,7 +302,7 @@ def test_files_that_are_no_text_are_refused(tmp_path):
 
 
 def test_a_machine_that_no_entry_fits_is_told(monkeypatch):
-    monkeypatch.setattr("deepgap.hardware.list_devices", list)
+    monkeypatch.setattr("deepgap.measure.device.list_devices", list)
     with pytest.raises(DeepGapError) as caught:
         detect_gpu({})
     check_sentence(caught.value, "config/gpus.yaml", "add one")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from deepgap.bounds import check_bounds, highest_share, peak_share
-from deepgap.cells import failure_row
+from deepgap.cells.bounds import check_bounds, highest_share, peak_share
+from deepgap.cells.cell_file import failure_row
 from deepgap.errors import CellError
 from tests.unit.synthetic import GPUS, synthetic_recipe, synthetic_rows
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deepgap.cells import FOOTER_KEY, SCHEMA, UNSUPPORTED, Footer, failure_row, read_cell, write_cell
+from deepgap.cells.cell_file import FOOTER_KEY, SCHEMA, UNSUPPORTED, Footer, failure_row, read_cell, write_cell
 from deepgap.errors import CellError
-from deepgap.study import recipe_digest
+from deepgap.study.study import recipe_digest
 
 RECIPE = {
     "model": "synthetic",

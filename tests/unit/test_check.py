@@ -9,9 +9,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from deepgap.check import Report, check_results, compare_sites, describe, mixtures
+from deepgap.analyse.check import Report, check_results, compare_sites, describe, mixtures
 from deepgap.files import DIGEST_LIST
-from deepgap.hardware import load_gpus, with_sites
+from deepgap.study.gpus import load_gpus, with_sites
 from tests.unit.synthetic import GPUS, synthetic_footer, synthetic_recipe, synthetic_rows, write_synthetic_cell
 
 AT_LAB2 = "H200@lab2"

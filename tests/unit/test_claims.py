@@ -8,9 +8,9 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from deepgap.claims import CLAIMS, GPU, NOT_MEASURED, check_claims, write_claims
+from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
-from deepgap.summary import Summary
+from deepgap.paper.claims import CLAIMS, GPU, NOT_MEASURED, check_claims, write_claims
 from tests.conftest import ROOT
 from tests.unit.synthetic import empty_summary, h200_rows, synthetic_summary
 

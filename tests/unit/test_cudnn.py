@@ -22,14 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deepgap import convolutions
-from deepgap.convolutions import Shape, compile_plans, load_plan, load_tile, possible_tiles
-from deepgap.engines import Engine, read_engine, write_engine
+from deepgap.build.engine_file import Engine, read_engine, write_engine
+from deepgap.build.export import write_graph
 from deepgap.errors import ConfigError, GraphError, MissingLibraryError, UnsupportedError
-from deepgap.export import write_graph
-from deepgap.lowering import INPUT, Convolution, Head, MaxPool, Network
 from deepgap.runtimes import BuildRequest, load_runtime
 from deepgap.runtimes import cudnn as runtime
+from deepgap.runtimes.cudnn import convolutions
+from deepgap.runtimes.cudnn.convolutions import Shape, compile_plans, load_plan, load_tile, possible_tiles
+from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, Head, MaxPool, Network
 from tests.conftest import ROOT
 from tests.unit.networks import SIZE, images
 from tests.unit.test_lowering import emulate, features, lowered, run_exactly

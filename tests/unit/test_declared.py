@@ -8,12 +8,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from deepgap import figures, tables
-from deepgap.declared import DEVICES, read_declared, shown_devices
+from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
-from deepgap.figures import FIGURES, load_figure
-from deepgap.summary import Summary
-from deepgap.tables import TABLES, load_table
+from deepgap.paper import figures, tables
+from deepgap.paper.declared import DEVICES, read_declared, shown_devices
+from deepgap.paper.figures import FIGURES, load_figure
+from deepgap.paper.tables import TABLES, load_table
 from tests.unit.synthetic import cpu_rows, cpu_summary, empty_summary, full_summary, h200_rows, synthetic_summary
 
 FRAMES_OF_CELLS = {field.name for field in fields(Summary)} - {"published", "design", "gpus", "reporting", "coverage"}

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from deepgap import engines
-from deepgap.engines import HEADER, Engine, read_engine, write_engine
+from deepgap.build import engine_file as engines
+from deepgap.build.engine_file import HEADER, Engine, read_engine, write_engine
 from deepgap.errors import EngineError
 
 IDENTITY = {"gpu": "Tesla T4", "compute_capability": [7, 5], "libraries": {"triton": "3.8.0"}}

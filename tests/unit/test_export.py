@@ -9,8 +9,8 @@ import onnx
 import pytest
 import torch
 
+from deepgap.build.export import export_onnx, load_graph, read_weights_hash, write_graph
 from deepgap.errors import GraphError
-from deepgap.export import export_onnx, load_graph, read_weights_hash, write_graph
 from tests.unit.networks import SIZE, images, run_graph, small_graph, small_network, write_small_graph
 
 pytestmark = pytest.mark.xdist_group("graphs")

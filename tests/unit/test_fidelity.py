@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.spatial.distance import cosine
 
-from deepgap.fidelity import Fidelity, compare_layers, compare_logits
+from deepgap.measure.fidelity import Fidelity, compare_layers, compare_logits
 
 shapes = st.tuples(st.integers(1, 6), st.integers(1, 5))
 numbers = st.integers(-1600, 1600).map(lambda number: number / 16)

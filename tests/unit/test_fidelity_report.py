@@ -12,8 +12,8 @@ import torch
 from onnx import numpy_helper
 from torch.nn.functional import conv2d
 
-from deepgap.export import export_onnx, write_graph
-from deepgap.fidelity_report import (
+from deepgap.build.export import export_onnx, write_graph
+from deepgap.build.fidelity_report import (
     COSTS,
     LAYERS,
     compare_forms,
@@ -27,9 +27,9 @@ from deepgap.fidelity_report import (
     run_graph,
     spell_out_half,
 )
-from deepgap.quantize.histograms import collect_histograms
-from deepgap.quantize.placement import calibrated_tensors, insert_qdq, insert_u8s8, read_graph
-from deepgap.quantize.thresholds import LARGEST_INTEGER, METHODS, choose_threshold
+from deepgap.build.quantize.histograms import collect_histograms
+from deepgap.build.quantize.placement import calibrated_tensors, insert_qdq, insert_u8s8, read_graph
+from deepgap.build.quantize.thresholds import LARGEST_INTEGER, METHODS, choose_threshold
 from tests.unit.networks import (
     SIZE,
     images,
@@ -176,7 +176,7 @@ def test_methods_are_compared_by_their_loss_to_the_best(costs):
 
 
 def test_unlabelled_images_have_no_accuracy(histograms, monkeypatch):
-    monkeypatch.setattr("deepgap.fidelity_report.METHODS", ["max"])
+    monkeypatch.setattr("deepgap.build.fidelity_report.METHODS", ["max"])
     said: list[str] = []
     costs = compare_methods(small_graph("resnet18"), histograms, IMAGES, np.zeros((3, 1000)), None, said.append)
     assert costs.schema == COSTS and costs.height == len(said) == 2

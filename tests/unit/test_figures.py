@@ -18,13 +18,21 @@ import polars as pl
 import pytest
 import vl_convert
 
-from deepgap.draw import render_spec, write_spec
+from deepgap.analyse.summary import PRECISIONS, RUNTIMES, Summary
 from deepgap.errors import DeepGapError
-from deepgap.figures import FIGURES, load_figure, read_caption
-from deepgap.panels import ARROW, BOUNDS, in_rows, row_title, why_empty
-from deepgap.published import median_latencies, p99_latencies, pareto_pairs, table1_peaks
-from deepgap.summary import PRECISIONS, RUNTIMES, Summary
-from deepgap.theme import COLUMN_WIDTH, INK, LARGE_SQUARE, PAGE_WIDTH, PRECISION_COLOURS, mode_mark, precision_colour
+from deepgap.paper.charts.panels import ARROW, BOUNDS, in_rows, row_title, why_empty
+from deepgap.paper.charts.theme import (
+    COLUMN_WIDTH,
+    INK,
+    LARGE_SQUARE,
+    PAGE_WIDTH,
+    PRECISION_COLOURS,
+    mode_mark,
+    precision_colour,
+)
+from deepgap.paper.draw import render_spec, write_spec
+from deepgap.paper.figures import FIGURES, load_figure, read_caption
+from deepgap.published.values import median_latencies, p99_latencies, pareto_pairs, table1_peaks
 from tests.unit.synthetic import (
     FEW,
     GPUS,
@@ -360,4 +368,4 @@ def lightness_of(colour: str) -> float:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_the_caption_is_read_without_drawing(name):
-    assert read_caption(name) == importlib.import_module(f"deepgap.figures.{name}").CAPTION
+    assert read_caption(name) == importlib.import_module(f"deepgap.paper.figures.{name}").CAPTION

@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from deepgap.cells import failure_row
-from deepgap.flags import FLAGS, cell_flags, falling_memory
+from deepgap.analyse.flags import FLAGS, cell_flags, falling_memory
+from deepgap.cells.cell_file import failure_row
 from tests.conftest import ROOT
 from tests.unit.synthetic import GPUS, synthetic_footer, synthetic_recipe, synthetic_rows
 

@@ -8,10 +8,11 @@ import pynvml
 import pytest
 import yaml
 
-from deepgap import hardware
 from deepgap.errors import ConfigError, DeviceError
-from deepgap.hardware import Device, detect_gpu, load_gpus, matching_devices
-from deepgap.provenance import device_memory_used
+from deepgap.measure import device as devices
+from deepgap.measure.device import detect_gpu, matching_devices
+from deepgap.measure.provenance import device_memory_used
+from deepgap.study.gpus import Device, load_gpus
 from tests.conftest import ROOT, read_yaml
 
 SCHEMA = ROOT / "workflow/schemas/gpus.schema.yaml"
@@ -22,8 +23,8 @@ def machine(monkeypatch):
     """Pretend that NVML lists these device names."""
 
     def having(*names: str) -> None:
-        devices = [Device(index, f"GPU-{index}", name) for index, name in enumerate(names)]
-        monkeypatch.setattr(hardware, "list_devices", lambda: devices)
+        listed = [Device(index, f"GPU-{index}", name) for index, name in enumerate(names)]
+        monkeypatch.setattr(devices, "list_devices", lambda: listed)
 
     return having
 
@@ -112,8 +113,8 @@ def nvml(monkeypatch):
 )
 def test_only_devices_that_this_process_may_use_are_listed(nvml, allowed, visible, uuids):
     nvml(allowed, visible)
-    assert [device.uuid for device in hardware.list_devices()] == uuids
-    assert {f"GPU-{device.index}" for device in hardware.list_devices()} == set(uuids)
+    assert [device.uuid for device in devices.list_devices()] == uuids
+    assert {f"GPU-{device.index}" for device in devices.list_devices()} == set(uuids)
 
 
 def fail(*arguments: object) -> None:
@@ -128,17 +129,17 @@ def test_nvml_is_ended_as_often_as_it_was_started(monkeypatch):
         monkeypatch.setattr(pynvml, query, fail)
     device = Device(0, "GPU-0", "NVIDIA H200")
     with pytest.raises(pynvml.NVMLError):
-        hardware.list_devices()
+        devices.list_devices()
     with pytest.raises(pynvml.NVMLError):
         device_memory_used(device)
-    assert hardware.compute_processes(device) == 0
+    assert devices.compute_processes(device) == 0
     assert calls == ["start", "end"] * 3
 
 
 def test_without_a_driver_there_is_no_device_and_nothing_to_end(monkeypatch):
     monkeypatch.setattr(pynvml, "nvmlInit", fail)
     monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: pytest.fail("it was never started"))
-    assert hardware.list_devices() == []
+    assert devices.list_devices() == []
 
 
 def test_another_gpu_is_named(gpus, machine):

@@ -19,9 +19,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepgap import convolutions
-from deepgap.convolutions import TILES, Operands, Shape, load_candidate, load_tile, possible_tiles
 from deepgap.errors import EngineError
+from deepgap.runtimes.cudnn import convolutions
+from deepgap.runtimes.cudnn.convolutions import TILES, Operands, Shape, load_candidate, load_tile, possible_tiles
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.xdist_group("kernels")
@@ -133,7 +133,7 @@ class Pack:
         return packed
 
     def run(self, device: str) -> np.ndarray:
-        from deepgap import kernels
+        from deepgap.runtimes.cudnn import kernels
 
         shape = (self.batch, self.height // 2 + 3, self.width // 2 + 3, 16)
         packed = torch.full(shape, UNTOUCHED, dtype=torch.int8, device=device)
@@ -164,7 +164,7 @@ class Maximum:
         return found
 
     def run(self, device: str) -> np.ndarray:
-        from deepgap import kernels
+        from deepgap.runtimes.cudnn import kernels
 
         shape = (self.batch, (self.height + 1) // 2, (self.width + 1) // 2, self.channels)
         y = torch.full(shape, UNTOUCHED, dtype=torch.int8, device=device)
@@ -191,7 +191,7 @@ class Average:
         return self.x().astype(np.float64).mean((1, 2)) * self.scale
 
     def run(self, device: str) -> np.ndarray:
-        from deepgap import kernels
+        from deepgap.runtimes.cudnn import kernels
 
         y = torch.full((self.batch, self.channels), float("nan"), dtype=torch.float16, device=device)
         kernels.pool_average(torch.from_numpy(self.x()).to(device), y, self.scale)
@@ -415,7 +415,7 @@ def test_a_tile_is_not_twice_as_tall_as_the_output(rows, tallest):
     ids=["1x1", "1x1 stride 2", "3x3", "stem"],
 )
 def test_the_kernel_is_told_the_geometry(monkeypatch, s, tile, grid, geometry, constants):
-    from deepgap import kernels
+    from deepgap.runtimes.cudnn import kernels
 
     told = {}
 

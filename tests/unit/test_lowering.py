@@ -12,9 +12,9 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
+from deepgap.build.quantize.placement import DQ, Q, calibrated_tensors, insert_qdq
 from deepgap.errors import GraphError
-from deepgap.lowering import INPUT, Convolution, MaxPool, Network, lower
-from deepgap.quantize.placement import DQ, Q, calibrated_tensors, insert_qdq
+from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, MaxPool, Network, lower
 from tests.unit.networks import images, small_graph
 from tests.unit.test_placement import qdq
 

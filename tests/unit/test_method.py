@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from deepgap import digest
-from deepgap.digest import code_digest, syntax_digest
-from deepgap.method import METHOD_MODULES, METHOD_VERSION
+from deepgap.jobs import digest
+from deepgap.jobs.digest import code_digest, syntax_digest
+from deepgap.study.method import METHOD_MODULES, METHOD_VERSION
 
 RECORD = Path(__file__).with_name("method_digests.json")
 
@@ -18,8 +18,8 @@ RECORD = Path(__file__).with_name("method_digests.json")
 def test_every_change_of_the_method_is_decided():
     last = json.loads(RECORD.read_text())[-1]
     assert (METHOD_VERSION, syntax_digest(METHOD_MODULES)) == (last["method_version"], last["digest"]), (
-        "A module that can change a measured number was edited. Raise METHOD_VERSION in src/deepgap/method.py when "
-        "the edit can change a number or a cell's contents; then, in either case, record it with: "
+        "A module that can change a measured number was edited. Raise METHOD_VERSION in src/deepgap/study/method.py "
+        "when the edit can change a number or a cell's contents; then, in either case, record it with: "
         "python tools/record_method.py 'why'"
     )
 
@@ -45,17 +45,17 @@ def copied_package(tmp_path, monkeypatch):
 
 
 def test_comments_and_docstrings_do_not_count(copied_package):
-    before = code_digest("deepgap.aggregate")
+    before = code_digest("deepgap.analyse.aggregate")
     copied_package("stats.py", "MINIMUM_RUNS = 3", "# A comment.\nMINIMUM_RUNS = 3")
     copied_package("stats.py", '"""Statistics over', '"""Some statistics over')
-    assert code_digest("deepgap.aggregate") == before
+    assert code_digest("deepgap.analyse.aggregate") == before
 
 
 def test_an_edit_of_an_imported_module_counts_for_its_users_only(copied_package):
-    aggregate, study = code_digest("deepgap.aggregate"), code_digest("deepgap.study")
+    aggregate, study = code_digest("deepgap.analyse.aggregate"), code_digest("deepgap.study.study")
     copied_package("stats.py", "MINIMUM_RUNS = 3", "MINIMUM_RUNS = 4")
-    assert code_digest("deepgap.aggregate") != aggregate
-    assert code_digest("deepgap.study") == study
+    assert code_digest("deepgap.analyse.aggregate") != aggregate
+    assert code_digest("deepgap.study.study") == study
 
 
 def test_an_unknown_module_is_an_error():

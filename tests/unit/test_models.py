@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from deepgap.build.images.textures import CLASSES, texture_images
 from deepgap.errors import WeightsError
-from deepgap.images import CLASSES, texture_images
-from deepgap.models import build_model, build_weights, hash_weights, load_model
+from deepgap.sources.models import build_model, build_weights, hash_weights, load_model
 
 pytestmark = pytest.mark.xdist_group("models")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepgap.peaks import Point, best_within_latency, find_peak, non_dominated, saturation
+from deepgap.analyse.peaks import Point, best_within_latency, find_peak, non_dominated, saturation
 
 # Few distinct values, so that equal ones are common.
 VALUES = st.integers(1, 6).map(float)

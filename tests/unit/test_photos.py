@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from torchvision.models import ResNet18_Weights
 
+from deepgap.build.images.photos import digest_photos, list_photos, load_photo
 from deepgap.errors import ImageError
-from deepgap.photos import digest_photos, list_photos, load_photo
 
 SIZE = 64
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])

@@ -12,9 +12,8 @@ import onnxruntime
 import pytest
 from onnx import numpy_helper
 
-from deepgap.errors import CalibrationError, GraphError
-from deepgap.export import export_onnx
-from deepgap.quantize.placement import (
+from deepgap.build.export import export_onnx
+from deepgap.build.quantize.placement import (
     DQ,
     Q,
     calibrated_tensors,
@@ -23,6 +22,7 @@ from deepgap.quantize.placement import (
     lint_placement,
     read_graph,
 )
+from deepgap.errors import CalibrationError, GraphError
 from tests.unit.networks import SIZE, images, run_graph, small_graph, small_network, write_small_graph
 
 pytestmark = pytest.mark.xdist_group("graphs")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from deepgap.progress import PLAN_VARIABLE, describe_progress, write_plan
+from deepgap.measure.progress import PLAN_VARIABLE, describe_progress, write_plan
 
 
 @pytest.fixture

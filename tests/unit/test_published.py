@@ -7,8 +7,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from deepgap.analyse.summary import PUBLISHED_VALUES
 from deepgap.errors import DeepGapError
-from deepgap.published import (
+from deepgap.published.values import (
     CPU,
     device_memory,
     median_latencies,
@@ -18,7 +19,6 @@ from deepgap.published import (
     sweep_batch_sizes,
     table1_peaks,
 )
-from deepgap.summary import PUBLISHED_VALUES
 from tests.unit.synthetic import ROOT
 
 FILE = ROOT / "data/published/deep_gap.csv"

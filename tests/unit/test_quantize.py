@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from deepgap.errors import CalibrationError, GraphError
-from deepgap.quantize.cache import check_cache, read_cache, write_cache
-from deepgap.quantize.histograms import BINS, PIECE, Histogram, collect_histograms, count_magnitudes
-from deepgap.quantize.placement import calibrated_tensors
-from deepgap.quantize.thresholds import (
+from deepgap.build.quantize.cache import check_cache, read_cache, write_cache
+from deepgap.build.quantize.histograms import BINS, PIECE, Histogram, collect_histograms, count_magnitudes
+from deepgap.build.quantize.placement import calibrated_tensors
+from deepgap.build.quantize.thresholds import (
     CANDIDATES,
     METHODS,
     SMALLEST_THRESHOLD,
@@ -25,6 +24,7 @@ from deepgap.quantize.thresholds import (
     divergences,
     squared_errors,
 )
+from deepgap.errors import CalibrationError, GraphError
 from tests.unit.networks import SIZE, images, run_graph, small_graph, write_small_graph
 
 pytestmark = pytest.mark.xdist_group("graphs")

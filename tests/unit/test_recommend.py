@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepgap.analyse.recommend import BEST, RECOMMENDATION, TIED, UNITS, describe, recommend
+from deepgap.analyse.summary import Summary
 from deepgap.errors import ConfigError, DeepGapError
-from deepgap.recommend import BEST, RECOMMENDATION, TIED, UNITS, describe, recommend
-from deepgap.study import load_study
-from deepgap.summary import Summary
+from deepgap.study.study import load_study
 from tests.unit.synthetic import GPUS, cpu_summary, empty_summary, full_summary, synthetic_family, synthetic_summary
 
 PRICED = {key: replace(gpu, price_eur_per_hour={"H200": 4.0, "CPU": 0.2}.get(key)) for key, gpu in GPUS.items()}

@@ -13,8 +13,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from deepgap.report import write_page
-from deepgap.summary import Summary
+from deepgap.analyse.summary import Summary
+from deepgap.paper.report import write_page
 from tests.conftest import ROOT
 from tests.unit.synthetic import empty_summary, full_summary
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from deepgap.latex import render
-from deepgap.summary import Summary
-from deepgap.tables import load_table
+from deepgap.analyse.summary import Summary
+from deepgap.paper.latex import render
+from deepgap.paper.tables import load_table
 from tests.unit.synthetic import ROOT, cpu_rows, empty_summary, synthetic_family, synthetic_summary
 
 

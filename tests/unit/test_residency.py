@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from deepgap.residency import Residency, l2_cache_bytes, residencies
-from deepgap.summary import Summary
+from deepgap.analyse.residency import Residency, l2_cache_bytes, residencies
+from deepgap.analyse.summary import Summary
 from tests.unit.synthetic import synthetic_family, synthetic_summary
 
 LARGEST = 64 * 112 * 112

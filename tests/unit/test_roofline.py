@@ -10,12 +10,17 @@ from typing import Any
 import polars as pl
 import pytest
 
-from deepgap.figures import load_figure
-from deepgap.figures.fig15_roofline import describe_limits, find_ridges, last_in_cache, peak_roofs, place_point
-from deepgap.figures.fig16_fidelity_against_speed import decibel_axis, fidelity_points, percent_down, spread_labels
-from deepgap.figures.fig17_cpu_threads import end_labels, ideal_lines, thread_axis, thread_points
-from deepgap.panels import PANEL_HEIGHT, log_axis
-from deepgap.summary import FIDELITY
+from deepgap.analyse.summary import FIDELITY
+from deepgap.paper.charts.panels import PANEL_HEIGHT, log_axis
+from deepgap.paper.figures import load_figure
+from deepgap.paper.figures.fig15_roofline import describe_limits, find_ridges, last_in_cache, peak_roofs, place_point
+from deepgap.paper.figures.fig16_fidelity_against_speed import (
+    decibel_axis,
+    fidelity_points,
+    percent_down,
+    spread_labels,
+)
+from deepgap.paper.figures.fig17_cpu_threads import end_labels, ideal_lines, thread_axis, thread_points
 from tests.unit.synthetic import (
     GPUS,
     cpu_summary,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deepgap.measure import INPUT_BUFFERS, make_inputs, set_precision
-from deepgap.models import build_model
+from deepgap.measure.measure import INPUT_BUFFERS, make_inputs, set_precision
 from deepgap.runtimes import load_runtime, runtime_names
+from deepgap.sources.models import build_model
 
 needs_gpu = [
     pytest.mark.gpu,

@@ -15,14 +15,14 @@ import polars as pl
 import pytest
 import yaml
 
+from deepgap.analyse.summary import Summary
 from deepgap.errors import ConfigError
-from deepgap.hardware import Gpu, load_gpus
-from deepgap.latex import escape, render
-from deepgap.numbers import write_numbers
-from deepgap.report import write_page
-from deepgap.study import load_study
-from deepgap.summary import Summary
-from deepgap.tables import TABLES, load_table
+from deepgap.paper.latex import escape, render
+from deepgap.paper.numbers import write_numbers
+from deepgap.paper.report import write_page
+from deepgap.paper.tables import TABLES, load_table
+from deepgap.study.gpus import Gpu, load_gpus
+from deepgap.study.study import load_study
 from tests.conftest import ROOT, read_yaml
 from tests.unit.synthetic import full_summary
 

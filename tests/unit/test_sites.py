@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from deepgap.aggregate import summarise_families
-from deepgap.design import describe_expected
+from deepgap.analyse.aggregate import summarise_families
+from deepgap.analyse.design import describe_expected
+from deepgap.analyse.measurements import read_measurements
 from deepgap.errors import ConfigError
-from deepgap.hardware import SITE_PATTERN, find_sites, in_config, split_site, with_sites
-from deepgap.measurements import read_measurements
-from deepgap.numbers import macro_name
-from deepgap.study import load_study
+from deepgap.paper.numbers import macro_name
+from deepgap.study.gpus import SITE_PATTERN, find_sites, in_config, split_site, with_sites
+from deepgap.study.study import load_study
 from tests.unit.synthetic import synthetic_footer, synthetic_recipe, synthetic_rows, write_synthetic_cell
 
 AT_LAB2 = "H200@lab2"

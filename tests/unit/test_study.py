@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepgap.errors import ConfigError
-from deepgap.study import Study, load_study, present_and_missing, recipe_digest
+from deepgap.study.study import Study, load_study, present_and_missing, recipe_digest
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_model_of_the_schema_without_its_multiply_adds_is_refused(config, conf
         load_study(copy.deepcopy(config) | changes, schema, gpus)
     assert str(caught.value) == (
         f"config.yaml: {place} is 'resnet1', whose multiply-adds are not known; add them to GMAC_PER_IMAGE in "
-        "src/deepgap/models.py."
+        "src/deepgap/sources/models.py."
     )
 
 

@@ -11,15 +11,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from deepgap.bounds import peak_share
-from deepgap.figures import load_figure
-from deepgap.figures.fig03_precision import BITS
-from deepgap.figures.fig04_operations import operations_per_cycle
-from deepgap.figures.fig05_telemetry import BOTH, LIMIT, SPANS, TDP, course, power_levels
-from deepgap.figures.fig12_p99_over_batch import left_out
-from deepgap.latex import render
-from deepgap.summary import DESIGN, HOSTS, TELEMETRY, Summary
-from deepgap.tables import load_table
+from deepgap.analyse.summary import DESIGN, HOSTS, TELEMETRY, Summary
+from deepgap.cells.bounds import peak_share
+from deepgap.paper.figures import load_figure
+from deepgap.paper.figures.fig03_precision import BITS
+from deepgap.paper.figures.fig04_operations import operations_per_cycle
+from deepgap.paper.figures.fig05_telemetry import BOTH, LIMIT, SPANS, TDP, course, power_levels
+from deepgap.paper.figures.fig12_p99_over_batch import left_out
+from deepgap.paper.latex import render
+from deepgap.paper.tables import load_table
 from tests.unit.synthetic import (
     GPUS,
     ROOT,

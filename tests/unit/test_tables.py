@@ -11,14 +11,14 @@ import jinja2
 import polars as pl
 import pytest
 
-from deepgap import telemetry, timing
+from deepgap.analyse.summary import CELL_TABLES, FIDELITY, HOSTS, STUDY_TABLES, Summary, load_summary
 from deepgap.errors import DeepGapError
-from deepgap.figures import FIGURES
-from deepgap.latex import Latex, escape, render, rounded, significant
-from deepgap.numbers import macro_name, weights_compared, write_numbers
-from deepgap.summary import CELL_TABLES, FIDELITY, HOSTS, STUDY_TABLES, Summary, load_summary
-from deepgap.tables import TABLES, load_table
-from deepgap.tables.table4_fidelity import rounded_down
+from deepgap.measure import telemetry, timing
+from deepgap.paper.figures import FIGURES
+from deepgap.paper.latex import Latex, escape, render, rounded, significant
+from deepgap.paper.numbers import macro_name, weights_compared, write_numbers
+from deepgap.paper.tables import TABLES, load_table
+from deepgap.paper.tables.table4_fidelity import rounded_down
 from tests.unit.synthetic import (
     GPUS,
     REPORTING,

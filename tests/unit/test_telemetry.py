@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deepgap.errors import TelemetryError
-from deepgap.telemetry import (
+from deepgap.measure.telemetry import (
     CLOCK_EVENT_REASONS,
     INTERVAL_S,
     MINIMUM_ENERGY_S,
@@ -175,7 +175,7 @@ def test_closing_ends_the_process_and_can_be_done_twice():
 
 PARENT = """
 import os, sys, time
-from deepgap.telemetry import Telemetry
+from deepgap.measure.telemetry import Telemetry
 
 telemetry = Telemetry(lambda: lambda: {"power_w": float(os.getpid())}, time.perf_counter_ns())
 print(telemetry._process.pid, flush=True)

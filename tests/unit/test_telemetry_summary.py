@@ -9,15 +9,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from deepgap.aggregate import aggregate
-from deepgap.cells import failure_row
-from deepgap.design import describe_design, describe_study
+from deepgap.analyse.aggregate import aggregate
+from deepgap.analyse.design import describe_design, describe_study
+from deepgap.analyse.measurements import read_measurements
+from deepgap.analyse.summary import DESIGN, TELEMETRY, load_summary, write_tables
+from deepgap.analyse.telemetry import summarise_telemetry, throttle_reasons
+from deepgap.cells.cell_file import failure_row
 from deepgap.errors import TelemetryError
-from deepgap.measurements import read_measurements
-from deepgap.study import load_study
-from deepgap.summary import DESIGN, TELEMETRY, load_summary, write_tables
-from deepgap.telemetry import CLOCK_EVENT_REASONS, SAMPLES, write_telemetry
-from deepgap.telemetry_summary import summarise_telemetry, throttle_reasons
+from deepgap.measure.telemetry import CLOCK_EVENT_REASONS, SAMPLES, write_telemetry
+from deepgap.study.study import load_study
 from tests.unit.synthetic import (
     GPUS,
     REPORTING,

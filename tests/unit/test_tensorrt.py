@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepgap.engines import Engine, read_engine, write_engine
+from deepgap.build.engine_file import Engine, read_engine, write_engine
 from deepgap.errors import ConfigError, DeviceError, EngineError, MissingLibraryError, UnsupportedError
 from deepgap.runtimes import BuildRequest, load_runtime
 from deepgap.runtimes import tensorrt as runtime
@@ -128,7 +128,7 @@ def with_bindings(prepared: Path, version: str, program: str) -> str:
 
 
 def test_the_runtime_agrees_with_the_types_of_the_bindings(prepared, version):
-    checked = mypy(prepared, version, ROOT / "src/deepgap/runtimes/tensorrt.py")
+    checked = mypy(prepared, version, ROOT / "src/deepgap/runtimes/tensorrt/__init__.py")
     assert checked.returncode == 0, checked.stdout
 
 

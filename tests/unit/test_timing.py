@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from deepgap.cells import COLD, ENERGY, LATENCY, SCHEMA, THROUGHPUT
-from deepgap.timing import (
+from deepgap.cells.cell_file import COLD, ENERGY, LATENCY, SCHEMA, THROUGHPUT
+from deepgap.measure.timing import (
     CHECK_EVERY,
     CUDA,
     FEWEST_QUEUED,
@@ -420,7 +420,7 @@ def test_a_matrix_product_is_timed_to_its_end(stream):
 @pytest.mark.gpu
 @needs_gpu
 def test_cold_calls_are_slower_where_memory_is_the_limit(stream):
-    from deepgap.measure import _flush_l2
+    from deepgap.measure.measure import _flush_l2
 
     # Half of the cache, as FP32.
     values = torch.randn(torch.cuda.get_device_properties().L2_cache_size // 8, device="cuda")

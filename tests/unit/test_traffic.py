@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deepgap.models import GMAC_PER_IMAGE, build_model
-from deepgap.traffic import (
+from deepgap.sources.models import GMAC_PER_IMAGE, build_model
+from deepgap.sources.traffic import (
     BLOCKS,
     BYTES_PER_ELEMENT,
     Layer,

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from deepgap.errors import DeepGapError
-from deepgap.worker import SOCKET_VARIABLE, run_request
+from deepgap.measure.worker import SOCKET_VARIABLE, run_request
 
 SERVER = """
 import socket, sys, time

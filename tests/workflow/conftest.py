@@ -19,10 +19,10 @@ import pytest
 import torch
 import yaml
 
-from deepgap.artifacts import Artifacts
-from deepgap.hardware import load_gpus
-from deepgap.models import build_model
-from deepgap.study import Study, load_study
+from deepgap.sources.models import build_model
+from deepgap.study.artifacts import Artifacts
+from deepgap.study.gpus import load_gpus
+from deepgap.study.study import Study, load_study
 from tests.conftest import ROOT, read_yaml
 
 PARTS = ("Snakefile", "config", "data", "envs", "paper", "profiles", "src", "workflow")

@@ -21,11 +21,11 @@ from typing import Any
 import yaml
 from filelock import FileLock
 
-from deepgap.figures import FIGURES
-from deepgap.figures import shown_devices as shown_by_figure
-from deepgap.hardware import list_devices
-from deepgap.tables import TABLES
-from deepgap.tables import shown_devices as shown_by_table
+from deepgap.measure.device import list_devices
+from deepgap.paper.figures import FIGURES
+from deepgap.paper.figures import shown_devices as shown_by_figure
+from deepgap.paper.tables import TABLES
+from deepgap.paper.tables import shown_devices as shown_by_table
 from tests.conftest import ROOT, read_yaml
 from tests.workflow.conftest import CALIBRATION, CPU, Project
 
@@ -212,7 +212,7 @@ def add_comments(project: Project) -> None:
     append("workflow/scripts/measure_cell.py", "\n# A comment.\n")(project)
     project.edit("src/deepgap/stats.py", "MINIMUM_RUNS = 3", "# A comment.\nMINIMUM_RUNS = 3")
     project.edit("src/deepgap/stats.py", '"""Statistics over', '"""Some statistics over')
-    project.edit("src/deepgap/measure.py", "INPUT_SEED = 0", "INPUT_SEED = 0  # A comment.")
+    project.edit("src/deepgap/measure/measure.py", "INPUT_SEED = 0", "INPUT_SEED = 0  # A comment.")
 
 
 def delete_one_telemetry_file(project: Project) -> None:
@@ -298,7 +298,7 @@ def run_in_two_clones_of_one_machine(project: Project) -> None:
     assert len(project.cells()) == len(other.cells()) == CELLS
 
 
-METHOD = "raise METHOD_VERSION in `src/deepgap/method.py`"
+METHOD = "raise METHOD_VERSION in `src/deepgap/study/method.py`"
 ALL_CELLS = "all cells"
 READ = "all cells, and what they were aggregated into"
 FILES = "all files"
@@ -443,19 +443,19 @@ ROWS = (
     ),
     Row(
         "edit the LaTeX helper (`latex.py`, imported by tables and numbers)",
-        edit("src/deepgap/latex.py", 'r"\\textbackslash{}"', 'r"\\backslash{}"'),
+        edit("src/deepgap/paper/latex.py", 'r"\\textbackslash{}"', 'r"\\backslash{}"'),
         {"render_table": 2, "write_numbers": 1},
         "all cells, the summary, figures",
     ),
     Row(
         "edit the theme of the figures",
-        edit("src/deepgap/theme.py", 'FONT = "STIX"', 'FONT = "STIX Two"'),
+        edit("src/deepgap/paper/charts/theme.py", 'FONT = "STIX"', 'FONT = "STIX Two"'),
         {"draw_figure": 2, "render_figure": 2},
         "all cells, the summary, tables, numbers",
     ),
     Row(
         "edit one figure",
-        edit("src/deepgap/figures/fig06_throughput.py", "Throughput (img/s)", "Images a second"),
+        edit("src/deepgap/paper/figures/fig06_throughput.py", "Throughput (img/s)", "Images a second"),
         {"draw_figure": 1, "render_figure": 1},
         "all cells, the summary, tables, numbers, the other figures",
     ),
@@ -467,15 +467,15 @@ ROWS = (
     ),
     Row(
         "edit measuring code and leave METHOD_VERSION",
-        edit("src/deepgap/measure.py", "INPUT_SEED = 0", "INPUT_SEED = 1"),
+        edit("src/deepgap/measure/measure.py", "INPUT_SEED = 0", "INPUT_SEED = 1"),
         {},
         "all files; `tests/unit/test_method.py` fails until you raise METHOD_VERSION or record why none can change",
     ),
     Row(
         "edit measuring code and raise METHOD_VERSION",
         both(
-            edit("src/deepgap/measure.py", "INPUT_SEED = 0", "INPUT_SEED = 1"),
-            edit("src/deepgap/method.py", "METHOD_VERSION = ", "METHOD_VERSION = 1000 + "),
+            edit("src/deepgap/measure/measure.py", "INPUT_SEED = 0", "INPUT_SEED = 1"),
+            edit("src/deepgap/study/method.py", "METHOD_VERSION = ", "METHOD_VERSION = 1000 + "),
         ),
         {**MODEL, "draw_held_out": 1, **measured(CELLS)},
         "nothing; old cells are counted as unlisted",

@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deepgap.artifacts import Artifacts
-from deepgap.cells import read_cell
+from deepgap.cells.cell_file import read_cell
+from deepgap.study.artifacts import Artifacts
 from tests.workflow.conftest import TINY, Project
 
 pytestmark = pytest.mark.xdist_group("faults")
@@ -72,7 +72,7 @@ class Run:
         deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             self.family = psutil.Process(self.process.pid).children(recursive=True)
-            workers = [process for process in self.family if "deepgap.worker" in process.cmdline()]
+            workers = [process for process in self.family if "deepgap.measure.worker" in process.cmdline()]
             self.worker = next(process for process in workers if process.ppid() == self.process.pid)
             cells = [process for process in workers if process.ppid() == self.worker.pid]
             if cells and cells[0].cpu_times().user > IN_TIMING_S:
@@ -234,7 +234,7 @@ def test_a_file_that_may_not_grow_is_told_in_a_sentence(unmeasured, tmp_path):
 CAPPED = """
 import resource, runpy, sys
 import torch, torchvision
-import deepgap.measure
+import deepgap.measure.measure
 
 room, script = int(sys.argv[1]), sys.argv[2]
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

@@ -18,20 +18,20 @@ import onnx
 import pytest
 from PIL import Image
 
-from deepgap import measure, session
-from deepgap.artifacts import Artifacts
-from deepgap.cells import Footer, read_cell
-from deepgap.engine_builder import build_engine
-from deepgap.engines import Engine, engine_identity, write_engine
+from deepgap.build.engine import build_engine
+from deepgap.build.engine_file import Engine, engine_identity, write_engine
+from deepgap.build.export import WEIGHTS_HASH, read_weights_hash, write_graph
+from deepgap.build.images.imagesets import calibration_batches, read_arrays, write_arrays
+from deepgap.build.quantize.cache import CHECKSUM, read_cache
+from deepgap.build.quantize.placement import calibrated_tensors, insert_qdq, read_graph
+from deepgap.cells.cell_file import Footer, read_cell
 from deepgap.errors import DeepGapError, EngineError, GraphError, ImageError, MissingLibraryError, WeightsError
-from deepgap.export import WEIGHTS_HASH, read_weights_hash, write_graph
-from deepgap.hardware import Device
-from deepgap.imagesets import calibration_batches, read_arrays, write_arrays
-from deepgap.models import load_model
-from deepgap.quantize.cache import CHECKSUM, read_cache
-from deepgap.quantize.placement import calibrated_tensors, insert_qdq, read_graph
+from deepgap.measure import measure, session
 from deepgap.runtimes import load_runtime
-from deepgap.study import parse_mode
+from deepgap.sources.models import load_model
+from deepgap.study.artifacts import Artifacts
+from deepgap.study.gpus import Device
+from deepgap.study.study import parse_mode
 from tests.workflow.conftest import CALIBRATION, CPU, Project
 
 pytestmark = pytest.mark.xdist_group("workflow")

@@ -7,7 +7,7 @@ import shutil
 import polars as pl
 import pytest
 
-from deepgap.recommend import RECOMMENDATION
+from deepgap.analyse.recommend import RECOMMENDATION
 from tests.conftest import ROOT
 from tests.workflow.conftest import copy_project
 

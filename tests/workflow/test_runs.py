@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from deepgap.cells import read_cell
-from deepgap.figures import read_caption
+from deepgap.cells.cell_file import read_cell
+from deepgap.paper.figures import read_caption
 from tests.workflow.conftest import FIGURE
 
 pytestmark = pytest.mark.xdist_group("workflow")

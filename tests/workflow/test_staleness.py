@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deepgap.study import present_and_missing
+from deepgap.study.study import present_and_missing
 from tests.conftest import ROOT, read_yaml
 from tests.workflow.conftest import CPU, TINY, Project
 from tests.workflow.staleness import CELLS, COMMAND, DOCUMENT, ROWS, TARGETS, Row, Start, write_document

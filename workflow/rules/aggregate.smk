@@ -23,7 +23,7 @@ rule aggregate:
         ),
         fidelity_floor=study.config["reporting"]["fidelity_floor"],
         code=code_digest(
-            "deepgap.aggregate", script="workflow/scripts/aggregate_cells.py"
+            "deepgap.analyse.aggregate", script="workflow/scripts/aggregate_cells.py"
         ),
     message:
         "Aggregate the cells of {wildcards.gpu} and {wildcards.model}."
@@ -51,7 +51,7 @@ rule describe_study:
             }
             for gpu, profile in study.gpus.items()
         },
-        code=code_digest("deepgap.design", script="workflow/scripts/describe_study.py"),
+        code=code_digest("deepgap.analyse.design", script="workflow/scripts/describe_study.py"),
     message:
         "Describe the study and the published values."
     script:

@@ -5,25 +5,26 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from deepgap import figures, tables
-from deepgap.artifacts import Artifacts
-from deepgap.declared import DEVICES
-from deepgap.digest import code_digest
+from deepgap.paper import figures
+from deepgap.paper import tables
+from deepgap.study.artifacts import Artifacts
+from deepgap.paper.declared import DEVICES
+from deepgap.jobs.digest import code_digest
 from deepgap.errors import DeepGapError
-from deepgap.figures import FIGURES, read_caption
-from deepgap.hardware import find_sites, load_gpus
+from deepgap.paper.figures import FIGURES, read_caption
+from deepgap.study.gpus import find_sites, load_gpus
 from deepgap.runtimes import load_runtime
-from deepgap.schema import read_yaml
-from deepgap.session import start_session
-from deepgap.study import load_study, present_and_missing
-from deepgap.summary import (
+from deepgap.study.schema import read_yaml
+from deepgap.measure.session import start_session
+from deepgap.study.study import load_study, present_and_missing
+from deepgap.analyse.summary import (
     CELL_TABLES,
     STUDY_TABLES,
     cell_table_file,
     keep_tables,
     study_table_file,
 )
-from deepgap.tables import TABLES
+from deepgap.paper.tables import TABLES
 
 CONFIG_FILE = "config/config.yaml"
 GPUS_FILE = "config/gpus.yaml"

@@ -1,5 +1,5 @@
 # How far the modes of this GPU's study are from FP32, layer by layer, and what each calibration method costs.
-from deepgap.study import parse_mode
+from deepgap.study.study import parse_mode
 
 modes = [parse_mode(mode) for mode in study.axes(study.gpu)["modes"]]
 in_pytorch = [m for m in modes if load_runtime(m.runtime).source == "module"]
@@ -28,7 +28,7 @@ rule compare_layers:
         gpu=asdict(study.gpus[study.gpu]),
         precisions=list(dict.fromkeys(m.precision for m in in_pytorch)),
         code=code_digest(
-            "deepgap.fidelity_report", script="workflow/scripts/compare_layers.py"
+            "deepgap.build.fidelity_report", script="workflow/scripts/compare_layers.py"
         ),
     message:
         "Compare the layers of {wildcards.model} with FP32."
@@ -57,7 +57,7 @@ rule compare_methods:
         # Another image in the same folder changes this alone.
         images_seen=study.calibration,
         code=code_digest(
-            "deepgap.fidelity_report", script="workflow/scripts/compare_methods.py"
+            "deepgap.build.fidelity_report", script="workflow/scripts/compare_methods.py"
         ),
     message:
         "Compare the calibration methods on {wildcards.model}."

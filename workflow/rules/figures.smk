@@ -16,8 +16,8 @@ rule draw_figure:
         figure="{figure}",
         reporting=study.config["reporting"],
         code=lambda wildcards: code_digest(
-            f"deepgap.figures.{wildcards.figure}",
-            "deepgap.draw",
+            f"deepgap.paper.figures.{wildcards.figure}",
+            "deepgap.paper.draw",
             script="workflow/scripts/draw_figure.py",
         ),
     message:
@@ -47,7 +47,7 @@ rule render_figure:
         "../../envs/paper.yaml"
     params:
         caption=lambda wildcards: read_caption(wildcards.figure),
-        code=code_digest("deepgap.draw", script="workflow/scripts/render_figure.py"),
+        code=code_digest("deepgap.paper.draw", script="workflow/scripts/render_figure.py"),
     message:
         "Render {wildcards.figure}."
     script:

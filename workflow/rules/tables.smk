@@ -17,8 +17,8 @@ rule render_table:
         table="{table}",
         reporting=study.config["reporting"],
         code=lambda wildcards: code_digest(
-            f"deepgap.tables.{wildcards.table}",
-            "deepgap.latex",
+            f"deepgap.paper.tables.{wildcards.table}",
+            "deepgap.paper.latex",
             script="workflow/scripts/render_table.py",
         ),
     message:
@@ -40,8 +40,8 @@ rule write_numbers:
         reporting=study.config["reporting"],
         captions=[read_caption(figure) for figure in FIGURES],
         code=code_digest(
-            "deepgap.numbers",
-            "deepgap.claims",
+            "deepgap.paper.numbers",
+            "deepgap.paper.claims",
             script="workflow/scripts/write_numbers.py",
         ),
     message:

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from deepgap.aggregate import aggregate
-from deepgap.hardware import Gpu
-from deepgap.job import list_paths, run_script
-from deepgap.summary import CELL_TABLES, write_tables
+from deepgap.analyse.aggregate import aggregate
+from deepgap.analyse.summary import CELL_TABLES, write_tables
+from deepgap.jobs.arguments import list_paths, run_script
+from deepgap.study.gpus import Gpu
 
 
 def main(job):

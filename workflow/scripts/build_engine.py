@@ -4,9 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-from deepgap.engine_builder import build_engine
-from deepgap.hardware import Gpu, take_device
-from deepgap.job import run_script
+from deepgap.build.engine import build_engine
+from deepgap.jobs.arguments import run_script
+from deepgap.measure.device import take_device
+from deepgap.study.gpus import Gpu
 
 
 def say(text):

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from deepgap.files import put_in_place
-from deepgap.hardware import host_threads
-from deepgap.job import run_script
-from deepgap.models import build_weights
-from deepgap.study import IMAGE_SIZE
+from deepgap.host import host_threads
+from deepgap.jobs.arguments import run_script
+from deepgap.sources.models import build_weights
+from deepgap.study.study import IMAGE_SIZE
 
 
 def main(job):

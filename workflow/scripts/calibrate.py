@@ -4,14 +4,14 @@ import sys
 from functools import partial
 from pathlib import Path
 
+from deepgap.build.images.imagesets import calibration_batches, describe_calibration
+from deepgap.build.quantize.cache import write_cache
+from deepgap.build.quantize.histograms import collect_histograms
+from deepgap.build.quantize.placement import calibrated_tensors, read_graph
+from deepgap.build.quantize.thresholds import choose_scales
 from deepgap.errors import ImageError
-from deepgap.imagesets import calibration_batches, describe_calibration
-from deepgap.job import run_script
-from deepgap.quantize.cache import write_cache
-from deepgap.quantize.histograms import collect_histograms
-from deepgap.quantize.placement import calibrated_tensors, read_graph
-from deepgap.quantize.thresholds import choose_scales
-from deepgap.study import IMAGE_SIZE
+from deepgap.jobs.arguments import run_script
+from deepgap.study.study import IMAGE_SIZE
 
 
 def main(job):

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from deepgap.check import check_results, describe
+from deepgap.analyse.check import check_results, describe
 from deepgap.errors import CellError
-from deepgap.hardware import find_sites, load_gpus, with_sites
-from deepgap.job import run_script
+from deepgap.jobs.arguments import run_script
+from deepgap.study.gpus import find_sites, load_gpus, with_sites
 
 
 def main(job):

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from deepgap.hardware import Gpu, host_threads, take_device
-from deepgap.job import list_paths, run_script
+from deepgap.host import host_threads
+from deepgap.jobs.arguments import list_paths, run_script
+from deepgap.measure.device import take_device
+from deepgap.study.gpus import Gpu
 
 
 def say(text):
@@ -21,9 +23,9 @@ def main(job):
 
     import torch
 
-    from deepgap.fidelity_report import LAYER_IMAGES, report_layers
-    from deepgap.imagesets import read_arrays
-    from deepgap.models import load_model
+    from deepgap.build.fidelity_report import LAYER_IMAGES, report_layers
+    from deepgap.build.images.imagesets import read_arrays
+    from deepgap.sources.models import load_model
 
     torch.set_num_threads(host_threads())
     output = Path(job.layers)

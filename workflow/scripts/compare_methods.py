@@ -4,12 +4,12 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from deepgap.fidelity_report import METHOD_IMAGES, compare_methods
-from deepgap.imagesets import calibration_batches, read_arrays
-from deepgap.job import run_script
-from deepgap.quantize.histograms import collect_histograms
-from deepgap.quantize.placement import calibrated_tensors, read_graph
-from deepgap.study import IMAGE_SIZE
+from deepgap.build.fidelity_report import METHOD_IMAGES, compare_methods
+from deepgap.build.images.imagesets import calibration_batches, read_arrays
+from deepgap.build.quantize.histograms import collect_histograms
+from deepgap.build.quantize.placement import calibrated_tensors, read_graph
+from deepgap.jobs.arguments import run_script
+from deepgap.study.study import IMAGE_SIZE
 
 
 def say(text):

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from deepgap.job import run_script
-from deepgap.latex import compile_pdf
+from deepgap.jobs.arguments import run_script
+from deepgap.paper.latex import compile_pdf
 
 
 def main(job):

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import torch
 
-from deepgap.hardware import host_threads
-from deepgap.imagesets import BATCH, read_arrays, write_arrays
-from deepgap.job import run_script
-from deepgap.models import load_model
+from deepgap.build.images.imagesets import BATCH, read_arrays, write_arrays
+from deepgap.host import host_threads
+from deepgap.jobs.arguments import run_script
+from deepgap.sources.models import load_model
 
 
 def main(job):

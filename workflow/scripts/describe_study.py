@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from deepgap.design import describe_study
-from deepgap.job import run_script
-from deepgap.summary import STUDY_TABLES, write_tables
+from deepgap.analyse.design import describe_study
+from deepgap.analyse.summary import STUDY_TABLES, write_tables
+from deepgap.jobs.arguments import run_script
 
 
 def main(job):

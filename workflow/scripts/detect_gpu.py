@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 from deepgap.errors import DeepGapError
-from deepgap.hardware import detect_gpu, load_gpus
+from deepgap.measure.device import detect_gpu
+from deepgap.study.gpus import load_gpus
 
 if __name__ == "__main__":
     try:

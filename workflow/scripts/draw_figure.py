@@ -1,8 +1,8 @@
 """Draw one figure of the paper as a Vega-Lite specification."""
 
-from deepgap.draw import write_spec
-from deepgap.figures import load_figure
-from deepgap.summary import run_summary_script
+from deepgap.analyse.summary import run_summary_script
+from deepgap.paper.draw import write_spec
+from deepgap.paper.figures import load_figure
 
 
 def main(job, summary):

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from deepgap.imagesets import write_held_out
-from deepgap.job import run_script
-from deepgap.study import IMAGE_SIZE
+from deepgap.build.images.imagesets import write_held_out
+from deepgap.jobs.arguments import run_script
+from deepgap.study.study import IMAGE_SIZE
 
 
 def main(job):

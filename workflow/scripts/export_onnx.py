@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from deepgap.export import export_onnx
-from deepgap.hardware import host_threads
-from deepgap.job import run_script
-from deepgap.models import load_model
-from deepgap.study import IMAGE_SIZE
+from deepgap.build.export import export_onnx
+from deepgap.host import host_threads
+from deepgap.jobs.arguments import run_script
+from deepgap.sources.models import load_model
+from deepgap.study.study import IMAGE_SIZE
 
 
 def main(job):

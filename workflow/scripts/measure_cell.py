@@ -2,9 +2,9 @@
 
 import sys
 
-from deepgap.job import run_script
-from deepgap.progress import describe_progress
-from deepgap.worker import run_request
+from deepgap.jobs.arguments import run_script
+from deepgap.measure.progress import describe_progress
+from deepgap.measure.worker import run_request
 
 
 def main(job):

@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from deepgap.export import write_graph
-from deepgap.job import run_script
-from deepgap.quantize.cache import check_cache, read_cache
-from deepgap.quantize.placement import FORMS, read_graph
+from deepgap.build.export import write_graph
+from deepgap.build.quantize.cache import check_cache, read_cache
+from deepgap.build.quantize.placement import FORMS, read_graph
+from deepgap.jobs.arguments import run_script
 
 
 def main(job):

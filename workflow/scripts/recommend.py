@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from deepgap.recommend import describe, recommend
-from deepgap.summary import run_summary_script
+from deepgap.analyse.recommend import describe, recommend
+from deepgap.analyse.summary import run_summary_script
 
 
 def main(job, summary):

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from deepgap.latex import render
-from deepgap.summary import run_summary_script
-from deepgap.tables import load_table
+from deepgap.analyse.summary import run_summary_script
+from deepgap.paper.latex import render
+from deepgap.paper.tables import load_table
 
 
 def main(job, summary):

@@ -3,10 +3,10 @@
 import sys
 from pathlib import Path
 
-from deepgap.claims import write_claims
-from deepgap.design import describe_coverage
-from deepgap.numbers import write_numbers
-from deepgap.summary import run_summary_script
+from deepgap.analyse.design import describe_coverage
+from deepgap.analyse.summary import run_summary_script
+from deepgap.paper.claims import write_claims
+from deepgap.paper.numbers import write_numbers
 
 
 def main(job, summary):

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from deepgap.job import list_paths
-from deepgap.report import write_page
-from deepgap.summary import run_summary_script
+from deepgap.analyse.summary import run_summary_script
+from deepgap.jobs.arguments import list_paths
+from deepgap.paper.report import write_page
 
 
 def main(job, summary):

@@ -19,7 +19,7 @@ from deepgap.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-    from deepgap.engines import Engine
+    from deepgap.build.engine_file import Engine
 
 Inputs: TypeAlias = "Sequence[torch.Tensor]"
 Call: TypeAlias = "Callable[[int], torch.Tensor]"

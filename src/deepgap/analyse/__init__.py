@@ -1,0 +1,1 @@
+"""From cells to tidy tables, and what is derived from them."""

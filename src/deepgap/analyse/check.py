@@ -1,0 +1,227 @@
+"""What `snakemake check` tells of all cells below results/: which are refused, and what of the others differs between
+the sites, software, engines and weights that a comparison would mix."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from deepgap.analyse.measurements import Rows, read_checked, software
+from deepgap.analyse.telemetry import read_samples
+from deepgap.cells.cell_file import LATENCY, OK, THROUGHPUT
+from deepgap.errors import CellError, TelemetryError
+from deepgap.files import DIGEST_LIST
+from deepgap.study.gpus import Gpu, split_site
+from deepgap.study.study import cell_id
+
+CHECKED = pl.Schema(
+    {
+        "kind": pl.String,
+        "gpu": pl.String,
+        "model": pl.String,
+        "mode": pl.String,
+        "stem": pl.String,
+        "timed": pl.Boolean,
+        "latency_ms": pl.Float64,
+        "images_per_s": pl.Float64,
+        "stack": pl.String,
+        "engine": pl.String,
+        "weights": pl.String,
+    }
+)
+"""One row a cell that is in order. kind: the gpu without its site. stem: its file's name without the ending.
+latency_ms, images_per_s: medians over the cell. stack, engine: JSON of the software and of the engine's build."""
+
+QUANTILES = (0.025, 0.5, 0.975)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    cells: in `CHECKED`. refused: a sentence a file that cannot stay. samples: telemetry files that are in order.
+    """
+
+    cells: pl.DataFrame
+    refused: list[str]
+    samples: int
+
+
+def check_results(results: Path, gpus: Mapping[str, Gpu]) -> Report:
+    """Read every file of cells and telemetry, whether the study lists it or not.
+
+    Args:
+        results: the folder of the folders of all GPUs.
+        gpus: the hardware facts, by key, sites included.
+    """
+    cells, refused, samples = Rows(CHECKED), [], 0
+    folders = [results / key for key in gpus if (results / key).is_dir()]
+    unknown = sorted(
+        path.parent for path in results.glob("*/cells") if path.parent not in folders and any(path.iterdir())
+    )
+    refused += [f"{folder} holds cells, but config/gpus.yaml has no {folder.name}; add it." for folder in unknown]
+    files = _listed(folders, "cells")
+    for count, file in enumerate(files, 1):
+        if count % 1000 == 0:
+            print(f"{count} of {len(files)} cells", file=sys.stderr, flush=True)
+        try:
+            cells.add(_check_cell(file, gpus))
+        except CellError as error:
+            refused.append(str(error))
+    for file in _listed(folders, "telemetry"):
+        try:
+            _check_samples(file)
+            samples += 1
+        except TelemetryError as error:
+            refused.append(str(error))
+    return Report(cells.frame(), refused, samples)
+
+
+def _listed(folders: Iterable[Path], what: str) -> list[Path]:
+    """All files in these folders' folder `what`, but for the list of digests."""
+    return [file for folder in folders for file in sorted((folder / what).glob("*")) if file.name != DIGEST_LIST]
+
+
+def _check_cell(file: Path, gpus: Mapping[str, Gpu]) -> dict[str, Any]:
+    if file.suffix != ".parquet":
+        raise CellError(f"{file} is not a cell; remove it.")
+    rows, footer = read_checked(file, gpus)
+    recipe, folder = footer.recipe, file.parent.parent.name
+    if recipe["gpu"] != folder:
+        raise CellError(
+            f"{file} holds a cell of {recipe['gpu']}; move it to {file.parent.parent.parent / recipe['gpu']}."
+        )
+    if file.stem.rpartition(".")[0] != cell_id(recipe):
+        raise CellError(f"{file} holds the cell {cell_id(recipe)}; give it that name before the dot.")
+    timed = rows["status"][0] == OK
+    period_ms = (rows["host_ms"] / rows["calls"]).filter(rows["arm"] == THROUGHPUT).median()
+    return {
+        "kind": split_site(recipe["gpu"])[0],
+        **{name: recipe[name] for name in ("gpu", "model")},
+        "mode": f"{recipe['runtime']}-{recipe['precision']}",
+        "stem": file.stem,
+        "timed": timed,
+        "latency_ms": rows["device_ms"].filter(rows["arm"] == LATENCY).median() if timed else None,
+        "images_per_s": 1000 * recipe["batch_size"] / period_ms if timed else None,
+        "stack": json.dumps(software(footer)),
+        "engine": json.dumps(footer.observed["engine"], sort_keys=True) if "engine" in footer.observed else None,
+        "weights": footer.weights_sha256,
+    }
+
+
+def _check_samples(file: Path) -> None:
+    cell = file.parent.parent / "cells" / file.name
+    if not cell.exists():
+        raise TelemetryError(f"{file} holds the samples of a cell that is not there; remove it.")
+    read_samples(file)
+
+
+def compare_sites(cells: pl.DataFrame) -> pl.DataFrame:
+    """How far two sites of one kind of GPU are apart where both measured the same recipe.
+
+    Args:
+        cells: in `CHECKED`.
+
+    Returns:
+        A row a pair of sites, quantity (latency_ms, images_per_s) and mode, since the modes that wait for the host
+        differ more between hosts than those that wait for the device: gpu and other (the one without a site, or first
+        by name, is `gpu`), shared (recipes that both timed), the 2.5 %, 50 % and 97.5 % quantiles of the ratio other
+        over gpu, and the stem whose ratio is farthest from 1, with it.
+    """
+    timed = cells.filter("timed")
+    pairs = timed.join(timed, on=["kind", "stem"], suffix="_other").filter(pl.col("gpu") < pl.col("gpu_other"))
+    ratios = pl.concat(
+        pairs.select(
+            "gpu",
+            pl.col("gpu_other").alias("other"),
+            "mode",
+            "stem",
+            pl.lit(name).alias("quantity"),
+            (pl.col(f"{name}_other") / pl.col(name)).alias("ratio"),
+        )
+        for name in ("latency_ms", "images_per_s")
+    )
+    farthest = pl.col("ratio").log().abs().arg_max()
+    return (
+        ratios.group_by("gpu", "other", "quantity", "mode")
+        .agg(
+            pl.len().alias("shared"),
+            *(pl.col("ratio").quantile(q, "linear").alias(f"q{1000 * q:03.0f}") for q in QUANTILES),
+            pl.col("ratio").get(farthest).alias("farthest"),
+            pl.col("stem").get(farthest).alias("stem"),
+        )
+        .sort("gpu", "other", "quantity", "mode", descending=[False, False, True, False])
+    )
+
+
+def mixtures(cells: pl.DataFrame) -> list[str]:
+    """A sentence for each comparison that mixes software, builds of an engine, or weights.
+
+    Modes of one GPU and model are compared with each other, so their software and weights should be the same; cells
+    of one mode are pooled, so their engine should be one build.
+
+    Args:
+        cells: in `CHECKED`.
+    """
+    sentences = []
+    for (gpu,), here in cells.group_by("gpu", maintain_order=True):
+        stacks = here.group_by("stack").len().sort("len", "stack", descending=True)
+        if stacks.height > 1:
+            listed = "; ".join(
+                f"{count} cells with {_differences(stacks['stack'], one)}" for one, count in stacks.rows()
+            )
+            sentences.append(f"{gpu}: {stacks.height} stacks of software are compared: {listed}.")
+    for (gpu, model, mode), here in cells.filter(pl.col("engine").is_not_null()).group_by(
+        "gpu", "model", "mode", maintain_order=True
+    ):
+        builds = here["engine"].value_counts()["count"].sort(descending=True).to_list()
+        if len(builds) > 1:
+            counts = ", ".join(map(str, builds))
+            sentences.append(
+                f"{gpu}: cells of {model} {mode} come from {len(builds)} builds of its engine ({counts})."
+            )
+    for (kind, model), here in cells.group_by("kind", "model", maintain_order=True):
+        weights = here["weights"].value_counts()["count"].sort(descending=True).to_list()
+        if len(weights) > 1:
+            counts = ", ".join(map(str, weights))
+            sentences.append(f"{kind}: cells of {model} have {len(weights)} different weights ({counts}).")
+    return sentences
+
+
+def _differences(stacks: Iterable[str], one: str) -> str:
+    """The versions of a stack that are not the same in all."""
+    parsed, here = [json.loads(stack) for stack in stacks], json.loads(one)
+    differing = sorted(name for name in here if len({stack[name] for stack in parsed}) > 1)
+    return ", ".join(f"{name} {here[name] or 'absent'}" for name in differing)
+
+
+def describe(report: Report) -> str:
+    """The report as text."""
+    lines = []
+    for (gpu,), here in report.cells.group_by("gpu", maintain_order=True):
+        lost = here.filter(~pl.col("timed")).height
+        lines.append(
+            f"{gpu}: {here.height} cells in order" + (f", {lost} of them could not be timed" if lost else "")
+        )
+    lines.append(f"{report.samples} files of telemetry in order")
+    lines += ["", "Between sites (ratio of the second to the first, over the recipes that both timed):"]
+    compared = compare_sites(report.cells)
+    for row in compared.iter_rows(named=True):
+        low, middle, high = (row[name] for name in ("q025", "q500", "q975"))
+        lines.append(
+            f"  {row['other']} over {row['gpu']}, {row['quantity']}, {row['shared']} cells of {row['mode']}: "
+            f"median {middle:.3f}, "
+            f"95 % within [{low:.3f}, {high:.3f}], farthest {row['farthest']:.3f} ({row['stem']})"
+        )
+    if compared.is_empty():
+        lines.append("  no recipe was timed at two sites")
+    lines += ["", "Mixed in one comparison:"]
+    lines += [f"  {sentence}" for sentence in mixtures(report.cells)] or ["  nothing"]
+    lines += ["", f"Refused: {len(report.refused) or 'nothing'}", *(f"  {sentence}" for sentence in report.refused)]
+    return "\n".join(lines)

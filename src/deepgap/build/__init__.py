@@ -1,0 +1,1 @@
+"""From a model to ONNX, to the calibrated Q/DQ graph, to an engine."""

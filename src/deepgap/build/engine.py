@@ -1,0 +1,60 @@
+"""Building an engine of a runtime and binding it to the device and the libraries."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from deepgap.build.engine_file import UNSUPPORTED, Engine, engine_identity, write_engine
+from deepgap.build.export import read_weights_hash
+from deepgap.errors import UnsupportedError
+from deepgap.runtimes import BuildRequest, load_runtime
+from deepgap.study.gpus import Device
+
+
+def build_engine(
+    runtime_name: str,
+    precision: str,
+    engine_recipe: Mapping[str, Any],
+    graph: Path,
+    timing_cache: Path,
+    path: Path,
+    device: Device,
+    say: Callable[[str], None],
+) -> None:
+    """Build an engine of a graph on a device and write it to `path`.
+
+    What the device cannot run becomes an engine that says so, so that its cells become rows with that reason.
+
+    Raises:
+        EngineError, GraphError, MissingLibraryError: it cannot be built; nothing is written.
+    """
+    runtime = load_runtime(runtime_name)
+    assert runtime.build is not None
+    identity = engine_identity(device, runtime.libraries(), engine_recipe)
+    request = BuildRequest(
+        graph=graph,
+        precision=precision,
+        image_size=engine_recipe["image_size"],
+        batch_sizes=tuple(engine_recipe["batch_sizes"]),
+        options=engine_recipe["options"],
+        timing_cache=timing_cache,
+        say=say,
+        identity={key: value for key, value in identity.items() if key != "recipe"},
+    )
+    weights_sha256 = read_weights_hash(graph)
+    started = time.perf_counter()
+    try:
+        engine = runtime.build(request)
+    except UnsupportedError as error:
+        engine = Engine({}, {UNSUPPORTED: str(error)})
+    about = {
+        **engine.about,
+        "build_s": round(time.perf_counter() - started, 1),
+        "graph_sha256": hashlib.sha256(graph.read_bytes()).hexdigest(),
+        "weights_sha256": weights_sha256,
+    }
+    write_engine(path, Engine(engine.parts, about), identity)

@@ -1,0 +1,1 @@
+"""The images that networks are calibrated, conditioned and checked on."""

@@ -1,0 +1,1 @@
+"""The contract between measuring and reading: the files of cells, and what they cannot say."""

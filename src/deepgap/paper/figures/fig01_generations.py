@@ -1,0 +1,139 @@
+"""Figure 1: generations of NVIDIA data-centre GPUs, from their data sheets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+from deepgap.analyse.summary import Summary
+from deepgap.paper.charts.panels import (
+    AXIS_WIDTH,
+    Entry,
+    draw_legend,
+    in_rows,
+    inline,
+    log_axis,
+    nothing_to_draw,
+    overlay,
+)
+from deepgap.paper.charts.theme import CONFIG, GRID, INK, PAGE_WIDTH, precision_colour
+from deepgap.paper.wording import PRECISIONS
+from deepgap.study.gpus import Gpu
+
+CAPTION = (
+    "NVIDIA data-centre GPUs in order of their year of introduction, as their data sheets state them: the dense peak "
+    "rate of each precision (logarithmic; one multiply-add is two operations) and the thermal design power. The grey "
+    "ground marks cards sold for inference. No rate here is measured; the words at the foot say for which GPUs this "
+    "study holds measured cells."
+)
+
+MOST = 6
+"""GPUs side by side; with more, their words would overlap."""
+HEIGHT = 138
+BAR = 26
+HEAD = 7.0
+"""Room above the highest rate for three lines of words, as a factor on the axis."""
+FOOT = 3.2
+
+
+def draw(summary: Summary) -> alt.VConcatChart:
+    """One slot a GPU, ordered by year, in rows; a bar a precision."""
+    gpus = sorted(
+        (gpu for gpu in summary.kinds if gpu.device == "cuda" and gpu.year and _rates(gpu)),
+        key=lambda gpu: (gpu.year, gpu.key),
+    )
+    if not gpus:
+        return nothing_to_draw("config/gpus.yaml names no GPU with a year and a peak rate.")
+    measured = {summary.gpus[gpu].kind for gpu in summary.measured["gpu"].unique()}
+    rows = in_rows(gpus, MOST)
+    slot = (PAGE_WIDTH - AXIS_WIDTH) / len(rows[0])
+    rates = [rate for gpu in gpus for rate in _rates(gpu).values()]
+    y = log_axis("Dense peak, data sheet (Tops/s)", [min(rates) / FOOT, max(rates) * HEAD]).y("rate", "~s")
+    panels = [_panel(row, slot, y, measured) for row in rows]
+    present = [precision for precision in PRECISIONS if any(precision in _rates(gpu) for gpu in gpus)]
+    entries = [Entry(name, precision_colour(name), dash=(1, 0), stroke_width=3) for name in present]
+    entries.append(Entry("ground: inference card", GRID, dash=(1, 0), stroke_width=7))
+    return alt.vconcat(draw_legend(entries), *panels, spacing=4, config=CONFIG)
+
+
+def _panel(gpus: Sequence[Gpu], slot: float, y: alt.Y, measured: set[str]) -> alt.LayerChart:
+    """These GPUs side by side, each `slot` points wide; `measured`: the keys of those that have cells."""
+    bars, slots = [], []
+    for place, gpu in enumerate(gpus):
+        middle = (place + 0.5) * slot
+        slots.append(
+            {
+                "gpu": gpu.key,
+                "left": place * slot,
+                "right": (place + 1) * slot,
+                "middle": middle,
+                "ground": GRID if gpu.inference_card else "white",
+                "name": f"{gpu.key} ({gpu.year})",
+                "about": gpu.architecture,
+                "power": "TDP not known" if gpu.tdp_w is None else f"{gpu.tdp_w:g} W",
+                "kind": "inference card" if gpu.inference_card else "",
+                "state": "measured here" if gpu.key in measured else "not measured here",
+            }
+        )
+        for precision, rate in _rates(gpu).items():
+            bars.append(
+                {
+                    "gpu": gpu.key,
+                    "precision": precision,
+                    "rate": rate,
+                    "left": middle - BAR / 2,
+                    "right": middle + BAR / 2,
+                    "words": middle + BAR / 2 + 3,
+                    "label": f"{rate:,g}",
+                    "colour": precision_colour(precision),
+                    "source": "data sheet",
+                }
+            )
+    return overlay([_ground(slots), *_bars(bars, y), *_words(slots)], round(slot * len(gpus)), HEIGHT)
+
+
+def _rates(gpu: Gpu) -> dict[str, float]:
+    """The known dense peaks in 10^12 operations a second."""
+    return {name: rate for name in PRECISIONS if (rate := gpu.peak_tops.get(name)) is not None}
+
+
+def _pixels(field: str) -> alt.X:
+    return alt.X(f"{field}:Q", scale=None, axis=None)
+
+
+def _ground(slots: list[dict[str, Any]]) -> alt.Chart:
+    chart: alt.Chart = (
+        alt.Chart(inline(slots))
+        .mark_rect(opacity=1)
+        .encode(
+            _pixels("left"),
+            alt.X2("right:Q"),
+            y=alt.value(0),
+            y2=alt.value(HEIGHT),
+            color=alt.Color("ground:N", scale=None),
+        )
+    )
+    return chart
+
+
+def _bars(bars: list[dict[str, Any]], y: alt.Y) -> list[alt.Chart]:
+    data = alt.Chart(inline(bars))
+    return [
+        data.mark_rule(strokeWidth=3).encode(
+            _pixels("left"), y, alt.X2("right:Q"), color=alt.Color("colour:N", scale=None)
+        ),
+        data.mark_text(align="left", baseline="middle").encode(_pixels("words"), y, text="label:N"),
+    ]
+
+
+def _words(slots: list[dict[str, Any]]) -> list[alt.Chart]:
+    data = alt.Chart(inline(slots))
+    lines = {"name": 6, "about": 15, "power": 23, "kind": HEIGHT - 14, "state": HEIGHT - 5}
+    return [
+        data.mark_text(align="center", baseline="middle", color=INK).encode(
+            _pixels("middle"), y=alt.value(place), text=f"{field}:N"
+        )
+        for field, place in lines.items()
+    ]

@@ -1,0 +1,54 @@
+"""Figure 6: throughput over batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import altair as alt
+
+from deepgap.analyse.peaks import find_peaks
+from deepgap.analyse.summary import Summary
+from deepgap.paper.charts.panels import (
+    PEAK,
+    Panel,
+    Place,
+    Row,
+    batch_axis,
+    common_entries,
+    draw_grid,
+    draw_series,
+    failed_points,
+    log_axis,
+    measured_points,
+    mode_entries,
+    published_points,
+)
+from deepgap.published.values import table1_peaks
+
+CAPTION = (
+    "Throughput over batch size: median over runs (their number stands above each row) of images over "
+    "wall time while the device is kept fed, with the 95 % bootstrap interval over runs. Inputs are on "
+    "the device; each point is a fresh process. Large marks are the measured peaks of Table I. Hollow "
+    "marks are the published peaks of Table I."
+)
+
+
+def draw(summary: Summary) -> alt.VConcatChart:
+    """Rows are GPUs, columns models; both axes are logarithmic."""
+    peaks = find_peaks(summary.measured)
+    measured = [
+        {**row, "peak": peaks[row["gpu"], row["model"], row["mode"]].point.batch_size == row["batch_size"]}
+        for row in measured_points(
+            summary.measured, "throughput_img_s", "throughput_low_img_s", "throughput_high_img_s"
+        )
+    ]
+    published = published_points(table1_peaks(summary.published), "throughput_img_s")
+    points, failed = [*measured, *published], failed_points(summary)
+
+    def panel(here: Sequence[Row], lost: Sequence[Row], in_row: Sequence[Row], place: Place) -> Panel:
+        x = batch_axis(summary, [*points, *failed], in_row[0]["gpu"])
+        y = log_axis("Throughput (img/s)", [row[key] for row in in_row for key in ("value", "low", "high")])
+        return draw_series(here, lost, x.at(place), y.at(place), place.height)
+
+    entries = mode_entries(points) + ([PEAK] if measured else []) + common_entries(points, failed)
+    return draw_grid(summary, points, failed, panel, entries, "throughput over batch size")

@@ -1,0 +1,140 @@
+"""The measurements as one HTML page that works without a network: charts, tables, and the rows behind each point."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import polars as pl
+import vl_convert
+
+from deepgap.analyse.flags import FLAGS
+from deepgap.analyse.summary import Summary
+from deepgap.cells.cell_file import LATENCY, read_cell
+from deepgap.paper.charts.theme import PRECISION_COLOURS, mode_mark
+from deepgap.paper.figures import read_caption
+from deepgap.paper.wording import MODELS, by_precision
+from deepgap.published.values import table1_peaks
+
+MOST_RUNS = 30000
+"""With more runs than this the page, which would be slow, holds the families alone."""
+
+DIGITS = 5
+"""Significant digits of a number in the page; the files have all of them."""
+
+QUANTITIES = (
+    ("throughput_img_s", "throughput (img/s)", "throughput_low_img_s", "throughput_high_img_s"),
+    ("median_ms", "median latency (ms)", "median_low_ms", "median_high_ms"),
+    ("p99_ms", "p99 latency (ms)", None, "p99_bound_ms"),
+    ("speedup_fp32", "speedup over eager-fp32", "speedup_fp32_low", "speedup_fp32_high"),
+    ("images_per_joule", "images a joule", None, None),
+    ("power_w", "power (W)", None, None),
+    ("share_of_peak", "share of the dense peak", None, None),
+    ("memory_bytes", "device memory (bytes)", None, None),
+    ("first_call_ms", "first call (ms)", None, None),
+)
+"""What the chart can show: column, title, and the columns of its interval or bound."""
+
+
+def write_page(summary: Summary, specs: Mapping[str, Path], cells: Sequence[Path], template: Path, root: str) -> str:
+    """The page.
+
+    Args:
+        summary: the tidy tables.
+        specs: Vega-Lite files of the paper's figures, by the figure's name.
+        cells: the cell files, for the single calls; none where they are too many for a page.
+        template: the jinja2 template of the page.
+        root: where the project's root is, seen from the page: a prefix for links to cell files.
+    """
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    modes = {f"{row['runtime']}-{row['precision']}" for row in summary.families.iter_rows(named=True)}
+    runs = summary.runs if summary.runs.height <= MOST_RUNS else summary.runs.clear()
+    content = {
+        "families": _in_order(summary, summary.families),
+        "runs": _in_order(summary, runs),
+        "calls": _calls(cells),
+        "hosts": _by_gpu(summary, _rows(summary.hosts)),
+        "fidelity": _in_order(summary, summary.fidelity),
+        "coverage": _in_order(summary, summary.coverage.drop_nulls("model")),
+        "published": _rows(table1_peaks(summary.published)),
+        "flags": FLAGS,
+        "quantities": QUANTITIES,
+        "colours": PRECISION_COLOURS,
+        "shapes": {mode: mode_mark(mode)[0] for mode in sorted(modes, key=by_precision)},
+        "root": root,
+    }
+    figures = [
+        {"name": name, "caption": read_caption(name), "spec": json.loads(path.read_text())}
+        for name, path in specs.items()
+    ]
+    return environment.from_string(template.read_text()).render(
+        content=_script(content),
+        figures=figures,
+        specs=_script([figure["spec"] for figure in figures]),
+        library=_library(),
+        cells=summary.coverage["found"].sum(),
+        left_out=_left_out(summary, cells),
+        gpus=", ".join(summary.order_gpus(set(summary.families["gpu"]))) or "no device",
+    )
+
+
+def _left_out(summary: Summary, cells: Sequence[Path]) -> str:
+    """What the page does not hold, because it would be too slow, in a sentence."""
+    if summary.runs.height > MOST_RUNS:
+        return f"This page leaves out {summary.runs.height} runs and their calls; results/summary/runs has them."
+    if not cells and summary.runs.height:
+        return "This page leaves out the single calls; the files of the cells have them."
+    return ""
+
+
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script that sets `vegaEmbed`."""
+    snippet = "window.vegaEmbed = vegaEmbed;"
+    return str(vl_convert.javascript_bundle(snippet)).replace("</script", "<\\/script")
+
+
+def _script(value: Any) -> str:
+    """JSON that may stand in a script element: nothing in it can end the element."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    floats = [name for name, dtype in frame.schema.items() if dtype == pl.Float64]
+    finite = frame.with_columns(
+        pl.when(pl.col(name).is_finite()).then(pl.col(name).round_sig_figs(DIGITS)).alias(name) for name in floats
+    )
+    return finite.to_dicts()
+
+
+def _in_order(summary: Summary, frame: pl.DataFrame) -> list[dict[str, Any]]:
+    """Rows with their mode, by GPU, model by depth, mode, batch size and threads."""
+    rows = _rows(frame.with_columns(mode=pl.format("{}-{}", "runtime", "precision")))
+    rows.sort(
+        key=lambda row: (
+            MODELS.index(row["model"]) if row["model"] in MODELS else len(MODELS),
+            by_precision(row["mode"]),
+            row.get("batch_size"),
+            row.get("threads"),
+        ),
+    )
+    return _by_gpu(summary, rows)
+
+
+def _by_gpu(summary: Summary, rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows by GPU as in gpus.yaml, those without cells last."""
+    measured, order = set(summary.families["gpu"]), list(summary.gpus)
+    return sorted(rows, key=lambda row: (row["gpu"] not in measured, order.index(row["gpu"])))
+
+
+def _calls(cells: Sequence[Path]) -> dict[str, list[list[Any]]]:
+    """The latency calls of each cell by its file: repeat, and device time in milliseconds."""
+    calls = {}
+    for file in cells:
+        rows = read_cell(file)[0].filter(pl.col("arm") == LATENCY)
+        times = rows["device_ms"].round_sig_figs(DIGITS)
+        calls[file.as_posix()] = [rows["repeat"].to_list(), times.to_list()]
+    return calls

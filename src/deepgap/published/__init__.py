@@ -1,0 +1,1 @@
+"""What the published study prints, and what is wrong with it."""

@@ -1,0 +1,223 @@
+"""The Q/DQ graph of a residual network as a short list of integer steps that a kernel each can run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from deepgap.build.quantize.placement import lint_placement
+from deepgap.errors import GraphError
+
+INPUT = "input"
+
+CONV_DEFAULTS: dict[str, Any] = {
+    "auto_pad": b"NOTSET",
+    "dilations": (1, 1),
+    "group": 1,
+    "pads": (0, 0, 0, 0),
+    "strides": (1, 1),
+}
+POOL_DEFAULTS: dict[str, Any] = {
+    "auto_pad": b"NOTSET",
+    "ceil_mode": 0,
+    "dilations": (1, 1),
+    "pads": (0, 0, 0, 0),
+    "storage_order": 0,
+    "strides": (1, 1),
+}
+POOL = POOL_DEFAULTS | {"kernel_shape": (3, 3), "pads": (1, 1, 1, 1), "strides": (2, 2)}
+"""The one pooling that `MaxPool` stands for."""
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """y = saturate(round(relu(conv(x, weight) multiplier + offset + skip skip_multiplier))); x, skip, y are int8.
+
+    `weight` has shape (filters, height, width, channels); `multiplier` and `offset` are float32, one a filter, and
+    hold the scales of x, the weights and y, and the bias.
+    """
+
+    name: str
+    x: str
+    skip: str | None
+    y: str
+    weight: np.ndarray
+    multiplier: np.ndarray
+    offset: np.ndarray
+    skip_multiplier: float
+    stride: int
+    padding: int
+    relu: bool
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """3 x 3 maximum with stride 2 and padding 1; x and y have one scale."""
+
+    name: str
+    x: str
+    y: str
+
+
+@dataclass(frozen=True)
+class Head:
+    """The mean over all pixels of x times `scale`, then a linear layer in floating point."""
+
+    x: str
+    scale: float
+    weight: np.ndarray
+    bias: np.ndarray
+
+
+@dataclass(frozen=True)
+class Network:
+    """`input` quantised by `input_scale`, the steps in their order, and the head."""
+
+    input_scale: float
+    steps: tuple[Convolution | MaxPool, ...]
+    head: Head
+
+
+def lower(model: onnx.ModelProto) -> Network:
+    """Read the integer network out of a graph made by `quantize.placement.insert_qdq`.
+
+    Raises:
+        GraphError: the graph does not have that form; the sentence names what departs from it.
+    """
+    problems = lint_placement(model)
+    if problems:
+        raise GraphError(
+            f"The Q/DQ graph cannot be lowered to integer kernels: {problems[0]} Delete it and run Snakemake again."
+        )
+    return _Reader(model).network()
+
+
+class _Reader:
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.graph = model.graph
+        self.producer: dict[str, onnx.NodeProto] = {name: node for node in model.graph.node for name in node.output}
+        self.constants = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.consumers: dict[str, list[onnx.NodeProto]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                self.consumers.setdefault(name, []).append(node)
+
+    def network(self) -> Network:
+        counts = Counter(node.op_type for node in self.graph.node)
+        if counts["Gemm"] != 1:
+            raise GraphError("The Q/DQ graph is not a residual network with one classifier; make it again.")
+        steps: list[Convolution | MaxPool] = []
+        for node in self.graph.node:
+            if node.op_type == "Conv" and self._only_consumer(node.output[0]).op_type != "Add":
+                steps.append(self._convolution(node))
+            elif node.op_type == "Add":
+                # Here and not at the convolution, because the skip may come from one that stands between them.
+                steps.append(self._convolution(self._main_convolution(node)))
+            elif node.op_type == "MaxPool":
+                steps.append(self._max_pool(node))
+            elif node.op_type == "Gemm":
+                head = self._head(node)
+        return Network(self._input_scale(), tuple(steps), head)
+
+    def _convolution(self, node: onnx.NodeProto) -> Convolution:
+        attributes = CONV_DEFAULTS | _attributes(node)
+        strides, pads = set(attributes["strides"]), set(attributes["pads"])
+        fixed = {name: attributes[name] for name in ("auto_pad", "dilations", "group")}
+        if len(strides) != 1 or len(pads) != 1 or fixed.items() - CONV_DEFAULTS.items():
+            raise GraphError(f"Conv {node.name} has strides, pads, groups or dilations that no kernel here runs.")
+        x, x_scale = self._quantised(node.input[0])
+        stored, weight_scale = self._weight(node.input[1])
+        bias = self._array(node.input[2]) if len(node.input) > 2 else np.zeros(len(stored), np.float32)
+
+        output, skip, skip_scale, relu = node.output[0], None, 0.0, False
+        follower = self._only_consumer(output)
+        if follower.op_type == "Add":
+            other = next(name for name in follower.input if name != output)
+            skip, skip_scale = self._quantised(other)
+            output, follower = follower.output[0], self._only_consumer(follower.output[0])
+        if follower.op_type == "Relu":
+            relu, output = True, follower.output[0]
+            follower = self._only_consumer(output)
+        if follower.op_type != "QuantizeLinear":
+            raise GraphError(
+                f"Conv {node.name} is followed by {follower.op_type} where its result should be quantised."
+            )
+        y_scale = self._array(follower.input[1]).astype(np.float64)
+        return Convolution(
+            name=node.name,
+            x=x,
+            skip=skip,
+            y=follower.output[0],
+            weight=np.ascontiguousarray(stored.transpose(0, 2, 3, 1)),
+            multiplier=(x_scale * weight_scale.astype(np.float64) / y_scale).astype(np.float32),
+            offset=(bias.astype(np.float64) / y_scale).astype(np.float32),
+            skip_multiplier=float(np.float32(skip_scale / y_scale)),
+            stride=strides.pop(),
+            padding=pads.pop(),
+            relu=relu,
+        )
+
+    def _main_convolution(self, add: onnx.NodeProto) -> onnx.NodeProto:
+        makers = [self.producer[name] for name in add.input]
+        return next(node for node in makers if node.op_type == "Conv")
+
+    def _max_pool(self, node: onnx.NodeProto) -> MaxPool:
+        if POOL_DEFAULTS | _attributes(node) != POOL:
+            raise GraphError(f"MaxPool {node.name} is not 3 x 3 with stride 2 and padding 1.")
+        x, _ = self._quantised(node.input[0])
+        return MaxPool(node.name, x, self._only_consumer(node.output[0]).output[0])
+
+    def _head(self, node: onnx.NodeProto) -> Head:
+        attributes = {"alpha": 1.0, "beta": 1.0, "transB": 0, "transA": 0} | _attributes(node)
+        if (attributes["alpha"], attributes["beta"], attributes["transA"]) != (1.0, 1.0, 0):
+            raise GraphError(f"Gemm {node.name} is not a plain linear layer.")
+        if node.output[0] != self.graph.output[0].name:
+            raise GraphError(f"Gemm {node.name} is not the last operator of the graph.")
+        flatten = self.producer.get(node.input[0])
+        pool = self.producer.get(flatten.input[0]) if flatten is not None and flatten.op_type == "Flatten" else None
+        if pool is None or pool.op_type != "GlobalAveragePool":
+            raise GraphError(f"Gemm {node.name} does not follow the global average pool.")
+        x, scale = self._quantised(pool.input[0])
+        weight = self._array(node.input[1])
+        weight = weight if attributes["transB"] else weight.T
+        bias = self._array(node.input[2]) if len(node.input) > 2 else np.zeros(len(weight), np.float32)
+        return Head(x, scale, weight, bias)
+
+    def _input_scale(self) -> float:
+        node = self._only_consumer(self.graph.input[0].name)
+        return float(self._array(node.input[1]))
+
+    def _quantised(self, name: str) -> tuple[str, float]:
+        """The int8 tensor behind a dequantised one, and its scale; the graph's input is called `input`."""
+        dequantise = self.producer[name]
+        quantise = self.producer[dequantise.input[0]]
+        tensor = INPUT if quantise.input[0] == self.graph.input[0].name else quantise.output[0]
+        return tensor, float(self._array(dequantise.input[1]))
+
+    def _weight(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        quantise = self.producer[self.producer[name].input[0]]
+        values, scale = self._array(quantise.input[0]), self._array(quantise.input[1])
+        steps = np.rint(values / scale.reshape(-1, *[1] * (values.ndim - 1)))
+        return np.clip(steps, -128, 127).astype(np.int8), scale
+
+    def _only_consumer(self, name: str) -> onnx.NodeProto:
+        consumers = self.consumers.get(name, [])
+        if len(consumers) != 1:
+            raise GraphError(
+                f"{name} has {len(consumers)} consumers in the Q/DQ graph where a fused kernel needs one."
+            )
+        return consumers[0]
+
+    def _array(self, name: str) -> np.ndarray:
+        return numpy_helper.to_array(self.constants[name])
+
+
+def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """Attributes by name, lists as tuples."""
+    values = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}

@@ -1,0 +1,118 @@
+"""The facts of GPUs in config/gpus.yaml, and the sites at which they are measured."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from deepgap.errors import ConfigError
+from deepgap.study.schema import check_schema, read_yaml
+
+SITE_PATTERN = r"[a-z][a-z0-9]{0,31}"
+"""Of `site` in the config, where the schema has it again."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One entry of config/gpus.yaml, maybe at a site (`H200@lab2`); units are in the names, rates are dense."""
+
+    key: str
+    name_pattern: str | None
+    architecture: str
+    compute_capability: str | None
+    year: int | None
+    inference_card: bool
+    sm_count: int | None
+    max_sm_clock_mhz: float | None
+    memory_gb: float | None
+    memory_bandwidth_gb_s: float | None
+    l2_cache_mib: float | None
+    tdp_w: float | None
+    peak_tops: Mapping[str, float | None]
+    sources: Mapping[str, list[str]]
+    price_eur_per_hour: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """The key of its entry, without the site."""
+        return split_site(self.key)[0]
+
+    @property
+    def device(self) -> str:
+        """PyTorch's device type: `cpu` for the host's processor, else `cuda`."""
+        return "cpu" if self.compute_capability is None else "cuda"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A physical device, as NVML tells it. The host's processor has the index -1 and the UUID `cpu`."""
+
+    index: int
+    uuid: str
+    name: str
+    compute_capability: str | None = None
+
+
+HOST = Device(index=-1, uuid="cpu", name="CPU")
+
+
+def load_gpus(path: Path, schema: Path) -> dict[str, Gpu]:
+    """Read gpus.yaml and check it against the file of its schema.
+
+    Raises:
+        ConfigError: a file is missing or not YAML, or gpus.yaml breaks its schema.
+    """
+    entries = read_yaml(path)
+    check_schema(entries, read_yaml(schema), path.name)
+    for key, entry in entries.items():
+        if entry["name_pattern"] is None and entry["compute_capability"] is not None:
+            raise ConfigError(f"{path.name}: {key}.name_pattern is null, which only a processor's may be; give one.")
+        try:
+            re.compile(entry["name_pattern"] or "")
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ConfigError(f"{path.name}: {key}.name_pattern is not a regular expression: {error}.") from None
+    return {key: Gpu(key=key, **entry) for key, entry in entries.items()}
+
+
+def split_site(key: str) -> tuple[str, str | None]:
+    """`H200@lab2` is the GPU H200 at the site lab2; without a site it is the project's own."""
+    kind, _, site = key.partition("@")
+    return kind, site or None
+
+
+def in_config(key: str) -> str:
+    """How a GPU, at a site or not, is asked for: what stands after `--config`."""
+    kind, site = split_site(key)
+    return f"gpu={kind} site={site}" if site else f"gpu={kind}"
+
+
+def with_sites(gpus: Mapping[str, Gpu], keys: Iterable[str]) -> dict[str, Gpu]:
+    """All profiles, and after each kind the same profile for those of `keys` that are that kind at a site."""
+    sites = sorted({key for key in keys if "@" in key})
+    profiles = {}
+    for kind, gpu in gpus.items():
+        profiles[kind] = gpu
+        profiles |= {key: replace(gpu, key=key) for key in sites if split_site(key)[0] == kind}
+    return profiles
+
+
+def find_sites(results: Path, gpus: Mapping[str, Gpu]) -> list[str]:
+    """The folders below `results` that hold a known GPU at a site.
+
+    Raises:
+        ConfigError: the name of such a folder has a site that is no name.
+    """
+    found = []
+    for folder in sorted(results.glob("*@*/")):
+        kind, site = split_site(folder.name)
+        if kind not in gpus:
+            continue
+        if not re.fullmatch(SITE_PATTERN, site or ""):
+            raise ConfigError(
+                f"{folder} names the site '{site or ''}', which is not made of small letters and digits; "
+                f"rename the folder, for example to {kind}@lab2."
+            )
+        found.append(folder.name)
+    return found
