@@ -290,7 +290,8 @@ calibration: of int8, else null. `images`: procedural or folder; `count`: the mo
 compared_cells: those whose answers were compared, on however many images. cells: of them those that were compared on
     `images`, the most held-out images of any. All figures below but all_finite are of these cells.
 sqnr_db, cosine: the smallest centred figure of any cell (`deepgap.measure.fidelity`). A cell that equals the
-    reference has no decibels and does not count in sqnr_db; both are null when an answer of any compared cell is not finite.
+    reference has no decibels and does not count in sqnr_db; both are null when an answer of any compared cell is not
+    finite.
 top1_agreement: the smallest part of the images with the reference's first class.
 top1_accuracy, reference_top1_accuracy: part of the images whose first class is the label, the lowest and the highest
     of any cell, and FP32's on the same images; null without labels.
