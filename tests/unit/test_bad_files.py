@@ -25,9 +25,9 @@ from deepgap.build.export import WEIGHTS_HASH, load_graph, read_weights_hash, wr
 from deepgap.build.images.imagesets import calibration_batches, describe_calibration, read_arrays, write_arrays
 from deepgap.build.quantize.placement import calibrated_tensors, read_graph
 from deepgap.cells.cell_file import FOOTER_KEY, read_cell
+from deepgap.cells.telemetry_file import SAMPLES, read_telemetry, write_telemetry
 from deepgap.errors import DeepGapError, ImageError
 from deepgap.files import DIGEST_LIST, read_parquet
-from deepgap.measure.telemetry import SAMPLES, read_telemetry, write_telemetry
 from deepgap.published.audit import audit
 from deepgap.published.values import (
     device_memory,

@@ -20,20 +20,22 @@ from filelock import FileLock, Timeout
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepgap.errors import TelemetryError
-from deepgap.measure.telemetry import (
+from deepgap.cells.telemetry_file import (
     CLOCK_EVENT_REASONS,
     INTERVAL_S,
-    MINIMUM_ENERGY_S,
     SAMPLES,
+    read_telemetry,
+    write_telemetry,
+)
+from deepgap.errors import TelemetryError
+from deepgap.measure.telemetry import (
+    MINIMUM_ENERGY_S,
     Reader,
     Telemetry,
     energy_per_image,
     mean_power_w,
     open_nvml,
-    read_telemetry,
     summarise_samples,
-    write_telemetry,
 )
 
 

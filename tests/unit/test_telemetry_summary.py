@@ -15,8 +15,8 @@ from deepgap.analyse.measurements import read_measurements
 from deepgap.analyse.summary import DESIGN, TELEMETRY, load_summary, write_tables
 from deepgap.analyse.telemetry import summarise_telemetry, throttle_reasons
 from deepgap.cells.cell_file import failure_row
+from deepgap.cells.telemetry_file import CLOCK_EVENT_REASONS, SAMPLES, write_telemetry
 from deepgap.errors import TelemetryError
-from deepgap.measure.telemetry import CLOCK_EVENT_REASONS, SAMPLES, write_telemetry
 from deepgap.study.study import load_study
 from tests.unit.synthetic import (
     GPUS,

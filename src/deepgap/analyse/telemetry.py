@@ -11,8 +11,8 @@ import polars as pl
 from deepgap.analyse.flags import NO_THROTTLING
 from deepgap.analyse.measurements import CELLS, gpu_of
 from deepgap.analyse.summary import KEY, STRINGS, TELEMETRY, TELEMETRY_ORDER
+from deepgap.cells.telemetry_file import CLOCK_EVENT_REASONS, INTERVAL_S, read_telemetry
 from deepgap.errors import TelemetryError
-from deepgap.measure.telemetry import CLOCK_EVENT_REASONS, INTERVAL_S, read_telemetry
 from deepgap.study.study import recipe_digest
 
 
@@ -20,7 +20,7 @@ def summarise_telemetry(files: Iterable[Path], cells: pl.DataFrame) -> pl.DataFr
     """One row a second of each measured cell that has samples; see `summary.TELEMETRY`.
 
     Args:
-        files: `<cell-id>.<recipe>.parquet` of `deepgap.measure.telemetry`; those of other cells are left out.
+        files: `<cell-id>.<recipe>.parquet` of `deepgap.cells.telemetry_file`; those of other cells are left out.
         cells: in `measurements.CELLS`.
 
     Raises:

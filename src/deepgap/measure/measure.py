@@ -24,12 +24,13 @@ from deepgap.build.export import read_weights_hash
 from deepgap.build.images.imagesets import read_arrays
 from deepgap.cells.bounds import check_bounds
 from deepgap.cells.cell_file import ENERGY, OK, OUT_OF_MEMORY, SCHEMA, UNSUPPORTED, Footer, failure_row, write_cell
+from deepgap.cells.telemetry_file import write_telemetry
 from deepgap.errors import CellError, DeepGapError, UnsupportedError, WeightsError, first_line
 from deepgap.host import host_threads
 from deepgap.measure.device import compute_processes, keep_nvml_open, matching_devices, take_device
 from deepgap.measure.fidelity import compare_logits
 from deepgap.measure.provenance import collect_provenance, device_memory_used, package_versions
-from deepgap.measure.telemetry import Telemetry, energy_per_image, open_nvml, summarise_samples, write_telemetry
+from deepgap.measure.telemetry import Telemetry, energy_per_image, open_nvml, summarise_samples
 from deepgap.measure.timing import (
     CUDA,
     HOST,

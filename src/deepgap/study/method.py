@@ -2,7 +2,7 @@
 
 from deepgap.runtimes import runtime_names
 
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 """Raised when an edit can change a measured number or a cell's contents; all cells are then measured anew.
 
 `tests/unit/test_method.py` fails when the modules below change without a decision.
@@ -22,6 +22,7 @@ METHOD_MODULES = (
     "deepgap.build.quantize.histograms",
     "deepgap.build.quantize.placement",
     "deepgap.build.quantize.thresholds",
+    "deepgap.cells.telemetry_file",
     "deepgap.measure.telemetry",
     "deepgap.measure.timing",
     *(f"deepgap.runtimes.{name}" for name in runtime_names()),
