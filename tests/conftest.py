@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from deepgap.measure.locks import FOLDER_VARIABLE, release_all
 from deepgap.study.gpus import Gpu, load_gpus
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,13 +36,18 @@ def gpus() -> dict[str, Gpu]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def own_device_locks():
-    """Device locks are in the temporary folder: each worker of a test run has its own, and waits for no other."""
-    # Not below pytest's own folder: the address of the warm worker's socket has 108 characters at most.
-    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TMPDIR", folder)
-        patch.setattr(tempfile, "tempdir", None)
+def own_locks(tmp_path_factory):
+    """Each worker of a test run has locks of its own, and waits for no other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER_VARIABLE, str(tmp_path_factory.mktemp("locks")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_lock_left():
+    """A process keeps its locks until it ends; that of the tests goes on to the next one."""
+    yield
+    release_all()
 
 
 @pytest.fixture(autouse=True)

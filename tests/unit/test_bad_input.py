@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
 from deepgap.errors import DeepGapError
-from deepgap.measure.device import detect_gpu
+from deepgap.measure.device import Sighting, detect_gpu
 from deepgap.study.artifacts import Artifacts
 from deepgap.study.gpus import load_gpus
 from deepgap.study.schema import read_yaml
@@ -302,7 +302,8 @@ def test_files_that_are_no_text_are_refused(tmp_path):
 
 
 def test_a_machine_that_no_entry_fits_is_told(monkeypatch):
-    monkeypatch.setattr("deepgap.measure.device.list_devices", list)
+    nothing = Sighting((), "no NVIDIA GPU", hardware=False)
+    monkeypatch.setattr("deepgap.measure.device.look_for_gpus", lambda: nothing)
     with pytest.raises(DeepGapError) as caught:
         detect_gpu({})
     check_sentence(caught.value, "config/gpus.yaml", "add one")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pynvml
 import pytest
@@ -10,7 +15,7 @@ import yaml
 
 from deepgap.errors import ConfigError, DeviceError
 from deepgap.measure import device as devices
-from deepgap.measure.device import detect_gpu, matching_devices
+from deepgap.measure.device import Sighting, detect_gpu, look_for_gpus, matching_devices, visible_devices
 from deepgap.measure.provenance import device_memory_used
 from deepgap.study.gpus import Device, load_gpus
 from tests.conftest import ROOT, read_yaml
@@ -23,8 +28,9 @@ def machine(monkeypatch):
     """Pretend that NVML lists these device names."""
 
     def having(*names: str) -> None:
-        listed = [Device(index, f"GPU-{index}", name) for index, name in enumerate(names)]
-        monkeypatch.setattr(devices, "list_devices", lambda: listed)
+        listed = tuple(Device(index, f"GPU-{index}", name) for index, name in enumerate(names))
+        seen = Sighting(listed) if listed else Sighting((), "no NVIDIA GPU", hardware=False)
+        monkeypatch.setattr(devices, "look_for_gpus", lambda: seen)
 
     return having
 
@@ -103,7 +109,8 @@ def nvml(monkeypatch):
     [
         ({0, 1, 2, 3}, None, ["GPU-0", "GPU-1", "GPU-2", "GPU-3"]),
         ({0, 1, 2, 3}, "2", ["GPU-2"]),
-        ({0, 1, 2, 3}, "GPU-1,3", ["GPU-1", "GPU-3"]),
+        ({0, 1, 2, 3}, "GPU-1,GPU-3", ["GPU-1", "GPU-3"]),
+        ({0, 1, 2, 3}, "3,1", ["GPU-3", "GPU-1"]),
         ({0, 1, 2, 3}, "", []),
         # As in a job of Slurm that constrains devices: CUDA's first device is NVML's third.
         ({2}, "0", ["GPU-2"]),
@@ -117,6 +124,167 @@ def test_only_devices_that_this_process_may_use_are_listed(nvml, allowed, visibl
     assert {f"GPU-{device.index}" for device in devices.list_devices()} == set(uuids)
 
 
+A, B = "GPU-7f8d9e05-eb0a-d29c-5d37-7001680dc125", "GPU-ebaa5f83-a418-3146-76b9-9a720b372b8f"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "chosen"),
+    [
+        ("0,1", [A, B]),
+        ("1,0", [B, A]),
+        ("0,0", []),
+        ("1,7,0", [B]),
+        ("7,0", []),
+        ("1x,0", [B, A]),
+        (" 1", [B]),
+        ("0, 1", [A, B]),
+        ("-1,0", []),
+        ("0,-1,1", [A]),
+        ("", []),
+        (A, [A]),
+        ("GPU-7f8d9,GPU-ebaa5", [A, B]),
+        ("GPU-7f8d9,1", [A]),
+        (f"1,{A}", [B]),
+        ("GPU-", []),
+        (f"{B},{B}", []),
+        ("NoDevFiles", []),
+        (f"{A},GPU-zzz,{B}", [A]),
+        ("0x1", [A]),
+        ("01", [B]),
+        ("+1", [B]),
+        ("GPU-7F8D9E05-EB0A-D29C-5D37-7001680DC125", [A]),
+        (A.lower(), []),
+        ("0,,1", [A]),
+        ("1, ", [B]),
+        (f" {A} , {B}", []),
+        ("GPU-7", [A]),
+        ("abc", []),
+        ("1.5,0", [B, A]),
+    ],
+)
+def test_cuda_visible_devices_is_read_as_cuda_reads_it(wanted, chosen):
+    """What CUDA itself (cuInit, cuDeviceGetUuid) answered on a host with these two H100."""
+    two = [Device(0, A, "NVIDIA H100 80GB HBM3"), Device(1, B, "NVIDIA H100 80GB HBM3")]
+    assert [device.uuid for device in visible_devices(wanted, two)] == chosen
+
+
+def test_slices_are_refused_in_one_sentence(gpus, nvml, monkeypatch):
+    nvml({0, 1}, "MIG-1b2c3d4e-0000-0000-0000-000000000000")
+    for ask in (lambda: detect_gpu(gpus), lambda: matching_devices(gpus["H200"])):
+        with pytest.raises(DeviceError, match=r"CUDA_VISIBLE_DEVICES is 'MIG-1b2c.*\(MIG\) are not measured"):
+            ask()
+    nvml({0}, None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetMigMode", lambda device: [1, 1])
+    with pytest.raises(DeviceError, match="GPU 0, NVIDIA H200, is cut into MIG slices, which are not measured"):
+        detect_gpu(gpus)
+
+
+def test_gpus_that_the_environment_hides_are_told_and_no_cpu_is_measured(gpus, nvml):
+    for visible in ("", "7", "GPU-zzz"):
+        nvml({0, 1, 2, 3}, visible)
+        for ask in (lambda: detect_gpu(gpus), lambda: matching_devices(gpus["H200"])):
+            with pytest.raises(DeviceError, match=f"NVIDIA H200, hidden by .*CUDA_VISIBLE_DEVICES is '{visible}'"):
+                ask()
+
+
+def test_one_lost_gpu_does_not_hide_the_others(nvml, monkeypatch):
+    nvml({0, 1, 2, 3}, None)
+
+    def name(device: int) -> str:
+        if device == 1:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST)
+        return "NVIDIA H200"
+
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", name)
+    assert [device.uuid for device in look_for_gpus().devices] == ["GPU-0", "GPU-2", "GPU-3"]
+    nvml({1}, None)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetName", name)
+    assert "GPU 1 cannot be read (GPU is lost)" in (look_for_gpus().absent or "")
+
+
+@pytest.fixture
+def kernel(tmp_path):
+    """A root folder whose PCI bus has a device of this vendor and class."""
+
+    def having(vendor: str, kind: str) -> Path:
+        folder = tmp_path / "sys/bus/pci/devices/0000:00:06.0"
+        folder.mkdir(parents=True)
+        (folder / "vendor").write_text(f"{vendor}\n")
+        (folder / "class").write_text(f"{kind}\n")
+        return tmp_path
+
+    return having
+
+
+def without_driver(monkeypatch, error: int) -> None:
+    def start() -> None:
+        raise pynvml.NVMLError(error)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", start)
+
+
+@pytest.mark.parametrize("error", [pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED])
+def test_only_where_there_is_no_nvidia_hardware_is_the_processor_measured(gpus, monkeypatch, kernel, error):
+    without_driver(monkeypatch, error)
+    # A network card of NVIDIA's own number, and another's GPU.
+    for vendor, kind in (("0x10de", "0x020000"), ("0x1002", "0x030000")):
+        root = kernel(vendor, kind)
+        seen = look_for_gpus(root)
+        assert (seen.devices, seen.hardware) == ((), False)
+        shutil.rmtree(root / "sys")
+    monkeypatch.setattr(devices, "look_for_gpus", lambda: seen)
+    assert detect_gpu(gpus) == "CPU"
+
+
+@pytest.mark.parametrize("hidden", [None, "void"])
+def test_a_gpu_without_a_driver_stops_make_with_the_reason(gpus, monkeypatch, kernel, hidden):
+    without_driver(monkeypatch, pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    monkeypatch.delenv("NVIDIA_VISIBLE_DEVICES", raising=False)
+    if hidden:
+        monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", hidden)
+    seen = look_for_gpus(kernel("0x10de", "0x030200"))
+    monkeypatch.setattr(devices, "look_for_gpus", lambda: seen)
+    with pytest.raises(DeviceError, match=r"has an NVIDIA GPU, but no driver .*gpu=CPU' measures its") as caught:
+        detect_gpu(gpus)
+    assert ("NVIDIA_VISIBLE_DEVICES is 'void'" in str(caught.value)) == (hidden is not None)
+
+
+@pytest.mark.parametrize("place", ["dev/nvidia0", "proc/driver/nvidia/gpus/0000:00:06.0"])
+def test_files_of_the_driver_are_hardware_too(monkeypatch, tmp_path, place):
+    without_driver(monkeypatch, pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+    (tmp_path / place).mkdir(parents=True)
+    assert look_for_gpus(tmp_path).hardware
+
+
+def test_a_driver_that_does_not_work_is_told_in_its_own_words(gpus, monkeypatch):
+    without_driver(monkeypatch, pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
+    for ask in (lambda: detect_gpu(gpus), lambda: matching_devices(gpus["H200"])):
+        with pytest.raises(DeviceError, match=r"an NVIDIA driver that does not work .*version mismatch\)"):
+            ask()
+
+
+def test_make_measures_nothing_where_the_gpu_cannot_be_seen(monkeypatch, tmp_path):
+    """The command of `make`, with an NVML that fails as after an update of the driver."""
+    (tmp_path / "pynvml.py").write_text(
+        "from importlib.util import find_spec\nimport sys\n"
+        f"sys.path.remove({str(tmp_path)!r}); del sys.modules['pynvml']\n"
+        "import pynvml\nsys.modules['pynvml'] = pynvml\n"
+        "def nvmlInit():\n    raise pynvml.NVMLError(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)\n"
+        "pynvml.nvmlInit = nvmlInit\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "workflow/scripts/detect_gpu.py"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert run.stderr.startswith("deep-gap: This machine has an NVIDIA driver that does not work")
+    assert len(run.stderr.splitlines()) == 1
+
+
 def fail(*arguments: object) -> None:
     raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
 
@@ -128,8 +296,7 @@ def test_nvml_is_ended_as_often_as_it_was_started(monkeypatch):
     for query in ("nvmlDeviceGetCount", "nvmlDeviceGetHandleByIndex"):
         monkeypatch.setattr(pynvml, query, fail)
     device = Device(0, "GPU-0", "NVIDIA H200")
-    with pytest.raises(pynvml.NVMLError):
-        devices.list_devices()
+    assert "Unknown Error" in (look_for_gpus().absent or "")
     with pytest.raises(pynvml.NVMLError):
         device_memory_used(device)
     assert devices.compute_processes(device) == 0

@@ -16,7 +16,6 @@ import polars as pl
 import psutil
 import pytest
 import torch
-from filelock import FileLock, Timeout
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,6 +27,7 @@ from deepgap.cells.telemetry_file import (
     write_telemetry,
 )
 from deepgap.errors import TelemetryError
+from deepgap.measure.locks import FileLock
 from deepgap.measure.telemetry import (
     MINIMUM_ENERGY_S,
     Reader,
@@ -209,29 +209,36 @@ def test_a_lock_of_the_parent_outlives_the_sampler(tmp_path):
     """As of the device: its lock is inherited by the sampler, and must stay with the cell."""
     path = tmp_path / "device.lock"
     held = FileLock(path)
-    held.acquire()
+    assert held.try_take()
     try:
         for end in (Telemetry.stop, Telemetry.close):
             end(Telemetry(constant(power_w=1.0), time.perf_counter_ns()))
-            # Asked by another process: this one's own second lock could be the first.
-            ask = f"from filelock import FileLock; FileLock({str(path)!r}).acquire(timeout=0)"
-            other = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
-            assert Timeout.__name__ in other.stderr
+            assert not FileLock(path).try_take()
     finally:
         held.release()
 
 
 def test_the_sampler_of_a_killed_cell_does_not_keep_its_lock(tmp_path):
     path = tmp_path / "device.lock"
-    lock = f"from filelock import FileLock\nlock = FileLock({str(path)!r})\nlock.acquire()\n"
+    lock = f"""
+from pathlib import Path
+from deepgap.measure.locks import FileLock
+
+lock = FileLock(Path({str(path)!r}))
+assert lock.try_take()
+"""
     parent = subprocess.Popen([sys.executable, "-c", lock + PARENT], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     parent.stdout.readline()
-    with pytest.raises(Timeout):
-        FileLock(path).acquire(timeout=0)
+    asked = FileLock(path)
+    assert not asked.try_take()
     parent.kill()
     parent.wait()
-    FileLock(path).acquire(timeout=1)
+    deadline = time.monotonic() + 1
+    while not asked.try_take() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert asked.try_take()
+    asked.release()
 
 
 def samples_of(**columns: list[Any]) -> pl.DataFrame:

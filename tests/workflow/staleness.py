@@ -19,9 +19,9 @@ from subprocess import Popen
 from typing import Any
 
 import yaml
-from filelock import FileLock
 
 from deepgap.measure.device import list_devices
+from deepgap.measure.locks import FOLDER_VARIABLE, FileLock
 from deepgap.paper.figures import FIGURES
 from deepgap.paper.figures import shown_devices as shown_by_figure
 from deepgap.paper.tables import TABLES
@@ -267,13 +267,18 @@ def interrupt_at_the_third_of_four_cells(project: Project) -> None:
 @contextmanager
 def waiting_runs(*projects: Project) -> Iterator[None]:
     """A run of each project that waits for the device; after the block they go on and must end well."""
-    # Not below tmp_path: the address of a socket has 108 characters at most.
     with tempfile.TemporaryDirectory() as folder:
-        with FileLock(Path(folder) / "deepgap-cpu.lock"):
-            runs = [project.start("cells", *CPU, TMPDIR=folder) for project in projects]
-            for run in runs:
-                read_until(run, "CPU is being measured; waiting until one is free.")
-            yield
+        lock = FileLock(Path(folder) / "deepgap-host.lock")
+        assert lock.try_take()
+        # Temporary folders of their own, as under a batch system.
+        runs = [
+            project.start("cells", *CPU, TMPDIR=str(project.root), **{FOLDER_VARIABLE: folder})
+            for project in projects
+        ]
+        for run in runs:
+            read_until(run, "waiting until its processor is free.")
+        yield
+        lock.release()
         for run in runs:
             said, _ = run.communicate(timeout=120)
             assert run.returncode == 0, said

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -18,6 +19,7 @@ import psutil
 import pytest
 
 from deepgap.cells.cell_file import read_cell
+from deepgap.measure.locks import FOLDER_VARIABLE
 from deepgap.study.artifacts import Artifacts
 from tests.workflow.conftest import TINY, Project
 
@@ -216,7 +218,8 @@ def measure_by_hand(
     command += ["--reference", artifacts.reference(cell.model, "CPU")]
     command += ["--cell", str(output / f"{cell.stem}.parquet")]
     # A process that may not write must not leave half a .pyc.
-    environment = project.environment({"TMPDIR": str(output.parent), "PYTHONDONTWRITEBYTECODE": "1"})
+    locks = tempfile.mkdtemp(dir=output.parent)
+    environment = project.environment({FOLDER_VARIABLE: locks, "PYTHONDONTWRITEBYTECODE": "1"})
     return subprocess.run(
         command, cwd=project.root, env=environment, capture_output=True, text=True, preexec_fn=limit, timeout=120
     )

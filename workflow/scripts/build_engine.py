@@ -15,7 +15,7 @@ def say(text):
 
 
 def main(job):
-    device = take_device(Gpu(**job.request["gpu"]), say)
+    device = take_device(Gpu(**job.request["gpu"]), say, alone=True)
     os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
     build_engine(
         runtime_name=job.request["runtime"],

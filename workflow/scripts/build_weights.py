@@ -9,11 +9,13 @@ import torch
 from deepgap.files import put_in_place
 from deepgap.host import host_threads
 from deepgap.jobs.arguments import run_script
+from deepgap.measure.locks import take_host
 from deepgap.sources.models import build_weights
 from deepgap.study.study import IMAGE_SIZE
 
 
 def main(job):
+    take_host()
     torch.set_num_threads(host_threads())
     output = Path(job.weights)
     state = build_weights(

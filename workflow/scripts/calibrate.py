@@ -11,10 +11,12 @@ from deepgap.build.quantize.placement import calibrated_tensors, read_graph
 from deepgap.build.quantize.thresholds import choose_scales
 from deepgap.errors import ImageError
 from deepgap.jobs.arguments import run_script
+from deepgap.measure.locks import take_host
 from deepgap.study.study import IMAGE_SIZE
 
 
 def main(job):
+    take_host()
     graph, method = Path(job.graph), job.calibration["method"]
     histograms = collect_histograms(
         graph,

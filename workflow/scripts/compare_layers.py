@@ -17,7 +17,7 @@ def say(text):
 
 
 def main(job):
-    device = take_device(Gpu(**job.gpu), say)
+    device = take_device(Gpu(**job.gpu), say, alone=True)
     if device.index >= 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
 

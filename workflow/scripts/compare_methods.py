@@ -9,6 +9,7 @@ from deepgap.build.images.imagesets import calibration_batches, read_arrays
 from deepgap.build.quantize.histograms import collect_histograms
 from deepgap.build.quantize.placement import calibrated_tensors, read_graph
 from deepgap.jobs.arguments import run_script
+from deepgap.measure.locks import take_host
 from deepgap.study.study import IMAGE_SIZE
 
 
@@ -17,6 +18,7 @@ def say(text):
 
 
 def main(job):
+    take_host()
     graph = read_graph(Path(job.graph))
     histograms = collect_histograms(
         Path(job.graph),

@@ -7,10 +7,12 @@ import torch
 from deepgap.build.images.imagesets import BATCH, read_arrays, write_arrays
 from deepgap.host import host_threads
 from deepgap.jobs.arguments import run_script
+from deepgap.measure.locks import take_host
 from deepgap.sources.models import load_model
 
 
 def main(job):
+    take_host()
     torch.set_num_threads(host_threads())
     output = Path(job.logits)
     model, weights_sha256 = load_model(output.name.split(".")[0], Path(job.weights))

@@ -7,11 +7,13 @@ import torch
 from deepgap.build.export import export_onnx
 from deepgap.host import host_threads
 from deepgap.jobs.arguments import run_script
+from deepgap.measure.locks import take_host
 from deepgap.sources.models import load_model
 from deepgap.study.study import IMAGE_SIZE
 
 
 def main(job):
+    take_host()
     torch.set_num_threads(host_threads())
     output = Path(job.graph)
     model, weights_sha256 = load_model(output.name.split(".")[0], Path(job.weights))

@@ -7,9 +7,11 @@ from deepgap.build.export import write_graph
 from deepgap.build.quantize.cache import check_cache, read_cache
 from deepgap.build.quantize.placement import FORMS, read_graph
 from deepgap.jobs.arguments import run_script
+from deepgap.measure.locks import take_host
 
 
 def main(job):
+    take_host()
     model, cache = read_graph(Path(job.source)), Path(job.cache)
     scales = read_cache(cache)
     check_cache(scales, model, cache)

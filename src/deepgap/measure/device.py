@@ -1,24 +1,40 @@
-"""The devices that are really in this machine, and the lock that keeps one for a cell alone."""
+"""The devices that are really in this machine, and why there are none where there are none."""
 
 from __future__ import annotations
 
 import os
 import re
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from deepgap.errors import DeviceError
+from deepgap.errors import DeviceError, first_line
 from deepgap.host import cpu_name
+from deepgap.measure.locks import take_first_free, take_host
 from deepgap.study.gpus import HOST, Device, Gpu
 
-LOCK_POLL_S = 0.02
 RENDER_HINT = "'snakemake --cores 1' renders the paper from the data present without any device"
+CPU_HINT = "'snakemake --cores 1 --config gpu=CPU' measures its processor"
+NVIDIA_VENDOR, DISPLAY_CLASS = "0x10de", "0x03"
+"""Of a GPU in /sys/bus/pci (PCI Code and ID Assignment: base class 03h, display controller)."""
+NO_DRIVER = ("NVML_ERROR_LIBRARY_NOT_FOUND", "NVML_ERROR_DRIVER_NOT_LOADED")
+"""How NVML fails where no driver is installed, with or without a GPU."""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """The GPUs that this process may use, and all that keeps it from others.
+
+    devices: in CUDA's order.
+    absent: why there are none, as a sentence's end ("this machine has ..."); null where there are some.
+    hardware: whether the machine has NVIDIA hardware at all, as far as can be told.
+    """
+
+    devices: tuple[Device, ...]
+    absent: str | None = None
+    hardware: bool = True
 
 
 @contextmanager
@@ -37,29 +53,146 @@ def nvml_session() -> Iterator[Any]:
         pynvml.nvmlShutdown()
 
 
-def list_devices() -> list[Device]:
-    """The NVIDIA GPUs that NVML sees and CUDA_VISIBLE_DEVICES admits; empty without a driver."""
+def look_for_gpus(root: Path = Path("/")) -> Sighting:
+    """The NVIDIA GPUs that NVML can read and CUDA_VISIBLE_DEVICES admits, or why there are none.
+
+    Args:
+        root: where /sys, /proc and /dev are.
+
+    Raises:
+        DeviceError: CUDA_VISIBLE_DEVICES names a MIG slice.
+    """
     import pynvml
 
-    found = []
-    with ExitStack() as stack:
+    try:
+        with nvml_session() as nvml:
+            found, unread = _read_devices(nvml)
+    except pynvml.NVMLError as error:
+        return _without_nvml(error, root)
+    if not found:
+        if unread:
+            return Sighting((), f"no NVIDIA GPU that can be measured: {'; '.join(unread)}")
+        if _hardware(root):
+            return Sighting((), f"an NVIDIA GPU that the driver does not show{_hidden_from_container()}")
+        return Sighting((), "no NVIDIA GPU", hardware=False)
+    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if wanted is None:
+        return Sighting(tuple(found))
+    visible = visible_devices(wanted, found)
+    if visible:
+        return Sighting(visible)
+    names = ", ".join(sorted({device.name for device in found}))
+    return Sighting(
+        (),
+        f"{names}, hidden by the environment: CUDA_VISIBLE_DEVICES is '{wanted}', which names none that is there; "
+        "unset it, or give numbers below "
+        f"{len(found)} or UUIDs as 'nvidia-smi -L' prints them",
+    )
+
+
+def list_devices() -> list[Device]:
+    """The NVIDIA GPUs that this process may use, in CUDA's order; empty where there are none, for any reason."""
+    return list(look_for_gpus().devices)
+
+
+def visible_devices(wanted: str, devices: Sequence[Device]) -> tuple[Device, ...]:
+    """What CUDA makes of CUDA_VISIBLE_DEVICES (seen with driver 580 on two H100; CUDA C++ Programming Guide).
+
+    The first entry tells the kind of all. UUIDs may be cut short where they stay unique, in any case; of a number the
+    digits at its start count. The first entry that is not a device ends the list, and one given twice empties it.
+    The numbers are NVML's, in the order of the PCI bus, which is CUDA's where all cards are of one kind.
+
+    Args:
+        wanted: the variable's value.
+        devices: those that may be opened: CUDA does not number the others.
+
+    Raises:
+        DeviceError: it names a MIG slice.
+    """
+    if wanted.startswith("MIG-"):
+        raise DeviceError(
+            f"CUDA_VISIBLE_DEVICES is '{wanted}', but slices of a GPU (MIG) are not measured, because what runs on "
+            "its other slices is not seen; turn MIG off, or choose a whole GPU."
+        )
+    chosen: list[Device] = []
+    for entry in wanted.split(","):
+        if wanted.startswith("GPU-"):
+            matches = [device for device in devices if device.uuid.lower().startswith(entry.lower()) and entry]
+            matches = matches if entry.startswith("GPU-") else []
+        else:
+            digits = re.match(r"\s*\+?(\d+)", entry)
+            matches = list(devices[int(digits[1]) :][:1]) if digits else []
+        if len(matches) != 1:
+            break
+        if matches[0] in chosen:
+            return ()
+        chosen += matches
+    return tuple(chosen)
+
+
+def _read_devices(nvml: Any) -> tuple[list[Device], list[str]]:
+    """The devices that can be measured, and a clause for each that cannot: one lost GPU does not hide the others."""
+    found, unread = [], []
+    for index in range(nvml.nvmlDeviceGetCount()):
         try:
-            nvml = stack.enter_context(nvml_session())
-        except pynvml.NVMLError:
-            return []
-        for index in range(nvml.nvmlDeviceGetCount()):
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+            major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+            uuid, name = _text(nvml.nvmlDeviceGetUUID(handle)), _text(nvml.nvmlDeviceGetName(handle))
+        except nvml.NVMLError_NoPermission:
             # NVML counts devices that a cluster keeps from this job, and refuses to open them.
-            with suppress(nvml.NVMLError_NoPermission):
-                handle = nvml.nvmlDeviceGetHandleByIndex(index)
-                major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
-                uuid, name = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)
-                found.append(Device(index, _text(uuid), _text(name), f"{major}.{minor}"))
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is None:
-        return found
-    wanted = [name.strip() for name in visible.split(",")]
-    # CUDA numbers only the devices that may be opened.
-    return [device for number, device in enumerate(found) if str(number) in wanted or device.uuid in wanted]
+            unread.append(f"GPU {index} is kept from this process")
+            continue
+        except nvml.NVMLError as error:
+            unread.append(f"GPU {index} cannot be read ({first_line(error).rstrip('.')})")
+            continue
+        if _in_slices(nvml, handle):
+            unread.append(f"GPU {index}, {name}, is cut into MIG slices, which are not measured")
+        else:
+            found.append(Device(index, uuid, name, f"{major}.{minor}"))
+    return found, unread
+
+
+def _in_slices(nvml: Any, handle: Any) -> bool:
+    with suppress(nvml.NVMLError):
+        return bool(nvml.nvmlDeviceGetMigMode(handle)[0])
+    # A GPU without MIG says that it does not know the question.
+    return False
+
+
+def _without_nvml(error: Any, root: Path) -> Sighting:
+    """Why NVML did not start."""
+    import pynvml
+
+    said = first_line(error).rstrip(".")
+    no_driver = error.value in {getattr(pynvml, name) for name in NO_DRIVER}
+    if not no_driver:
+        return Sighting((), f"an NVIDIA driver that does not work ({said}); see what 'nvidia-smi' says")
+    if _hardware(root):
+        hidden = _hidden_from_container()
+        return Sighting(
+            (),
+            f"an NVIDIA GPU, but no driver that this process can use ({said}){hidden}; install it"
+            " or, in a container, let it have the GPU ('docker run --gpus all')",
+        )
+    return Sighting((), "no NVIDIA GPU", hardware=False)
+
+
+def _hardware(root: Path) -> bool:
+    """Whether the machine has a GPU of NVIDIA's, driver or not."""
+    if any(root.glob("dev/nvidia[0-9]*")) or any(root.glob("proc/driver/nvidia/gpus/*")):
+        return True
+    for vendor in root.glob("sys/bus/pci/devices/*/vendor"):
+        with suppress(OSError):
+            kind = vendor.with_name("class").read_text(encoding="ascii")
+            if vendor.read_text(encoding="ascii").strip() == NVIDIA_VENDOR and kind.startswith(DISPLAY_CLASS):
+                return True
+    return False
+
+
+def _hidden_from_container() -> str:
+    """The variable of NVIDIA's container runtime, where it keeps all GPUs out of a container."""
+    wanted = os.environ.get("NVIDIA_VISIBLE_DEVICES")
+    return f", since NVIDIA_VISIBLE_DEVICES is '{wanted}'" if wanted in ("", "none", "void") else ""
 
 
 def keep_nvml_open() -> None:
@@ -76,11 +209,9 @@ def keep_nvml_open() -> None:
 
 def compute_processes(device: Device) -> int:
     """How many processes have a compute context on a GPU; 0 where the driver does not tell."""
-    with nvml_session() as nvml:
-        try:
-            return len(nvml.nvmlDeviceGetComputeRunningProcesses(nvml.nvmlDeviceGetHandleByIndex(device.index)))
-        except nvml.NVMLError:
-            return 0
+    with nvml_session() as nvml, suppress(nvml.NVMLError):
+        return len(nvml.nvmlDeviceGetComputeRunningProcesses(nvml.nvmlDeviceGetHandleByIndex(device.index)))
+    return 0
 
 
 def _text(value: str | bytes) -> str:
@@ -101,30 +232,32 @@ def matching_devices(gpu: Gpu) -> list[Device]:
             "gpu=CPU measures any processor."
         )
     assert gpu.name_pattern is not None
-    devices = list_devices()
-    matches = [device for device in devices if re.fullmatch(gpu.name_pattern, device.name)]
+    seen = look_for_gpus()
+    matches = [device for device in seen.devices if re.fullmatch(gpu.name_pattern, device.name)]
     if matches:
         return matches
-    names = ", ".join(sorted({device.name for device in devices})) or "no NVIDIA GPU"
+    names = seen.absent or ", ".join(sorted({device.name for device in seen.devices}))
     raise DeviceError(f"gpu={gpu.key} was asked for, but this machine has {names}; {RENDER_HINT}.")
 
 
 def detect_gpu(gpus: Mapping[str, Gpu]) -> str:
-    """The key of this machine's device: its first NVIDIA GPU, or CPU when there is none.
+    """The key of this machine's device: its first NVIDIA GPU, or CPU where there is no NVIDIA hardware.
 
     Raises:
-        DeviceError: the device has no entry in gpus.yaml.
+        DeviceError: the device has no entry in gpus.yaml, or there is NVIDIA hardware that cannot be measured.
     """
-    devices = list_devices()
-    for device in devices:
+    seen = look_for_gpus()
+    for device in seen.devices:
         for key, gpu in gpus.items():
             if gpu.device == "cuda" and gpu.name_pattern and re.fullmatch(gpu.name_pattern, device.name):
                 return key
-    if devices:
+    if seen.devices:
         raise DeviceError(
-            f"This machine's {devices[0].name} has no entry in config/gpus.yaml; "
+            f"This machine's {seen.devices[0].name} has no entry in config/gpus.yaml; "
             "add one whose name_pattern matches that name."
         )
+    if seen.hardware:
+        raise DeviceError(f"This machine has {seen.absent}; {CPU_HINT}.")
     processors = [key for key, gpu in gpus.items() if gpu.device == "cpu" and gpu.name_pattern is None]
     if not processors:
         raise DeviceError(
@@ -134,37 +267,25 @@ def detect_gpu(gpus: Mapping[str, Gpu]) -> str:
     return processors[0]
 
 
-_held: list[FileLock] = []
+def take_device(gpu: Gpu, say: Callable[[str], None], alone: bool = False) -> Device:
+    """Take the first free device that is this GPU until this process ends; wait while that cannot be, and say so.
 
+    It is freed when the process is gone and its CUDA context with it: freed any earlier, the next process would
+    still find that context's memory in use.
 
-def take_device(gpu: Gpu, say: Callable[[str], None]) -> Device:
-    """Lock the first free device that is this GPU until this process ends; wait when all are taken, and say so.
-
-    The lock is a file in the system's temporary folder named by the device's UUID, so it holds between all
-    workflows of a machine. The operating system frees it when the process is gone, and its CUDA context with it:
-    freed any earlier, the next process would still find that context's memory in use.
+    Args:
+        alone: whether the host's processor is wanted alone, too, as by what builds; see `deepgap.measure.locks`.
 
     Raises:
         DeviceError: this machine has no such device.
     """
-    devices = matching_devices(gpu)
-    locks = [FileLock(Path(tempfile.gettempdir()) / f"deepgap-{device.uuid}.lock", mode=0o666) for device in devices]
-    said = False
-    while True:
-        for device, lock in zip(devices, locks, strict=True):
-            if _try_lock(lock):
-                _held.append(lock)
-                return device
-        if not said:
-            name = devices[0].name if len(devices) == 1 else f"Each of the {len(devices)} {devices[0].name}"
-            say(f"{name} is being measured; waiting until one is free.")
-            said = True
-        time.sleep(LOCK_POLL_S)
-
-
-def _try_lock(lock: FileLock) -> bool:
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return False
-    return True
+    devices = {device.uuid: device for device in matching_devices(gpu)}
+    if gpu.device == "cpu":
+        take_host(say)
+        return HOST
+    name = next(iter(devices.values())).name
+    describe = name if len(devices) == 1 else f"Each of the {len(devices)} {name}"
+    device = devices[take_first_free(list(devices), describe, say)]
+    # Always after the device, so that no two processes wait for each other.
+    take_host(say, shared=not alone)
+    return device
