@@ -25,11 +25,12 @@ from deepgap.build.quantize.placement import read_graph
 from deepgap.host import host_threads
 from deepgap.measure.device import matching_devices
 from deepgap.measure.fidelity import compare_logits
-from deepgap.runtimes import load_runtime
+from deepgap.runtimes import load_runtimes
 from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, Network, lower
 from deepgap.study.artifacts import Artifacts
+from deepgap.study.checks import load_study
 from deepgap.study.gpus import load_gpus
-from deepgap.study.study import load_study, parse_mode
+from deepgap.study.modes import parse_mode
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 32
@@ -46,15 +47,16 @@ def main() -> None:
 
     gpus = load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")
     config = read_yaml("config/config.yaml") | {"gpu": options.gpu}
-    study = load_study(config, read_yaml("workflow/schemas/config.schema.yaml"), gpus)
-    artifacts, mode = Artifacts(study), parse_mode("cudnn-int8")
-    runtime, device = load_runtime("cudnn"), matching_devices(gpus[options.gpu])[0]
-    held_out = np.load(ROOT / artifacts.held_out(options.gpu))
-    images, labels = held_out["images"].astype(np.float32), held_out["labels"]
+    study = load_study(config, read_yaml("workflow/schemas/config.schema.yaml"), gpus, load_runtimes())
+    artifacts, mode = Artifacts(study), parse_mode("cudnn-int8", study.runtimes)
+    runtime, device = load_runtimes()["cudnn"], matching_devices(gpus[options.gpu])[0]
     torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
-    for model in study.axes(options.gpu)["models"]:
-        identity = engine_identity(device, runtime.libraries(), artifacts.engine_recipe(options.gpu, model, mode))
-        engine = read_engine(ROOT / artifacts.engine(options.gpu, model, mode), identity)
+    for model in study.models_of(options.gpu):
+        held_out = np.load(ROOT / artifacts.held_out(model, options.gpu))
+        images, labels = held_out["images"].astype(np.float32), held_out["labels"]
+        recipe = artifacts.engine_recipe(options.gpu, model, mode, options.batch_size)
+        identity = engine_identity(device, runtime.libraries(), recipe)
+        engine = read_engine(ROOT / artifacts.engine(options.gpu, model, mode, options.batch_size), identity)
         graph = ROOT / artifacts.graph(model, mode)
         with torch.inference_mode():
             buffer = torch.zeros(options.batch_size, 3, *images.shape[2:], device="cuda")
@@ -70,7 +72,7 @@ def main() -> None:
             "engine_vs_fp32": (found, fp32),
         }
         result = {name: asdict(compare_logits(*pair, labels)) for name, pair in pairs.items()}
-        print(json.dumps({"model": model, "images": len(images), **result}), flush=True)
+        print(json.dumps({"model": model.key, "images": len(images), **result}), flush=True)
 
 
 def run_engine(call: Any, buffer: torch.Tensor, images: np.ndarray) -> np.ndarray:

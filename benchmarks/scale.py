@@ -33,9 +33,11 @@ import yaml
 
 from deepgap.cells.cell_file import FOOTER_KEY, FORMAT, SCHEMA, hash_rows
 from deepgap.files import write_parquet
+from deepgap.runtimes import load_runtimes
 from deepgap.sources.models import GMAC_PER_IMAGE
+from deepgap.study.cell import Cell
+from deepgap.study.checks import load_study
 from deepgap.study.gpus import load_gpus
-from deepgap.study.study import Cell, load_study
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("Snakefile", "config", "data", "envs", "paper", "profiles", "src", "workflow")
@@ -64,7 +66,7 @@ def fill(project: Path, count: int) -> None:
     config["overrides"] = {}
     path.write_text(yaml.safe_dump(config))
     gpus = load_gpus(project / "config/gpus.yaml", project / "workflow/schemas/gpus.schema.yaml")
-    study = load_study(config, _read(project / "workflow/schemas/config.schema.yaml"), gpus)
+    study = load_study(config, _read(project / "workflow/schemas/config.schema.yaml"), gpus, load_runtimes())
     cells = [cell for gpu in GPUS for cell in study.cells(gpu)]
     for cell in islice(_shuffled(cells), count):
         file = project / cell.path

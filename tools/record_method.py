@@ -1,4 +1,4 @@
-"""Record that an edit of the measuring modules was decided: run after raising METHOD_VERSION or keeping it."""
+"""Record a decision on an edit of code that measures: run after raising a version or deciding to keep it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import argparse
 import json
 from pathlib import Path
 
-from deepgap.jobs.digest import syntax_digest
-from deepgap.study.method import METHOD_MODULES, METHOD_VERSION
-
-RECORD = Path(__file__).resolve().parent.parent / "tests/unit/method_digests.json"
+from deepgap.jobs.method_guard import RECORD, describe_rooms
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("reason", help="why the edit can or cannot change a measured number")
-    entry = {
-        "method_version": METHOD_VERSION,
-        "digest": syntax_digest(METHOD_MODULES),
-        "reason": parser.parse_args().reason,
-    }
-    entries = json.loads(RECORD.read_text()) if RECORD.exists() else []
-    RECORD.write_text(json.dumps([*entries, entry], indent=2) + "\n")
+    reason = parser.parse_args().reason
+    root = Path(__file__).resolve().parent.parent
+    file = root / RECORD
+    record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    for room, found in describe_rooms().items():
+        entries = record.setdefault(room, [])
+        if not entries or {key: entries[-1][key] for key in found} != found:
+            entries.append({**found, "reason": reason})
+    file.write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ from deepgap.analyse.summary import (
 )
 from deepgap.cells.cell_file import SCHEMA, Footer, write_cell
 from deepgap.published.values import read_published
+from deepgap.study.cell import cell_id, recipe_digest
 from deepgap.study.gpus import load_gpus
-from deepgap.study.study import cell_id, recipe_digest
 
 ROOT = Path(__file__).parents[2]
 GPUS = load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")

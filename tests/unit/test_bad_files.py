@@ -40,7 +40,7 @@ from deepgap.published.values import (
     table1_peaks,
     temperature_ranges,
 )
-from deepgap.study.study import recipe_digest
+from deepgap.study.cell import recipe_digest
 from tests.unit.bad_input import FACTOR, check_sentence
 from tests.unit.synthetic import (
     GPUS,

@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 
 from deepgap.errors import DeepGapError
 from deepgap.measure.device import Sighting, detect_gpu
+from deepgap.runtimes import load_runtimes
 from deepgap.study.artifacts import Artifacts
+from deepgap.study.checks import load_study
 from deepgap.study.gpus import load_gpus
 from deepgap.study.schema import read_yaml
-from deepgap.study.study import Study, load_study, present_and_missing
+from deepgap.study.study import Study, present_and_missing
 from tests.unit.bad_input import FACTOR, check_sentence
 from tests.unit.synthetic import ROOT
 
@@ -135,7 +137,7 @@ def exercise(study: Study) -> None:
 def load(config: Any, gpus_file: Path = GPUS) -> None:
     """What workflow/rules/common.smk does with the two files; refused with a sentence, or usable."""
     try:
-        study = load_study(config, CONFIG_SCHEMA, load_gpus(gpus_file, GPUS_SCHEMA))
+        study = load_study(config, CONFIG_SCHEMA, load_gpus(gpus_file, GPUS_SCHEMA), load_runtimes())
         study.calibration  # noqa: B018
     except DeepGapError as error:
         event("refused")
@@ -229,7 +231,9 @@ COUNTS = {"warmup_iterations": 2, "timed_iterations": 6, "repeats": 1, "sweeps":
 )
 def test_values_that_no_schema_of_yaml_refuses_by_itself(changes, parts):
     with pytest.raises(DeepGapError) as caught:
-        study = load_study(copy.deepcopy(PROJECT_CONFIG) | changes, CONFIG_SCHEMA, load_gpus(GPUS, GPUS_SCHEMA))
+        study = load_study(
+            copy.deepcopy(PROJECT_CONFIG) | changes, CONFIG_SCHEMA, load_gpus(GPUS, GPUS_SCHEMA), load_runtimes()
+        )
         study.calibration  # noqa: B018
     check_sentence(caught.value, *parts)
 
@@ -246,7 +250,7 @@ def test_values_that_hold_themselves_are_refused():
     endless: list[Any] = []
     endless.append(endless)
     with pytest.raises(DeepGapError) as caught:
-        load_study(PROJECT_CONFIG | {"models": endless}, CONFIG_SCHEMA, load_gpus(GPUS, GPUS_SCHEMA))
+        load_study(PROJECT_CONFIG | {"models": endless}, CONFIG_SCHEMA, load_gpus(GPUS, GPUS_SCHEMA), load_runtimes())
     check_sentence(caught.value, "config.yaml", "nested too deeply")
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deepgap.cells.cell_file import FOOTER_KEY, SCHEMA, UNSUPPORTED, Footer, failure_row, read_cell, write_cell
 from deepgap.errors import CellError
-from deepgap.study.study import recipe_digest
+from deepgap.study.cell import recipe_digest
 
 RECIPE = {
     "model": "synthetic",

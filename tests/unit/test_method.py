@@ -4,24 +4,41 @@ from __future__ import annotations
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
-from deepgap.jobs import digest
-from deepgap.jobs.digest import code_digest, syntax_digest
-from deepgap.study.method import METHOD_MODULES, METHOD_VERSION
+from deepgap.jobs import digest, method_guard
+from deepgap.jobs.digest import code_digest
+from tests.conftest import ROOT
 
-RECORD = Path(__file__).with_name("method_digests.json")
+RECORD_FILE = ROOT / method_guard.RECORD
 
 
-def test_every_change_of_the_method_is_decided():
-    last = json.loads(RECORD.read_text())[-1]
-    assert (METHOD_VERSION, syntax_digest(METHOD_MODULES)) == (last["method_version"], last["digest"]), (
-        "A module that can change a measured number was edited. Raise METHOD_VERSION in src/deepgap/study/method.py "
-        "when the edit can change a number or a cell's contents; then, in either case, record it with: "
-        "python tools/record_method.py 'why'"
+@pytest.mark.parametrize("room", method_guard.describe_rooms())
+def test_every_change_of_the_method_is_decided(room):
+    last = json.loads(RECORD_FILE.read_text(encoding="utf-8"))[room][-1]
+    assert method_guard.describe_rooms()[room] == {"version": last["version"], "digest": last["digest"]}, (
+        f"Code that can change a number of {room} was edited. Raise METHOD_VERSION in src/deepgap/study/method.py, "
+        "or the version of the runtime, when the edit can change a number or a cell's contents; then, in either case, "
+        "record it with: python tools/record_method.py 'why'"
     )
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("host.py", "return max(1,", "return max(2,", {"measure"}),
+        ("runtimes/eager.py", "model(inputs[index])", "model(inputs[0])", {"eager"}),
+        ("runtimes/cudnn/kernels.py", "import triton", "import triton as triton", {"cudnn"}),
+        ("measure/progress.py", "left_s < 90", "left_s < 91", set()),
+        ("build/images/textures.py", "CLASSES = 100", "CLASSES = 101", {"measure"}),
+    ],
+)
+def test_an_edit_asks_for_a_decision_on_its_room_alone(copied_package, file, old, new, changed):
+    before = method_guard.describe_rooms()
+    copied_package(file, old, new)
+    after = method_guard.describe_rooms()
+    assert {room for room in before if before[room] != after[room]} == changed
 
 
 @pytest.fixture

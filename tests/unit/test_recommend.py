@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from deepgap.analyse.recommend import BEST, RECOMMENDATION, TIED, UNITS, describe, recommend
 from deepgap.analyse.summary import Summary
 from deepgap.errors import ConfigError, DeepGapError
-from deepgap.study.study import load_study
+from deepgap.runtimes import load_runtimes
+from deepgap.study.checks import load_study
 from tests.unit.synthetic import GPUS, cpu_summary, empty_summary, full_summary, synthetic_family, synthetic_summary
 
 PRICED = {key: replace(gpu, price_eur_per_hour={"H200": 4.0, "CPU": 0.2}.get(key)) for key, gpu in GPUS.items()}
@@ -175,10 +176,10 @@ def test_a_gpu_without_a_price_is_left_out_and_told() -> None:
 )
 def test_a_bad_value_is_one_sentence(config: Any, config_schema: Any, changes: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
-        load_study(config | changes, config_schema, GPUS)
+        load_study(config | changes, config_schema, GPUS, load_runtimes())
 
 
 def test_the_config_has_defaults_and_the_objectives_are_those_of_the_code(config: Any, config_schema: Any) -> None:
-    study = load_study(config, config_schema, GPUS)
+    study = load_study(config, config_schema, GPUS, load_runtimes())
     assert (study.config["slo_ms"], study.config["objective"]) == (10, "throughput")
     assert config_schema["properties"]["objective"]["enum"] == list(UNITS)

@@ -21,8 +21,9 @@ from deepgap.paper.latex import escape, render
 from deepgap.paper.numbers import write_numbers
 from deepgap.paper.report import write_page
 from deepgap.paper.tables import TABLES, load_table
+from deepgap.runtimes import load_runtimes
+from deepgap.study.checks import load_study
 from deepgap.study.gpus import Gpu, load_gpus
-from deepgap.study.study import load_study
 from tests.conftest import ROOT, read_yaml
 from tests.unit.synthetic import full_summary
 
@@ -320,7 +321,7 @@ def test_a_name_of_the_config_that_is_a_path_is_refused(change, value, config, c
     hostile = copy.deepcopy(config)
     change(hostile, value)
     with pytest.raises(ConfigError):
-        load_study(hostile, config_schema, gpus)
+        load_study(hostile, config_schema, gpus, load_runtimes())
 
 
 def test_every_file_of_a_cell_lies_in_the_folder_of_its_gpu(config, config_schema, gpus) -> None:
@@ -329,7 +330,7 @@ def test_every_file_of_a_cell_lies_in_the_folder_of_its_gpu(config, config_schem
     hostile |= {"protocol": name, "protocols": {**config["protocols"], name: config["protocols"]["quick"]}}
     for axes in hostile["overrides"].values():
         axes.pop("protocol", None)
-    study = load_study(hostile, config_schema, gpus)
+    study = load_study(hostile, config_schema, gpus, load_runtimes())
     cells = [cell for gpu in gpus for cell in study.cells(gpu)]
     assert len(cells) > 100
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", cell.stem) and not cell.stem.startswith(".") for cell in cells)

@@ -12,16 +12,17 @@ from deepgap.analyse.design import describe_expected
 from deepgap.analyse.measurements import read_measurements
 from deepgap.errors import ConfigError
 from deepgap.paper.numbers import macro_name
+from deepgap.runtimes import load_runtimes
+from deepgap.study.checks import load_study
 from deepgap.study.gpus import SITE_PATTERN, find_sites, in_config, split_site, with_sites
-from deepgap.study.study import load_study
 from tests.unit.synthetic import synthetic_footer, synthetic_recipe, synthetic_rows, write_synthetic_cell
 
 AT_LAB2 = "H200@lab2"
 
 
 def test_a_site_changes_the_folder_of_a_cell_and_not_its_name(config, config_schema, gpus):
-    here = load_study(config | {"gpu": "H200"}, config_schema, gpus)
-    there = load_study(config | {"gpu": "H200", "site": "lab2"}, config_schema, gpus)
+    here = load_study(config | {"gpu": "H200"}, config_schema, gpus, load_runtimes())
+    there = load_study(config | {"gpu": "H200", "site": "lab2"}, config_schema, gpus, load_runtimes())
     assert there.gpu == AT_LAB2
     pairs = list(zip(here.cells("H200"), there.cells(AT_LAB2), strict=True))
     assert all(one.stem == other.stem and one.recipe == other.recipe for one, other in pairs)
@@ -34,7 +35,7 @@ def test_sites_with_results_are_in_the_study_without_being_asked_for(config, con
         (tmp_path / name).mkdir(parents=True)
     sites = find_sites(tmp_path, gpus)
     assert sites == [AT_LAB2]
-    study = load_study(config, config_schema, gpus, sites)
+    study = load_study(config, config_schema, gpus, load_runtimes(), sites)
     assert study.gpu is None
     order = list(study.gpus)
     assert order.index(AT_LAB2) == order.index("H200") + 1
@@ -55,7 +56,7 @@ def test_sites_with_results_are_in_the_study_without_being_asked_for(config, con
 )
 def test_what_is_no_site_is_refused(config, config_schema, gpus, changes, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        load_study(copy.deepcopy(config) | changes, config_schema, gpus)
+        load_study(copy.deepcopy(config) | changes, config_schema, gpus, load_runtimes())
 
 
 def test_the_schema_and_the_folders_agree_on_what_a_site_is(config_schema):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections import Counter
 from typing import Any
@@ -12,7 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepgap.errors import ConfigError
-from deepgap.study.study import Study, load_study, present_and_missing, recipe_digest
+from deepgap.runtimes import load_runtimes
+from deepgap.study.cell import recipe_digest
+from deepgap.study.checks import load_study
+from deepgap.study.study import Study, present_and_missing
 
 
 @pytest.fixture
@@ -20,7 +24,7 @@ def load(config, config_schema, gpus):
     """Load the project's study with some keys replaced."""
 
     def load_changed(**changes: Any) -> Study:
-        return load_study(copy.deepcopy(config) | changes, config_schema, gpus)
+        return load_study(copy.deepcopy(config) | changes, config_schema, gpus, load_runtimes())
 
     return load_changed
 
@@ -46,10 +50,6 @@ def load(config, config_schema, gpus):
         ({"weights": {"source": "imagnet"}}, ["weights.source", "'imagnet'", "seeded, imagenet"]),
         ({"runtime_options": {"tensort": {}}}, ["runtime_options", "'tensort'"]),
         ({"batches": [1]}, ["unknown key 'batches'", "batch_sizes"]),
-        ({"energy": {"seconds": 4.9, "sweeps": 1, "batch_sizes": [1]}}, ["energy.seconds", "4.9", "at least 5"]),
-        ({"energy": {"seconds": 5, "sweeps": -1, "batch_sizes": [1]}}, ["energy.sweeps", "-1", "at least 0"]),
-        ({"energy": {"seconds": 5, "sweeps": 1, "batch_sizes": [0]}}, ["energy.batch_sizes[0]", "0", "at least 1"]),
-        ({"overrides": {"T4": {"energy": {"seconds": 5}}}}, ["overrides.T4.energy", "lacks"]),
         ({"thread_counts": {"eager-fp32": [0]}}, ["thread_counts.eager-fp32[0]", "0"]),
         ({"thread_counts": {"eager-fp32": ["some"]}}, ["thread_counts.eager-fp32[0]", "'some'"]),
         ({"thread_counts": {"eager-fp32": []}}, ["thread_counts.eager-fp32", "empty"]),
@@ -64,8 +64,8 @@ def test_bad_config_is_refused_in_one_sentence(load, changes, parts):
         assert part in sentence
 
 
-COUNTS = {"warmup_iterations": 2, "timed_iterations": 30, "repeats": 1, "sweeps": 3, "fidelity_images": 16}
-STOP = {"half_width": 0.01, "minimum_iterations": 20, "minimum_ms": 100}
+COUNTS = {"warmup_iterations": 2, "timed_iterations": 30, "runs": 1, "sweeps": 3, "fidelity_images": 16}
+STOP = {"half_width": 0.01, "minimum_iterations": 20, "minimum_ms": 100, "maximum_s": 2}
 CPU_AXES = {"modes": ["eager-fp32", "ort-fp32"], "batch_sizes": [1, 8], "protocol": "p"}
 
 
@@ -79,7 +79,6 @@ def changed(
         "batch_sizes": [1, 2, 8],
         "protocol": "p",
         "protocols": {"p": COUNTS | (protocol or {})},
-        "energy": {"seconds": 7, "sweeps": 2, "batch_sizes": [1, 8]},
         "overrides": {"CPU": CPU_AXES | (cpu or {})},
         **changes,
     }
@@ -92,7 +91,7 @@ def changed(
             changed(protocol={"stop": STOP | {"minimum_iterations": 31}}),
             ["protocols.p.stop.minimum_iterations", "31", "timed_iterations, 30"],
         ),
-        (changed(gpu="CPU", protocol={"cold_iterations": 5}), ["protocols.p.cold_iterations", "5", "CPU"]),
+        (changed(gpu="CPU", protocol={"arms": ["cold"]}), ["protocols.p.arms", "'cold'", "CPU"]),
         (
             changed(gpu="T4", thread_counts={"eager-fp32": [1]}),
             ["config.yaml: thread_counts", "'eager-fp32'", "host's processor, not T4"],
@@ -120,52 +119,11 @@ def test_what_a_gpu_cannot_have_is_refused_in_one_sentence_with_its_place(load, 
         assert part in sentence
 
 
-@pytest.mark.parametrize(
-    ("changes", "place"),
-    [
-        ({"models": ["resnet18", "resnet1"]}, "models[1]"),
-        ({"overrides": {"T4": {"models": ["resnet1"]}}}, "overrides.T4.models[0]"),
-    ],
-)
-def test_a_model_of_the_schema_without_its_multiply_adds_is_refused(config, config_schema, gpus, changes, place):
-    schema = copy.deepcopy(config_schema)
-    schema["$defs"]["models"]["items"]["enum"].append("resnet1")
-    with pytest.raises(ConfigError) as caught:
-        load_study(copy.deepcopy(config) | changes, schema, gpus)
-    assert str(caught.value) == (
-        f"config.yaml: {place} is 'resnet1', whose multiply-adds are not known; add them to GMAC_PER_IMAGE in "
-        "src/deepgap/sources/models.py."
-    )
-
-
 def test_what_another_gpu_cannot_have_is_no_matter(load):
     """A protocol with cold calls and the host's threads, where neither is asked of a device that lacks it."""
-    load(**changed(gpu="T4", protocol={"cold_iterations": 5}))
+    load(**changed(gpu="T4", protocol={"arms": ["cold"]}))
     load(**changed(gpu="CPU", thread_counts={"eager-fp32": [1]}))
     load(**changed(gpu="CPU", protocol={"stop": STOP | {"minimum_iterations": 30}}))
-
-
-def test_energy_is_of_some_sweeps_and_batches_of_gpus(load):
-    cells = list(load(**changed()).cells("T4"))
-    assert len(cells) == 2 * 3 * 3
-    with_energy = {(cell.sweep, cell.batch_size) for cell in cells if cell.recipe["energy_s"] == 7}
-    assert with_energy == {(sweep, batch) for sweep in (1, 2) for batch in (1, 8)}
-    assert {cell.recipe["energy_s"] for cell in cells} == {0, 7}
-    assert {cell.recipe["energy_s"] for cell in load(**changed()).cells("CPU")} == {0}
-
-
-def test_an_override_of_energy_is_of_its_gpu_alone(load):
-    energy = {"seconds": 5, "sweeps": 0, "batch_sizes": []}
-    study = load(**changed(overrides={"CPU": CPU_AXES, "L4": {"energy": energy}}))
-    assert {cell.recipe["energy_s"] for cell in study.cells("L4")} == {0}
-    assert 7 in {cell.recipe["energy_s"] for cell in study.cells("T4")}
-
-
-def test_other_energy_renames_only_the_cells_that_have_it(load):
-    before = list(load(**changed()).cells("T4"))
-    after = list(load(**changed(energy={"seconds": 9, "sweeps": 1, "batch_sizes": [1]})).cells("T4"))
-    kept = {cell.stem for cell in before} & {cell.stem for cell in after}
-    assert kept == {cell.stem for cell in before if cell.recipe["energy_s"] == 0}
 
 
 def test_thread_counts_multiply_the_cells_of_their_mode(load):
@@ -191,26 +149,24 @@ def test_naming_all_threads_changes_no_cell(load):
 def test_expected_counts_are_those_of_the_cells(load, name):
     for study in (load(), load(**changed(cpu={"thread_counts": {"eager-fp32": [1, "all"]}}))):
         expected = {
-            (row["model"], row["runtime"], row["precision"]): row["expected"]
-            for row in study.expected_counts()
-            if row["gpu"] == name
+            (row["model"], row["mode"]): row["expected"] for row in study.expected_counts() if row["gpu"] == name
         }
-        counted = Counter((c.model, c.mode.runtime, c.mode.precision) for c in study.cells(name))
+        counted = Counter((c.model, c.mode.name) for c in study.cells(name))
         assert counted == expected
 
 
-@pytest.mark.parametrize("protocol", [{"cold_iterations": 5}, {"stop": STOP}], ids=["cold", "stop"])
+@pytest.mark.parametrize("protocol", [{"arms": ["cold"]}, {"stop": STOP}], ids=["cold", "stop"])
 def test_cold_calls_and_an_early_end_rename_the_cells(load, protocol):
     plain, other = load(**changed()), load(**changed(protocol=protocol))
     assert {c.stem for c in plain.cells("T4")}.isdisjoint(c.stem for c in other.cells("T4"))
     (name, value), recipe = next(iter(protocol.items())), other.cells("T4")[0].recipe
     assert recipe["protocol"][name] == value
-    assert plain.cells("T4")[0].recipe["protocol"][name] in (0, None)
+    assert plain.cells("T4")[0].recipe["protocol"][name] in ([], None)
 
 
 def test_their_absence_can_be_written_down(load):
     """The schema's defaults, given or not, are the same cells."""
-    given = load(**changed(protocol={"cold_iterations": 0}))
+    given = load(**changed(protocol={"arms": [], "throughput_s": 2}))
     assert [c.stem for c in given.cells("T4")] == [c.stem for c in load(**changed()).cells("T4")]
 
 
@@ -228,7 +184,7 @@ def test_every_schema_key_is_described(config_schema):
 
 def test_missing_keys_take_their_defaults(config, config_schema, gpus):
     bare = {key: config[key] for key in ("models", "modes", "batch_sizes", "protocol", "protocols")}
-    study = load_study(bare, config_schema, gpus)
+    study = load_study(bare, config_schema, gpus, load_runtimes())
     assert study.gpu is None
     assert study.config["weights"] == {"source": "seeded", "seed": 0}
 
@@ -242,8 +198,8 @@ def test_recipes_name_cells_uniquely_and_hold_no_place(load):
     cells = [cell for gpu in ("T4", "CPU", "H200") for cell in load().cells(gpu)]
     assert len({recipe_digest(cell.recipe) for cell in cells}) == len(cells)
     assert set(cells[0].recipe) == {
-        "method_version", "gpu", "model", "runtime", "precision", "batch_size", "threads", "sweep",
-        "image_size", "weights", "options", "protocol", "energy_s",
+        "method_version", "runtime_version", "gpu", "model", "mode", "runtime", "precision", "layout", "batch_size",
+        "threads", "sweep", "image_size", "weights", "options", "protocol",
     }  # fmt: skip
 
 
@@ -266,7 +222,7 @@ def test_one_protocol_does_not_touch_the_cells_of_another(load):
     assert set(stems("T4", timed_iterations=99)).isdisjoint(stems("T4"))
 
 
-def test_run_order_is_seeded_sweep_major_and_not_sorted(load):
+def test_run_order_is_seeded_and_block_by_block(load):
     def study() -> Study:
         return load(**changed(cpu={"batch_sizes": [1, 2, 4, 8, 16]}))
 
@@ -274,11 +230,47 @@ def test_run_order_is_seeded_sweep_major_and_not_sorted(load):
     assert order == study().run_order("CPU")
     assert sorted(order, key=lambda c: c.stem) == sorted(cells, key=lambda c: c.stem)
     assert [cell.sweep for cell in order] == sorted(cell.sweep for cell in order)
-    first = [(c.model, c.mode, c.batch_size, c.threads) for c in order if c.sweep == 1]
-    second = [(c.model, c.mode, c.batch_size, c.threads) for c in order if c.sweep == 2]
-    assert first != second
-    assert sorted(first, key=str) == sorted(second, key=str)
-    assert first != [(c.model, c.mode, c.batch_size, c.threads) for c in cells if c.sweep == 1]
+    blocks = [block for block, _ in itertools.groupby(order, key=lambda cell: cell.block)]
+    assert len(blocks) == len(set(blocks)), "the modes of a block are neighbours"
+    assert len({tuple(block[1:] for block in blocks if block[0] == sweep) for sweep in (1, 2, 3)}) > 1
+    assert len({tuple(c.mode.name for c in order if c.block == block) for block in blocks}) > 1
+
+
+def test_grids_are_the_union_of_their_products(load):
+    grids = [
+        {"models": ["resnet50"], "modes": ["eager-fp32", "eager-fp16-nchw"], "batch_sizes": [1, 8]},
+        {"models": ["resnet50", "resnet18"], "modes": ["eager-fp32"], "batch_sizes": [8, 16]},
+    ]
+    study = load(**changed(overrides={"H100": {"grids": grids, "protocol": "p"}}))
+    first = [cell for cell in study.cells("H100") if cell.sweep == 1]
+    assert sorted((c.model, c.mode.name, c.batch_size) for c in first) == [
+        ("resnet18", "eager-fp32", 8), ("resnet18", "eager-fp32", 16), ("resnet50", "eager-fp16-nchw", 1),
+        ("resnet50", "eager-fp16-nchw", 8), ("resnet50", "eager-fp32", 1), ("resnet50", "eager-fp32", 8),
+        ("resnet50", "eager-fp32", 16),
+    ]  # fmt: skip
+    assert {cell.recipe["layout"] for cell in first if cell.mode.name == "eager-fp16-nchw"} == {"nchw"}
+    assert study.batch_sizes_of("H100") == [1, 8, 16]
+
+
+def test_only_leaves_names_alone(load):
+    whole, part = load(**changed()), load(**changed(only={"batch_sizes": [8], "modes": ["eager-fp32"]}))
+    assert [c.stem for c in whole.cells("T4")] == [c.stem for c in part.cells("T4")]
+    asked = [cell for cell in part.cells("T4") if part.is_asked_for(cell)]
+    assert {(cell.batch_size, cell.mode.name) for cell in asked} == {(8, "eager-fp32")}
+
+
+@pytest.mark.parametrize(
+    ("mode", "part"),
+    [
+        ("eager-fp16-nhwc", "called eager-fp16"),
+        ("ort-fp32-nhwc", "runs in the layout nchw"),
+        ("eager-fp16-nchw-x", "is not a mode"),
+        ("eager-fp16-ncwh", "runs in the layout nchw, nhwc"),
+    ],
+)
+def test_a_layout_is_named_only_where_it_is_not_the_usual_one(load, mode, part):
+    with pytest.raises(ConfigError, match=part):
+        load(modes=[mode])
 
 
 def test_present_and_missing(load, tmp_path):
@@ -321,6 +313,6 @@ def test_different_recipes_have_different_digests(one, other):
 def test_any_value_anywhere_is_accepted_or_refused_in_one_sentence(config, config_schema, gpus, value):
     for key in config:
         try:
-            load_study(copy.deepcopy(config) | {key: value}, config_schema, gpus)
+            load_study(copy.deepcopy(config) | {key: value}, config_schema, gpus, load_runtimes())
         except ConfigError as error:
             assert "\n" not in str(error)

@@ -17,7 +17,8 @@ from deepgap.analyse.telemetry import summarise_telemetry, throttle_reasons
 from deepgap.cells.cell_file import failure_row
 from deepgap.cells.telemetry_file import CLOCK_EVENT_REASONS, SAMPLES, write_telemetry
 from deepgap.errors import TelemetryError
-from deepgap.study.study import load_study
+from deepgap.runtimes import load_runtimes
+from deepgap.study.checks import load_study
 from tests.unit.synthetic import (
     GPUS,
     REPORTING,
@@ -124,7 +125,7 @@ def test_only_reasons_that_hold_the_clocks_down_count():
 
 def axes_of(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """As the rule `describe_study` gives them."""
-    study = load_study(config, schema, GPUS)
+    study = load_study(config, schema, GPUS, load_runtimes())
     return {
         gpu: {**study.axes(gpu), "counts": vars(study.protocol(gpu)), "sampled": GPUS[gpu].device == "cuda"}
         for gpu in GPUS
@@ -141,7 +142,7 @@ def test_the_design_is_the_studys_and_its_cells_add_up(config, config_schema):
         "protocols": {"stopped": counts | {"sweeps": 4, "stop": stop}, "plain": counts | {"sweeps": 1}},
         "overrides": {"CPU": threads, "H200": {"energy": energy, "batch_sizes": [1, 2, 4]}},
     }
-    study = load_study(changed, config_schema, GPUS)
+    study = load_study(changed, config_schema, GPUS, load_runtimes())
     design = describe_design(axes_of(changed, config_schema))
     assert design.schema == DESIGN and design["gpu"].to_list() == list(GPUS)
     expected = pl.DataFrame(study.expected_counts()).group_by("gpu").agg(pl.col("expected").sum())

@@ -19,10 +19,12 @@ import pytest
 import torch
 import yaml
 
+from deepgap.runtimes import load_runtimes
 from deepgap.sources.models import build_model
 from deepgap.study.artifacts import Artifacts
+from deepgap.study.checks import load_study
 from deepgap.study.gpus import load_gpus
-from deepgap.study.study import Study, load_study
+from deepgap.study.study import Study
 from tests.conftest import ROOT, read_yaml
 
 PARTS = ("Snakefile", "config", "data", "envs", "paper", "profiles", "src", "workflow")
@@ -97,7 +99,7 @@ class Project:
     def study(self) -> Study:
         gpus = load_gpus(self.root / "config/gpus.yaml", self.root / "workflow/schemas/gpus.schema.yaml")
         schema = read_yaml(self.root / "workflow/schemas/config.schema.yaml")
-        return load_study(read_yaml(self.root / "config/config.yaml"), schema, gpus)
+        return load_study(read_yaml(self.root / "config/config.yaml"), schema, gpus, load_runtimes())
 
     def cells(self) -> list[Path]:
         return sorted((self.root / "results/CPU/cells").glob("*"))

@@ -31,7 +31,7 @@ from deepgap.runtimes import load_runtime
 from deepgap.sources.models import load_model
 from deepgap.study.artifacts import Artifacts
 from deepgap.study.gpus import Device
-from deepgap.study.study import parse_mode
+from deepgap.study.modes import parse_mode
 from tests.workflow.conftest import CALIBRATION, CPU, Project
 
 pytestmark = pytest.mark.xdist_group("workflow")

@@ -13,7 +13,7 @@ rule aggregate:
         "logs/aggregate/{gpu}/{model}.log",
     wildcard_constraints:
         gpu="|".join(map(re.escape, study.gpus)),
-        model="|".join(map(re.escape, study.config["models"])),
+        model="|".join(map(re.escape, study.model_keys)),
     conda:
         "../../envs/paper.yaml"
     params:
@@ -45,13 +45,19 @@ rule describe_study:
         unlisted=study.unlisted_counts(Path("results")),
         axes={
             gpu: {
-                **study.axes(gpu),
+                "models": [model.key for model in study.models_of(gpu)],
+                "modes": [mode.name for mode in study.modes_of(gpu)],
+                "batch_sizes": study.batch_sizes_of(gpu),
+                "protocol": study.protocol(gpu).name,
+                "thread_counts": study.axes(gpu)["thread_counts"],
                 "counts": asdict(study.protocol(gpu)),
                 "sampled": profile.device == "cuda",
             }
             for gpu, profile in study.gpus.items()
         },
-        code=code_digest("deepgap.analyse.design", script="workflow/scripts/describe_study.py"),
+        code=code_digest(
+            "deepgap.analyse.design", script="workflow/scripts/describe_study.py"
+        ),
     message:
         "Describe the study and the published values."
     script:

@@ -13,10 +13,12 @@ from deepgap.jobs.digest import code_digest
 from deepgap.errors import DeepGapError
 from deepgap.paper.figures import FIGURES, read_caption
 from deepgap.study.gpus import find_sites, load_gpus
-from deepgap.runtimes import load_runtime
+from deepgap.build.images.imagesets import describe_calibration
+from deepgap.runtimes import load_runtimes
 from deepgap.study.schema import read_yaml
 from deepgap.measure.session import start_session
-from deepgap.study.study import load_study, present_and_missing
+from deepgap.study.checks import load_study
+from deepgap.study.study import present_and_missing
 from deepgap.analyse.summary import (
     CELL_TABLES,
     STUDY_TABLES,
@@ -48,7 +50,9 @@ try:
         config,
         schema=read_yaml(Path(CONFIG_SCHEMA)),
         gpus=gpus,
+        runtimes=load_runtimes(),
         sites=find_sites(Path("results"), gpus),
+        describe_calibration=describe_calibration,
     )
     # Cells on disk are leaves of the graph: no rule makes them, so nothing can make them stale.
     present, missing = present_and_missing(
@@ -58,7 +62,11 @@ except DeepGapError as error:
     sys.exit(f"deep-gap: {error}")
 
 artifacts = Artifacts(study)
-to_measure = {cell.stem: cell for cell in missing if cell.gpu == study.gpu}
+to_measure = {
+    cell.stem: cell
+    for cell in missing
+    if cell.gpu == study.gpu and study.is_asked_for(cell)
+}
 # An input of each target beside what is made from it: Snakemake does not make a missing file when all that it is for
 # is up to date.
 ASKED_FOR = [cell.path for cell in to_measure.values()]

@@ -2,21 +2,21 @@
 from dataclasses import asdict
 
 uncalibrated = [
-    model
-    for model in study.axes(study.gpu)["models"]
+    model.key
+    for model in study.models_of(study.gpu)
     if not Path(artifacts.calibration_cache(model)).exists()
 ]
 engines = {
-    artifacts.engine(cell.gpu, cell.model, cell.mode): cell
+    artifacts.source(cell): cell
     for cell in to_measure.values()
-    if load_runtime(cell.mode.runtime).source == "engine"
+    if study.runtimes[cell.mode.runtime].source == "engine"
 }
 
 
 # A cache that exists is a leaf: its name says all that defines it, so nothing can make it stale.
 rule calibrate:
     input:
-        graph=lambda wildcards: artifacts.onnx(wildcards.model, "fp32"),
+        graph=lambda wildcards: artifacts.onnx(study.model(wildcards.model), "fp32"),
     output:
         cache="build/int8/{model}.{key}.cache",
     log:
@@ -31,6 +31,7 @@ rule calibrate:
     params:
         calibration=study.config["calibration"],
         described=study.calibration,
+        image_size=lambda wildcards: study.model(wildcards.model).image_size,
     message:
         "Calibrate {wildcards.model} for INT8."
     script:
@@ -39,7 +40,7 @@ rule calibrate:
 
 rule quantize:
     input:
-        source=lambda wildcards: artifacts.onnx(wildcards.model, "fp32"),
+        source=lambda wildcards: artifacts.onnx(study.model(wildcards.model), "fp32"),
         cache="build/int8/{model}.{key}.cache",
     output:
         graph="build/int8/{model}.{key}.{form}.onnx",
@@ -66,14 +67,16 @@ def engine_cell(wildcards):
 
 def engine_graph(wildcards):
     cell = engine_cell(wildcards)
-    return artifacts.graph(cell.model, cell.mode)
+    return artifacts.graph(study.model(cell.model), cell.mode)
 
 
 def engine_request(wildcards):
     cell = engine_cell(wildcards)
     return {
         "gpu": asdict(study.gpus[study.gpu]),
-        "engine_recipe": artifacts.engine_recipe(cell.gpu, cell.model, cell.mode),
+        "engine_recipe": artifacts.engine_recipe(
+            cell.gpu, study.model(cell.model), cell.mode, cell.batch_size
+        ),
         "runtime": cell.mode.runtime,
         "precision": cell.mode.precision,
         "timing_cache": f"build/engines/{study.gpu}/{cell.mode.runtime}.timing",

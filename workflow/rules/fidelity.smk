@@ -1,18 +1,20 @@
 # How far the modes of this GPU's study are from FP32, layer by layer, and what each calibration method costs.
-from deepgap.study.study import parse_mode
-
-modes = [parse_mode(mode) for mode in study.axes(study.gpu)["modes"]]
-in_pytorch = [m for m in modes if load_runtime(m.runtime).source == "module"]
+modes = study.modes_of(study.gpu)
+in_pytorch = [m for m in modes if study.runtimes[m.runtime].source == "module"]
 in_graphs = [m for m in modes if m not in in_pytorch]
-models = study.axes(study.gpu)["models"]
+models = [model.key for model in study.models_of(study.gpu)]
 
 
 rule compare_layers:
     input:
-        weights=lambda wildcards: artifacts.weights(wildcards.model),
-        images=artifacts.held_out(study.gpu),
+        weights=lambda wildcards: artifacts.weights(study.model(wildcards.model)),
+        images=lambda wildcards: artifacts.held_out(
+            study.model(wildcards.model), study.gpu
+        ),
         graphs=lambda wildcards: list(
-            dict.fromkeys(artifacts.graph(wildcards.model, m) for m in in_graphs)
+            dict.fromkeys(
+                artifacts.graph(study.model(wildcards.model), m) for m in in_graphs
+            )
         ),
     output:
         layers=f"results/fidelity/{study.gpu}/{{model}}_layers.csv",
@@ -28,7 +30,8 @@ rule compare_layers:
         gpu=asdict(study.gpus[study.gpu]),
         precisions=list(dict.fromkeys(m.precision for m in in_pytorch)),
         code=code_digest(
-            "deepgap.build.fidelity_report", script="workflow/scripts/compare_layers.py"
+            "deepgap.build.fidelity_report",
+            script="workflow/scripts/compare_layers.py",
         ),
     message:
         "Compare the layers of {wildcards.model} with FP32."
@@ -38,9 +41,13 @@ rule compare_layers:
 
 rule compare_methods:
     input:
-        graph=lambda wildcards: artifacts.onnx(wildcards.model, "fp32"),
-        images=artifacts.held_out(study.gpu),
-        reference=lambda wildcards: artifacts.reference(wildcards.model, study.gpu),
+        graph=lambda wildcards: artifacts.onnx(study.model(wildcards.model), "fp32"),
+        images=lambda wildcards: artifacts.held_out(
+            study.model(wildcards.model), study.gpu
+        ),
+        reference=lambda wildcards: artifacts.reference(
+            study.model(wildcards.model), study.gpu
+        ),
     output:
         methods=f"results/fidelity/{study.gpu}/{{model}}_methods.csv",
     log:
@@ -53,11 +60,14 @@ rule compare_methods:
         gpu=1,
     params:
         calibration=study.config["calibration"],
-        labelled=study.config["weights"]["source"] == "seeded",
+        image_size=lambda wildcards: study.model(wildcards.model).image_size,
+        labelled=lambda wildcards: study.model(wildcards.model).weights["source"]
+        == "seeded",
         # Another image in the same folder changes this alone.
         images_seen=study.calibration,
         code=code_digest(
-            "deepgap.build.fidelity_report", script="workflow/scripts/compare_methods.py"
+            "deepgap.build.fidelity_report",
+            script="workflow/scripts/compare_methods.py",
         ),
     message:
         "Compare the calibration methods on {wildcards.model}."

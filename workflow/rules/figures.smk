@@ -47,7 +47,9 @@ rule render_figure:
         "../../envs/paper.yaml"
     params:
         caption=lambda wildcards: read_caption(wildcards.figure),
-        code=code_digest("deepgap.paper.draw", script="workflow/scripts/render_figure.py"),
+        code=code_digest(
+            "deepgap.paper.draw", script="workflow/scripts/render_figure.py"
+        ),
     message:
         "Render {wildcards.figure}."
     script:

@@ -6,12 +6,16 @@ order = {stem: place for place, stem in enumerate(to_measure)}
 
 def measure_request(wildcards):
     cell = to_measure[wildcards.stem]
-    built = load_runtime(cell.mode.runtime).source == "engine"
+    built = study.runtimes[cell.mode.runtime].source == "engine"
     return {
         "recipe": cell.recipe,
         "gpu": asdict(study.gpus[study.gpu]),
         "engine_recipe": (
-            artifacts.engine_recipe(cell.gpu, cell.model, cell.mode) if built else None
+            artifacts.engine_recipe(
+                cell.gpu, study.model(cell.model), cell.mode, cell.batch_size
+            )
+            if built
+            else None
         ),
         "place": order[wildcards.stem] + 1,
     }
@@ -20,9 +24,11 @@ def measure_request(wildcards):
 rule measure_cell:
     input:
         source=lambda wildcards: artifacts.source(to_measure[wildcards.stem]),
-        held_out=artifacts.held_out(study.gpu),
+        held_out=lambda wildcards: artifacts.held_out(
+            study.model(to_measure[wildcards.stem].model), study.gpu
+        ),
         reference=lambda wildcards: artifacts.reference(
-            to_measure[wildcards.stem].model, study.gpu
+            study.model(to_measure[wildcards.stem].model), study.gpu
         ),
     output:
         **(

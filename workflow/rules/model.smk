@@ -2,6 +2,11 @@
 # Before every measurement, so that the run order can mix the models.
 BUILD_PRIORITY = 1000000
 
+held_out_sizes = {
+    artifacts.held_out(model, study.gpu).split(".")[1]: model.image_size
+    for model in study.models_of(study.gpu)
+}
+
 
 rule build_weights:
     output:
@@ -15,7 +20,8 @@ rule build_weights:
     resources:
         gpu=1,
     params:
-        settings=study.config["weights"],
+        settings=lambda wildcards: dict(study.model(wildcards.model).weights),
+        image_size=lambda wildcards: study.model(wildcards.model).image_size,
     message:
         "Build the weights of {wildcards.model}."
     script:
@@ -38,6 +44,7 @@ rule export_onnx:
         gpu=1,
     params:
         precision="{precision}",
+        image_size=lambda wildcards: study.model(wildcards.model).image_size,
     message:
         "Export {wildcards.model} to ONNX in {wildcards.precision}."
     script:
@@ -56,6 +63,7 @@ rule draw_held_out:
         gpu=1,
     params:
         images_wanted=study.protocol(study.gpu).fidelity_images,
+        image_size=lambda wildcards: held_out_sizes[wildcards.key],
     message:
         "Draw the held-out images."
     script:
@@ -64,8 +72,10 @@ rule draw_held_out:
 
 rule compute_reference:
     input:
-        weights=lambda wildcards: artifacts.weights(wildcards.model),
-        images=artifacts.held_out(study.gpu),
+        weights=lambda wildcards: artifacts.weights(study.model(wildcards.model)),
+        images=lambda wildcards: artifacts.held_out(
+            study.model(wildcards.model), study.gpu
+        ),
     output:
         logits="build/reference/{model}.{key}.npz",
     log:

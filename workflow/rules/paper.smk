@@ -20,7 +20,9 @@ rule write_report:
     params:
         reporting=study.config["reporting"],
         captions=[read_caption(figure) for figure in FIGURES],
-        code=code_digest("deepgap.paper.report", script="workflow/scripts/write_report.py"),
+        code=code_digest(
+            "deepgap.paper.report", script="workflow/scripts/write_report.py"
+        ),
     message:
         "Write the interactive page."
     script:

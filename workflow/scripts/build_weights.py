@@ -11,7 +11,6 @@ from deepgap.host import host_threads
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
 from deepgap.sources.models import build_weights
-from deepgap.study.study import IMAGE_SIZE
 
 
 def main(job):
@@ -19,7 +18,7 @@ def main(job):
     torch.set_num_threads(host_threads())
     output = Path(job.weights)
     state = build_weights(
-        output.name.split(".")[0], job.settings, IMAGE_SIZE, say=lambda text: print(text, file=sys.stderr)
+        output.name.split(".")[0], job.settings, job.image_size, say=lambda text: print(text, file=sys.stderr)
     )
     # Through memory, because torch.save does not say that a disk is full.
     content = io.BytesIO()
@@ -28,4 +27,4 @@ def main(job):
         partial.write_bytes(content.getbuffer())
 
 
-run_script(main, globals(), outputs=["weights"], params=["settings"])
+run_script(main, globals(), outputs=["weights"], params=["settings", "image_size"])

@@ -12,7 +12,6 @@ from deepgap.build.quantize.thresholds import choose_scales
 from deepgap.errors import ImageError
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
-from deepgap.study.study import IMAGE_SIZE
 
 
 def main(job):
@@ -21,7 +20,7 @@ def main(job):
     histograms = collect_histograms(
         graph,
         calibrated_tensors(read_graph(graph)),
-        partial(calibration_batches, job.calibration, IMAGE_SIZE),
+        partial(calibration_batches, job.calibration, job.image_size),
         say=lambda text: print(text, file=sys.stderr, flush=True),
     )
     # The cache's name tells the images that were there when Snakemake started.
@@ -32,4 +31,4 @@ def main(job):
     write_cache(Path(job.cache), choose_scales(histograms, method), method)
 
 
-run_script(main, globals(), inputs=["graph"], outputs=["cache"], params=["calibration", "described"])
+run_script(main, globals(), inputs=["graph"], outputs=["cache"], params=["calibration", "described", "image_size"])

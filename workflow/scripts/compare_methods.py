@@ -10,7 +10,6 @@ from deepgap.build.quantize.histograms import collect_histograms
 from deepgap.build.quantize.placement import calibrated_tensors, read_graph
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
-from deepgap.study.study import IMAGE_SIZE
 
 
 def say(text):
@@ -23,7 +22,7 @@ def main(job):
     histograms = collect_histograms(
         Path(job.graph),
         calibrated_tensors(graph),
-        partial(calibration_batches, job.calibration, IMAGE_SIZE),
+        partial(calibration_batches, job.calibration, job.image_size),
         say=say,
     )
     images, labels = read_arrays(Path(job.images), "images", "labels")
@@ -44,5 +43,5 @@ run_script(
     globals(),
     inputs=["graph", "images", "reference"],
     outputs=["methods"],
-    params=["calibration", "labelled"],
+    params=["calibration", "labelled", "image_size"],
 )

@@ -5,12 +5,11 @@ from pathlib import Path
 from deepgap.build.images.imagesets import write_held_out
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
-from deepgap.study.study import IMAGE_SIZE
 
 
 def main(job):
     take_host()
-    write_held_out(Path(job.images), job.images_wanted, IMAGE_SIZE)
+    write_held_out(Path(job.images), job.images_wanted, job.image_size)
 
 
-run_script(main, globals(), outputs=["images"], params=["images_wanted"])
+run_script(main, globals(), outputs=["images"], params=["images_wanted", "image_size"])

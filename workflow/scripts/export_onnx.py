@@ -9,7 +9,6 @@ from deepgap.host import host_threads
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
 from deepgap.sources.models import load_model
-from deepgap.study.study import IMAGE_SIZE
 
 
 def main(job):
@@ -17,7 +16,7 @@ def main(job):
     torch.set_num_threads(host_threads())
     output = Path(job.graph)
     model, weights_sha256 = load_model(output.name.split(".")[0], Path(job.weights))
-    export_onnx(model, output, job.precision, IMAGE_SIZE, weights_sha256)
+    export_onnx(model, output, job.precision, job.image_size, weights_sha256)
 
 
-run_script(main, globals(), inputs=["weights"], outputs=["graph"], params=["precision"])
+run_script(main, globals(), inputs=["weights"], outputs=["graph"], params=["precision", "image_size"])

@@ -17,8 +17,8 @@ from deepgap.analyse.telemetry import read_samples
 from deepgap.cells.cell_file import LATENCY, OK, THROUGHPUT
 from deepgap.errors import CellError, TelemetryError
 from deepgap.files import DIGEST_LIST
+from deepgap.study.cell import cell_id
 from deepgap.study.gpus import Gpu, split_site
-from deepgap.study.study import cell_id
 
 CHECKED = pl.Schema(
     {

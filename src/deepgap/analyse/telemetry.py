@@ -13,7 +13,7 @@ from deepgap.analyse.measurements import CELLS, gpu_of
 from deepgap.analyse.summary import KEY, STRINGS, TELEMETRY, TELEMETRY_ORDER
 from deepgap.cells.telemetry_file import CLOCK_EVENT_REASONS, INTERVAL_S, read_telemetry
 from deepgap.errors import TelemetryError
-from deepgap.study.study import recipe_digest
+from deepgap.study.cell import recipe_digest
 
 
 def summarise_telemetry(files: Iterable[Path], cells: pl.DataFrame) -> pl.DataFrame:

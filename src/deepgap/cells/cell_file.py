@@ -15,7 +15,7 @@ import polars as pl
 
 from deepgap.errors import CellError
 from deepgap.files import put_in_place, read_parquet, write_parquet
-from deepgap.study.study import recipe_digest
+from deepgap.study.cell import recipe_digest
 
 FORMAT = 2
 FOOTER_KEY = "deepgap"

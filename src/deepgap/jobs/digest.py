@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -23,14 +23,24 @@ def code_digest(*modules: str, script: str | None = None) -> str:
     Raises:
         ModuleNotFoundError: a name is none of deepgap's modules.
     """
+    seen = import_closure(modules)
+    return syntax_digest(seen if script is None else seen | {script})
+
+
+def import_closure(modules: Iterable[str], leave_out: Collection[str] = ()) -> set[str]:
+    """These modules and all of deepgap that they import, wherever in their code.
+
+    Args:
+        leave_out: modules that are neither counted nor followed.
+    """
     seen: set[str] = set()
     pending = list(modules)
     while pending:
         module = pending.pop()
-        if module not in seen:
+        if module not in seen and module not in leave_out:
             seen.add(module)
             pending += _imports(module)
-    return syntax_digest(seen if script is None else seen | {script})
+    return seen
 
 
 def syntax_digest(modules: Iterable[str]) -> str:

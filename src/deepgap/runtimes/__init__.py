@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from deepgap.errors import ConfigError
+from deepgap.study.cell import Layout
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 Inputs: TypeAlias = "Sequence[torch.Tensor]"
 Call: TypeAlias = "Callable[[int], torch.Tensor]"
 """Enqueue one inference on the input buffer of this index and return its logits, shape (batch, classes)."""
+
+HALF = ("fp16", "bf16")
 
 Source: TypeAlias = Literal["module", "graph", "engine"]
 
@@ -72,6 +75,8 @@ class Runtime:
     precisions: frozenset[str]
     devices: frozenset[str]
     prepare: Callable[[Any, Inputs, Mapping[str, Any]], Call]
+    version: int = 1
+    """Raised when an edit of the runtime can change a number; its cells are then measured anew."""
     source: Source = "module"
     int8_form: Literal["qdq", "u8s8"] = "qdq"
     """Which quantised graph the runtime takes: with int8 activations for GPUs, or uint8 ones for x86."""
@@ -88,11 +93,38 @@ class Runtime:
     Raises `MissingLibraryError` when one is absent; called once before any work of a run that needs it.
     """
 
+    def graph_form(self, precision: str) -> str:
+        """Which form of the ONNX graph it takes in a precision."""
+        return self.int8_form if precision == "int8" else "fp16" if precision == "fp16" else "fp32"
+
+    def usual_layout(self, precision: str) -> Layout:
+        """The layout of activations that a mode has when its name says none: NHWC is what Tensor cores want in half
+        precision, and PyTorch's own is NCHW."""
+        return "nhwc" if self.source == "module" and precision in HALF else "nchw"
+
+    def layouts(self, precision: str) -> frozenset[Layout]:
+        """The layouts that a mode can be asked for."""
+        return frozenset(get_args(Layout)) if self.source == "module" else frozenset({self.usual_layout(precision)})
+
+    def fill_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """All options with their defaults.
+
+        Raises:
+            ConfigError: an option is unknown, or its value is not allowed.
+        """
+        filled = self.check_options(options)
+        return dict(filled) if isinstance(filled, Mapping) else dict(options)
+
 
 @cache
 def runtime_names() -> tuple[str, ...]:
     """The names of all runtimes: the files of this folder, sorted."""
     return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+
+
+def load_runtimes() -> dict[str, Runtime]:
+    """All runtimes by name."""
+    return {name: load_runtime(name) for name in runtime_names()}
 
 
 def load_runtime(name: str) -> Runtime:

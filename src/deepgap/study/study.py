@@ -1,125 +1,55 @@
-"""The study: from config to cells, and the recipe that names a cell."""
+"""The study: from config to cells, in the order in which they are measured."""
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import json
 import os
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from deepgap.build.images.imagesets import describe_calibration
-from deepgap.errors import ConfigError
-from deepgap.runtimes import load_runtime, runtime_names
-from deepgap.sources.models import GMAC_PER_IMAGE
-from deepgap.study.gpus import Gpu, split_site, with_sites
-from deepgap.study.method import METHOD_VERSION
-from deepgap.study.schema import check_schema, nearest, unknown
+from deepgap.study.cell import ALL_THREADS, Cell, Mode, Protocol, Stop
+from deepgap.study.gpus import Gpu, split_site
+from deepgap.study.models import ModelSpec
+from deepgap.study.modes import RuntimeFacts, parse_mode
 
-IMAGE_SIZE = 224
-AXES = ("models", "modes", "batch_sizes", "protocol", "energy", "thread_counts")
-ALL_THREADS = 0
-"""The number of threads that stands for all cores of the process; `all` in the config."""
+AXES = ("models", "modes", "batch_sizes", "grids", "protocol", "thread_counts")
 
 
 @dataclass(frozen=True)
-class Mode:
-    """A runtime and a precision, written `eager-fp16`."""
+class Grid:
+    """All combinations of some models, modes and batch sizes."""
 
-    runtime: str
-    precision: str
+    models: tuple[ModelSpec, ...]
+    modes: tuple[Mode, ...]
+    batch_sizes: tuple[int, ...]
 
-    def __str__(self) -> str:
-        return f"{self.runtime}-{self.precision}"
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How often a cell is called, and on how many images its answers are checked.
-
-    cold_iterations: calls a repeat with a cold L2 cache; 0 leaves the arm out.
-    stop: when a repeat may end before its `timed_iterations` (`half_width`, `minimum_iterations`, `minimum_ms`);
-        null never.
-    """
-
-    name: str
-    warmup_iterations: int
-    timed_iterations: int
-    repeats: int
-    sweeps: int
-    fidelity_images: int
-    cold_iterations: int = 0
-    stop: Mapping[str, float] | None = None
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One process, one file: a model in a mode at a batch size on a GPU, in one sweep.
-
-    The site of a GPU is in the folder of its results and not in the recipe: the same cell of two sites has one name.
-    """
-
-    gpu: str
-    model: str
-    mode: Mode
-    batch_size: int
-    threads: int
-    sweep: int
-    settings: str
-    """JSON of all else that gives the cell its meaning: weights, options, protocol, energy."""
-
-    @cached_property
-    def recipe(self) -> dict[str, Any]:
-        """Everything that defines what the cell means, and nothing about where or when it was measured."""
-        return {
-            "method_version": METHOD_VERSION,
-            "gpu": split_site(self.gpu)[0],
-            "model": self.model,
-            "runtime": self.mode.runtime,
-            "precision": self.mode.precision,
-            "batch_size": self.batch_size,
-            "threads": self.threads,
-            "sweep": self.sweep,
-            "image_size": IMAGE_SIZE,
-            **json.loads(self.settings),
-        }
-
-    @cached_property
-    def stem(self) -> str:
-        """The file name without its ending: `<cell-id>.<recipe>`."""
-        return f"{cell_id(self.recipe)}.{recipe_digest(self.recipe)}"
-
-    @cached_property
-    def path(self) -> str:
-        """The cell's file below the project's root."""
-        return f"results/{self.gpu}/cells/{self.stem}.parquet"
-
-
-def cell_id(recipe: Mapping[str, Any]) -> str:
-    """What a cell is called: `resnet18_eager-fp16_b8_s1`, with `_t4` before the sweep where it has four threads."""
-    threads = f"_t{recipe['threads']}" if recipe["threads"] != ALL_THREADS else ""
-    mode = f"{recipe['runtime']}-{recipe['precision']}"
-    return f"{recipe['model']}_{mode}_b{recipe['batch_size']}{threads}_s{recipe['sweep']}"
-
-
-def recipe_digest(recipe: Mapping[str, Any]) -> str:
-    """First 12 hex digits of the SHA-256 of the sorted, compact JSON of `recipe`."""
-    text = json.dumps(recipe, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    @property
+    def points(self) -> Iterator[tuple[ModelSpec, Mode, int]]:
+        return product(self.models, self.modes, self.batch_sizes)
 
 
 @dataclass(frozen=True)
 class Study:
-    """A checked configuration."""
+    """A checked configuration; `study.checks.load_study` makes one.
+
+    models: all that any GPU of the study has, by the names that the config gives them.
+    describe_calibration, describe_accuracy: the config's `calibration` and `accuracy` as recipes, images told by
+        their content.
+    """
 
     config: Mapping[str, Any]
     gpus: Mapping[str, Gpu]
+    runtimes: Mapping[str, RuntimeFacts]
+    models: Mapping[str, ModelSpec]
+    describe_calibration: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    describe_accuracy: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    _cells: dict[str, Sequence[Cell]] = field(default_factory=dict, repr=False, compare=False)
+    """Those asked for so far: naming a cell takes a digest, and there can be many."""
 
     @property
     def gpu(self) -> str | None:
@@ -132,9 +62,50 @@ class Study:
         override: dict[str, Any] = self.config["overrides"].get(split_site(gpu)[0], {})
         return {key: self.config[key] for key in AXES} | override
 
+    def grids(self, gpu: str) -> list[Grid]:
+        """The products of models, modes and batch sizes whose union a GPU measures, in the order of the config."""
+        axes = self.axes(gpu)
+        asked = axes["grids"] or [axes]
+        return [
+            Grid(
+                tuple(self.models[entry_name(entry)] for entry in grid["models"]),
+                tuple(parse_mode(text, self.runtimes) for text in grid["modes"]),
+                tuple(grid["batch_sizes"]),
+            )
+            for grid in asked
+        ]
+
+    def models_of(self, gpu: str) -> list[ModelSpec]:
+        """The models of one GPU, in the order of the config."""
+        return list(dict.fromkeys(model for grid in self.grids(gpu) for model in grid.models))
+
+    def modes_of(self, gpu: str) -> list[Mode]:
+        """The modes of one GPU, in the order of the config."""
+        return list(dict.fromkeys(mode for grid in self.grids(gpu) for mode in grid.modes))
+
+    def batch_sizes_of(self, gpu: str) -> list[int]:
+        """The batch sizes of one GPU, ascending."""
+        return sorted({size for grid in self.grids(gpu) for size in grid.batch_sizes})
+
+    def model(self, key: str) -> ModelSpec:
+        """The model of this key."""
+        return self._by_key[key]
+
+    @cached_property
+    def _by_key(self) -> dict[str, ModelSpec]:
+        return {model.key: model for model in self.models.values()}
+
+    @cached_property
+    def model_keys(self) -> list[str]:
+        """The keys of all models of the study, in the order of the config."""
+        return list(dict.fromkeys(model.key for model in self.models.values()))
+
     def protocol(self, gpu: str) -> Protocol:
         name = self.axes(gpu)["protocol"]
-        return Protocol(name=name, **self.config["protocols"][name])
+        counts = dict(self.config["protocols"][name])
+        stop = counts.pop("stop", None)
+        arms = tuple(counts.pop("arms", ()))
+        return Protocol(name=name, arms=arms, stop=Stop(**stop) if stop else None, **counts)
 
     @cached_property
     def calibration(self) -> dict[str, Any]:
@@ -143,14 +114,23 @@ class Study:
         Raises:
             ImageError: the folder of images is missing, empty or unreadable.
         """
-        return describe_calibration(self.config["calibration"])
+        return self.describe_calibration(self.config["calibration"])
+
+    @cached_property
+    def accuracy(self) -> dict[str, Any] | None:
+        """The user's labelled images as a recipe; null where the config names none.
+
+        Raises:
+            ImageError: the folder is missing, empty or unreadable.
+        """
+        asked = self.config["accuracy"]
+        return None if asked is None else self.describe_accuracy(asked)
 
     def mode_settings(self, mode: Mode) -> dict[str, Any]:
-        """What defines how a model runs in a mode: its weights, its calibration, the runtime's options."""
-        options = dict(self.config["runtime_options"].get(mode.runtime, {}))
-        if load_runtime(mode.runtime).source == "module":
-            options["memory_format"] = self.config["memory_format"].get(mode.precision, "contiguous")
-        settings = {"weights": self.config["weights"], "options": options}
+        """What defines how any model runs in a mode: the runtime's version and options, and the calibration."""
+        facts = self.runtimes[mode.runtime]
+        options = facts.fill_options(self.config["runtime_options"].get(mode.runtime, {}))
+        settings = {"runtime_version": facts.version, "options": options}
         return settings | ({"calibration": self.calibration} if mode.precision == "int8" else {})
 
     def cells(self, gpu: str) -> Sequence[Cell]:
@@ -159,45 +139,67 @@ class Study:
             self._cells[gpu] = tuple(self._make_cells(gpu))
         return self._cells[gpu]
 
-    @cached_property
-    def _cells(self) -> dict[str, Sequence[Cell]]:
-        """Those asked for so far: naming a cell takes a digest, and there can be many."""
-        return {}
-
     def _make_cells(self, gpu: str) -> Iterator[Cell]:
         axes, protocol = self.axes(gpu), self.protocol(gpu)
-        energy = axes["energy"]
-        modes = [parse_mode(mode) for mode in axes["modes"]]
-        settings = {(mode, s): self._settings(mode, protocol, s) for mode in modes for s in (0, energy["seconds"])}
+        points = dict.fromkeys(point for grid in self.grids(gpu) for point in grid.points)
+        pairs = dict.fromkeys((model, mode) for model, mode, _ in points)
+        settings = {
+            (model, mode): json.dumps(
+                {**model.recipe, **self.mode_settings(mode), "protocol": protocol.recipe}, sort_keys=True
+            )
+            for model, mode in pairs
+        }
         for sweep in range(1, protocol.sweeps + 1):
-            for model in axes["models"]:
-                for mode, batch_size in product(modes, axes["batch_sizes"]):
-                    counted = sweep <= energy["sweeps"] and batch_size in energy["batch_sizes"]
-                    seconds = energy["seconds"] if counted and self.gpus[gpu].device == "cuda" else 0
-                    for threads in self._thread_counts(axes, mode):
-                        yield Cell(gpu, model, mode, batch_size, threads, sweep, settings[mode, seconds])
+            for model, mode, batch_size in points:
+                for threads in thread_counts(axes, mode):
+                    yield Cell(gpu, model.key, mode, batch_size, threads, sweep, settings[model, mode])
+
+    def is_asked_for(self, cell: Cell) -> bool:
+        """Whether the run measures this cell: `only` of the config admits it."""
+        only = self.config["only"] or {}
+        of_cell = {
+            "models": cell.model,
+            "modes": cell.mode.name,
+            "batch_sizes": cell.batch_size,
+            "sweeps": cell.sweep,
+        }
+        return all(of_cell[name] in allowed for name, allowed in only.items())
 
     def run_order(self, gpu: str) -> list[Cell]:
         """The cells of one GPU in the order in which they are measured.
 
-        Sweeps are outermost and the order within a sweep is random (seeded), so that time and temperature
-        are not aliased with model, precision or batch size.
+        Sweeps are outermost. Within a sweep blocks come in a random order, so that time and temperature are not
+        aliased with model or batch size; the modes of a block are neighbours in time, in a random order, so that
+        their ratios are paired. All orders are seeded.
         """
-        shuffled = list(self.cells(gpu))
-        random.Random(0).shuffle(shuffled)
-        return sorted(shuffled, key=lambda cell: cell.sweep)
+        blocks: dict[tuple[int, str, int], list[Cell]] = {}
+        for cell in self.cells(gpu):
+            blocks.setdefault(cell.block, []).append(cell)
+        keys, shuffled = list(blocks), random.Random(0)
+        shuffled.shuffle(keys)
+        for block in blocks.values():
+            shuffled.shuffle(block)
+        return [cell for key in sorted(keys, key=lambda block: block[0]) for cell in blocks[key]]
 
     def expected_counts(self) -> list[dict[str, Any]]:
         """How many cells the study asks for, a row for each gpu, model and mode."""
-        rows = []
+        rows: dict[tuple[str, str, Mode], int] = {}
         for gpu in self.gpus:
-            axes, sweeps = self.axes(gpu), self.protocol(gpu).sweeps
-            for model in axes["models"]:
-                for mode in map(parse_mode, axes["modes"]):
-                    row = {"gpu": gpu, "model": model, "runtime": mode.runtime, "precision": mode.precision}
-                    threads = len(self._thread_counts(axes, mode))
-                    rows.append(row | {"expected": len(axes["batch_sizes"]) * threads * sweeps})
-        return rows
+            for cell in self.cells(gpu):
+                place = (gpu, cell.model, cell.mode)
+                rows[place] = rows.get(place, 0) + 1
+        return [
+            {
+                "gpu": gpu,
+                "model": model,
+                "mode": mode.name,
+                "runtime": mode.runtime,
+                "precision": mode.precision,
+                "layout": mode.layout,
+                "expected": count,
+            }
+            for (gpu, model, mode), count in rows.items()
+        ]
 
     def unlisted_counts(self, results: Path) -> dict[str, int]:
         """How many cell files below `results` the study does not name, by gpu."""
@@ -208,132 +210,16 @@ class Study:
         }
         return {gpu: count for gpu, count in counts.items() if count}
 
-    @staticmethod
-    def _thread_counts(axes: Mapping[str, Any], mode: Mode) -> list[int]:
-        counts = axes["thread_counts"].get(str(mode), ["all"])
-        return [ALL_THREADS if count == "all" else count for count in counts]
 
-    def _settings(self, mode: Mode, protocol: Protocol, energy_s: float) -> str:
-        counts = {key: value for key, value in asdict(protocol).items() if key not in ("name", "sweeps")}
-        settings = {**self.mode_settings(mode), "protocol": counts, "energy_s": energy_s}
-        return json.dumps(settings, sort_keys=True)
+def entry_name(entry: str | Mapping[str, Any]) -> str:
+    """What identifies an entry of `models`: its text, or the JSON of a mapping."""
+    return entry if isinstance(entry, str) else json.dumps(entry, sort_keys=True)
 
 
-def parse_mode(text: str) -> Mode:
-    """Split `runtime-precision`.
-
-    Raises:
-        ConfigError: the runtime has no file in runtimes/, or it does not run that precision.
-    """
-    runtime, _, precision = text.rpartition("-")
-    if runtime not in runtime_names():
-        allowed = ", ".join(sorted(f"{name}-{p}" for name in runtime_names() for p in load_runtime(name).precisions))
-        raise ConfigError(f"'{text}' is not a mode{nearest(text, allowed.split(', '))}; allowed: {allowed}.")
-    precisions = load_runtime(runtime).precisions
-    if precision not in precisions:
-        raise ConfigError(f"'{text}' is not a mode: the runtime {runtime} runs {', '.join(sorted(precisions))}.")
-    return Mode(runtime, precision)
-
-
-def load_study(
-    config: Mapping[str, Any], schema: Mapping[str, Any], gpus: Mapping[str, Gpu], sites: Iterable[str] = ()
-) -> Study:
-    """Check a configuration, fill its defaults, and return the study.
-
-    Args:
-        config: the parsed config.yaml with the command line's changes.
-        schema: its JSON schema.
-        gpus: the hardware facts, by key.
-        sites: the GPUs at sites that have results (`gpus.find_sites`).
-
-    Raises:
-        ConfigError: one sentence that names the key, the value and what is allowed.
-    """
-    filled = copy.deepcopy(dict(config))
-    for key in ("gpu", "site"):
-        # The command line makes a number of a name that looks like one.
-        if filled.get(key) is not None:
-            filled[key] = str(filled[key])
-    check_schema(filled, schema, "config.yaml")
-    for key, rule in schema["properties"].items():
-        if "default" in rule:
-            filled.setdefault(key, copy.deepcopy(rule["default"]))
-            if isinstance(rule["default"], dict) and key not in ("overrides", "runtime_options"):
-                filled[key] = rule["default"] | filled[key]
-    if filled["gpu"] is not None and filled["gpu"] not in gpus:
-        raise ConfigError(unknown("gpu", filled["gpu"], list(gpus)))
-    if filled["site"] and filled["gpu"] is None:
-        raise ConfigError(
-            f"config.yaml: site is '{filled['site']}', but there is no gpu to measure there; give both, or "
-            "neither to render the results of all sites."
-        )
-    for name in filled["overrides"]:
-        if name not in gpus:
-            raise ConfigError(unknown("overrides", name, list(gpus)))
-    for name, options in filled["runtime_options"].items():
-        if name not in runtime_names():
-            raise ConfigError(unknown("runtime_options", name, list(runtime_names())))
-        load_runtime(name).check_options(options)
-    here = [f"{filled['gpu']}@{filled['site']}"] if filled["site"] else []
-    study = Study(filled, with_sites(gpus, [*sites, *here]))
-    for gpu in study.gpus:
-        _check_gpu(study, gpu)
-    return study
-
-
-def _check_gpu(study: Study, gpu: str) -> None:
-    """Refuse what this GPU cannot have, naming the place in the config that asks for it."""
-    axes = study.axes(gpu)
-    kind = split_site(gpu)[0]
-    override = study.config["overrides"].get(kind, {})
-
-    def place(key: str) -> str:
-        return f"overrides.{kind}.{key}" if key in override else key
-
-    for index, model in enumerate(axes["models"]):
-        if model not in GMAC_PER_IMAGE:
-            raise ConfigError(
-                f"config.yaml: {place('models')}[{index}] is '{model}', whose multiply-adds are not known; add them "
-                "to GMAC_PER_IMAGE in src/deepgap/sources/models.py."
-            )
-    if axes["protocol"] not in study.config["protocols"]:
-        raise ConfigError(unknown(place("protocol"), axes["protocol"], list(study.config["protocols"])))
-    profile = study.gpus[gpu]
-    protocol = study.protocol(gpu)
-    if protocol.stop and protocol.stop["minimum_iterations"] > protocol.timed_iterations:
-        raise ConfigError(
-            f"config.yaml: protocols.{protocol.name}.stop.minimum_iterations is "
-            f"{protocol.stop['minimum_iterations']}, more than its timed_iterations, {protocol.timed_iterations}."
-        )
-    if protocol.cold_iterations and profile.device == "cpu" and study.gpu == gpu:
-        raise ConfigError(
-            f"config.yaml: protocols.{protocol.name}.cold_iterations is {protocol.cold_iterations}, but calls with a "
-            f"cold L2 cache are for GPUs; give {gpu} a protocol without them."
-        )
-    for text in axes["thread_counts"]:
-        where = f"config.yaml: {place('thread_counts')}"
-        if profile.device != "cpu" and (study.gpu == gpu or "thread_counts" in override):
-            raise ConfigError(
-                f"{where} has '{text}', but thread counts are an axis of the host's processor, not {gpu}."
-            )
-        if text not in axes["modes"] and "thread_counts" in override:
-            raise ConfigError(f"{where} has '{text}', which is not one of the modes of {gpu}.")
-    for index, text in enumerate(axes["modes"]):
-        where = f"config.yaml: {place('modes')}[{index}]"
-        try:
-            mode = parse_mode(text)
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error}") from None
-        # A default mode that only some GPUs have is refused where that GPU is asked for.
-        if "modes" not in override and study.gpu != gpu:
-            continue
-        if mode.precision not in profile.peak_tops:
-            raise ConfigError(
-                f"{where} is '{text}', but {gpu} has no {mode.precision}; "
-                f"its precisions are {', '.join(profile.peak_tops)}."
-            )
-        if profile.device not in load_runtime(mode.runtime).devices:
-            raise ConfigError(f"{where} is '{text}', but the runtime {mode.runtime} does not run on {gpu}.")
+def thread_counts(axes: Mapping[str, Any], mode: Mode) -> list[int]:
+    """The numbers of threads of a mode; `ALL_THREADS` alone where the config names none."""
+    counts = axes["thread_counts"].get(mode.name, ["all"])
+    return [ALL_THREADS if count == "all" else count for count in counts]
 
 
 def present_and_missing(cells: Sequence[Cell], root: Path) -> tuple[list[Cell], list[Cell]]:
