@@ -19,8 +19,8 @@ def test_every_change_of_the_method_is_decided(room):
     last = json.loads(RECORD_FILE.read_text(encoding="utf-8"))[room][-1]
     assert method_guard.describe_rooms()[room] == {"version": last["version"], "digest": last["digest"]}, (
         f"Code that can change a number of {room} was edited. When the edit can change a number or a cell's "
-        "contents, raise METHOD_VERSION in src/deepgap/study/method.py or the version of the runtime; then, in either "
-        "case, record it with: python tools/record_method.py 'why'"
+        "contents, raise METHOD_VERSION in src/deepgap/study/method.py or the version of the runtime; then, in "
+        "either case, record it with: python tools/record_method.py 'why'"
     )
 
 
