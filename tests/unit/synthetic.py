@@ -25,10 +25,13 @@ from deepgap.analyse.summary import (
     Summary,
     mode_order,
 )
-from deepgap.cells.cell_file import SCHEMA, Footer, write_cell
+from deepgap.cells.cell_file import SCHEMA, write_cell
+from deepgap.cells.footer import Footer
 from deepgap.published.values import read_published
+from deepgap.sources.models import GMAC_PER_IMAGE
 from deepgap.study.cell import cell_id, recipe_digest
 from deepgap.study.gpus import load_gpus
+from deepgap.study.method import METHOD_VERSION
 
 ROOT = Path(__file__).parents[2]
 GPUS = load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")
@@ -293,7 +296,9 @@ def _design(families: pl.DataFrame, gpu: str) -> dict[str, Any]:
 def synthetic_recipe(gpu: str, model: str, mode: str, batch_size: int, **changes: Any) -> dict[str, Any]:
     """The parts of a recipe on which reading and aggregating depend."""
     runtime, precision = mode.split("-")
-    protocol = {"timed_iterations": 20, "repeats": 2, "cold_iterations": 0}
+    protocol = {"warmup_iterations": 10, "timed_iterations": 20, "runs": 2, "fidelity_images": 8}
+    protocol |= {"throughput_s": 2.0, "arms": []}
+    stop = {"minimum_iterations": 2, "minimum_ms": 0, "half_width": 0.1, "maximum_s": 2.0}
     recipe = {
         "gpu": gpu,
         "model": model,
@@ -302,8 +307,10 @@ def synthetic_recipe(gpu: str, model: str, mode: str, batch_size: int, **changes
         "batch_size": batch_size,
         "threads": ALL_THREADS,
         "sweep": 1,
-        "energy_s": 0,
-        "protocol": protocol | {"stop": {"minimum_iterations": 2, "minimum_ms": 0, "half_width": 0.1}},
+        "mode": mode,
+        "layout": "nhwc" if precision in ("fp16", "bf16") else "nchw",
+        "method_version": METHOD_VERSION,
+        "protocol": protocol | {"stop": stop},
     }
     return recipe | changes
 
@@ -318,7 +325,7 @@ def synthetic_rows(
     """The rows of a timed cell.
 
     Args:
-        latencies_ms, cold_ms: device times of each repeat's calls; calls_ms: of a call in each throughput run.
+        latencies_ms, cold_ms: device times of each run's calls; calls_ms: of a call in each throughput run.
         enqueue: enqueue time over device time; null as on a CPU.
         wait_ms: host time beside the device's.
     """
@@ -330,13 +337,18 @@ def synthetic_rows(
         late = None if enqueue is None else enqueue * device
         rows.append(("ok", None, arm, repeat, i + 1, calls, float(i), device, device + wait_ms, late))
     frame = pl.DataFrame(rows, schema=SCHEMA, orient="row")
-    return frame.with_columns(iteration=pl.int_range(1, pl.len() + 1).over("arm", "repeat").cast(pl.Int32))
+    return frame.with_columns(iteration=pl.int_range(1, pl.len() + 1).over("arm", "run").cast(pl.Int32))
 
 
 def synthetic_footer(recipe: dict[str, Any], **observed: Any) -> Footer:
     """A footer of a healthy cell with these observations changed; a null one is left out."""
     on_gpu = recipe["gpu"] != "CPU"
+    held = {"samples": 40, "sm_clock_median_mhz": 1900, "sm_clock_mean_share": 0.96, "temperature_max_c": 50}
+    held |= {"power_mean_w": 400.0, "throttle_shares": {"gpu_idle": 0.1}}
+    facts = {"multiply_adds": 1e9 * GMAC_PER_IMAGE[recipe["model"]]} if recipe["model"] in GMAC_PER_IMAGE else {}
     found: dict[str, Any] = {
+        "clock_zero_unix_s": 1e9,
+        "facts": facts,
         "cell_s": 10.0,
         "phases_s": {"wait": 1.0, "load": 0.5, "warm_up": 1.5, "latency": 2.0, "throughput": 2.5, "fidelity": 0.5},
         "intraop_threads": recipe["threads"] or 8,
@@ -346,19 +358,15 @@ def synthetic_footer(recipe: dict[str, Any], **observed: Any) -> Footer:
         "fidelity": {"top1_agreement": 1.0},
         "telemetry": {
             "samples": 100,
-            "sm_clock_median_mhz": 1900,
-            "temperature_max_c": 50,
-            "power_mean_w": 400.0,
-            "throttle_reasons": ["gpu_idle"],
+            "interval_ms": 50.0,
             "other_processes": 0,
+            "arms": {arm: dict(held) for arm in ("latency", "throughput")},
         },
         "energy": {"absent": "no window"},
-        "memory_device_bytes": 600 << 20,
-        "memory_allocated_peak_bytes": 300 << 20,
+        "memory": {"device_peak_bytes": 600 << 20, "allocated_peak_bytes": 300 << 20},
     }
     if not on_gpu:
-        found |= {"telemetry": {"absent": "no GPU"}, "memory_host_bytes": 200 << 20}
-        del found["memory_device_bytes"], found["memory_allocated_peak_bytes"]
+        found |= {"telemetry": {"absent": "no GPU"}, "memory": {"host_peak_bytes": 200 << 20}}
     found |= observed
     device = {"name": f"Synthetic {recipe['gpu']}", "uuid_sha256": "a" * 12 if on_gpu else None}
     if on_gpu:

@@ -44,7 +44,8 @@ from deepgap.analyse.summary import (
     mode_order,
     write_tables,
 )
-from deepgap.cells.cell_file import Footer, failure_row
+from deepgap.cells.cell_file import failure_row
+from deepgap.cells.footer import Footer
 from deepgap.errors import CellError
 from deepgap.measure.fidelity import Fidelity, compare_logits
 from deepgap.stats import ratio_interval

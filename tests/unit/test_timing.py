@@ -21,10 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from deepgap.cells.cell_file import COLD, ENERGY, LATENCY, SCHEMA, THROUGHPUT
+from deepgap.cells.cell_file import COLD, LATENCY, SCHEMA, THROUGHPUT
 from deepgap.measure.timing import (
     CHECK_EVERY,
     CUDA,
+    ENERGY,
     FEWEST_QUEUED,
     HOST,
     INPUT_BUFFERS,

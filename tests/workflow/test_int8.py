@@ -24,7 +24,8 @@ from deepgap.build.export import WEIGHTS_HASH, read_weights_hash, write_graph
 from deepgap.build.images.imagesets import calibration_batches, read_arrays, write_arrays
 from deepgap.build.quantize.cache import CHECKSUM, read_cache
 from deepgap.build.quantize.placement import calibrated_tensors, insert_qdq, read_graph
-from deepgap.cells.cell_file import Footer, read_cell
+from deepgap.cells.cell_file import read_cell
+from deepgap.cells.footer import Footer
 from deepgap.errors import DeepGapError, EngineError, GraphError, ImageError, MissingLibraryError, WeightsError
 from deepgap.measure import measure, session
 from deepgap.runtimes import load_runtime

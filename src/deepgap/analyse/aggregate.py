@@ -35,6 +35,7 @@ from deepgap.analyse.summary import (
 from deepgap.analyse.telemetry import summarise_telemetry
 from deepgap.cells.bounds import peak_share
 from deepgap.cells.cell_file import OK
+from deepgap.sources.models import GMAC_PER_IMAGE
 from deepgap.stats import Floats, ratio_interval, run_interval
 from deepgap.study.gpus import Gpu
 
@@ -59,8 +60,9 @@ def summarise_families(measurements: Measurements, gpus: Mapping[str, Gpu]) -> p
         if row["status"] == OK:
             baseline = throughputs.get(family_key(row | BASELINE))
             row |= _throughput_columns(throughputs[family_key(row)], baseline)
+            multiply_adds = 1e9 * GMAC_PER_IMAGE[row["model"]] if row["model"] in GMAC_PER_IMAGE else None
             row["share_of_peak"] = peak_share(
-                row["model"], row["precision"], row["throughput_img_s"], gpus[row["gpu"]]
+                multiply_adds, row["precision"], row["throughput_img_s"], gpus[row["gpu"]]
             )
         rows.append(row)
     families = {family_key(row): row for row in rows}

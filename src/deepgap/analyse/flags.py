@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from deepgap.cells.bounds import arms_ratio, highest_share
-from deepgap.cells.cell_file import LATENCY, OK
+from deepgap.cells.cell_file import LATENCY, OK, THROUGHPUT
 from deepgap.study.gpus import Gpu
 
 SLOW_CLOCK = 0.75
@@ -62,7 +62,7 @@ def cell_flags(
     """
     if set(rows["status"]) != {OK}:
         return []
-    share = highest_share(rows, recipe, gpu)
+    share = highest_share(rows, recipe, observed.get("facts", {}), gpu)
     fidelity = observed.get("fidelity", {})
     found = {
         "above_peak": share is not None and share[0] > 1,
@@ -90,11 +90,13 @@ def _latency_flags(rows: pl.DataFrame) -> dict[str, bool]:
 def _telemetry_flags(telemetry: Mapping[str, Any], provenance: Mapping[str, Any], gpu: Gpu) -> dict[str, bool]:
     if not telemetry.get("samples"):
         return {"no_telemetry": gpu.device == "cuda"}
-    clock = telemetry.get("sm_clock_median_mhz")
+    arms = telemetry.get("arms", {})
+    clock = arms.get(THROUGHPUT, {}).get("sm_clock_median_mhz")
+    reasons = {name for arm in arms.values() for name, share in arm.get("throttle_shares", {}).items() if share}
     device = provenance.get("device", {})
     usual = device.get("default_sm_clock_mhz") or device.get("max_sm_clock_mhz") or gpu.max_sm_clock_mhz
     return {
-        "throttled": bool(set(telemetry.get("throttle_reasons") or ()) - NO_THROTTLING),
+        "throttled": bool(reasons - NO_THROTTLING),
         "slow_clock": clock is not None and usual is not None and clock < SLOW_CLOCK * usual,
         "shared_device": (telemetry.get("other_processes") or 0) > 0,
     }

@@ -14,11 +14,11 @@ import polars as pl
 from deepgap.analyse.flags import cell_flags
 from deepgap.analyse.summary import FAMILIES, FIDELITY, HOSTS, KEY, OVERHEAD, RUNS, STRINGS
 from deepgap.cells.bounds import check_bounds
-from deepgap.cells.cell_file import COLD, LATENCY, OK, THROUGHPUT, Footer, read_cell
-from deepgap.errors import CellError, ConfigError
+from deepgap.cells.cell_file import COLD, LATENCY, OK, THROUGHPUT, read_cell
+from deepgap.cells.footer import Footer
+from deepgap.errors import CellError
 from deepgap.stats import Floats, median_interval, percentile, percentile_bound, percentile_note
 from deepgap.study.gpus import Gpu, split_site
-from deepgap.study.schema import check_schema
 
 QUANTILES = {"p90_ms": 0.90, "p95_ms": 0.95, "p99_ms": 0.99}
 BOUNDED = "p99_ms"
@@ -67,90 +67,6 @@ CELLS = pl.Schema(
     }
 )
 """One row a cell: what its footer says."""
-
-
-def _object(required: Iterable[str] = (), **properties: Mapping[str, Any]) -> dict[str, Any]:
-    return {"type": "object", "required": list(required), "properties": properties}
-
-
-NAME, TEXT = {"type": "string"}, {"type": ["string", "null"]}
-NUMBER, COUNT, FLAG = ({"type": [name, "null"]} for name in ("number", "integer", "boolean"))
-POSITIVE = NUMBER | {"exclusiveMinimum": 0}
-
-FOOTER_SCHEMA = _object(
-    recipe=_object(
-        (*KEY, "sweep"),
-        gpu=NAME,
-        model=NAME,
-        runtime=NAME,
-        precision=NAME,
-        batch_size={"type": "integer", "minimum": 1},
-        threads={"type": "integer", "minimum": 0},
-        sweep={"type": "integer", "minimum": 1},
-        calibration=_object(method=TEXT, images=TEXT, count=COUNT),
-    ),
-    weights_sha256=NAME,
-    provenance=_object(
-        ("measured_at", "versions", "host", "device"),
-        measured_at=NAME,
-        versions=_object(("python", "torch", "torchvision", "cuda_runtime", "cudnn"))
-        | {"additionalProperties": TEXT},
-        host=_object(
-            ("cpu", "logical_cores", "memory_gib", "os", "kernel"),
-            cpu=TEXT,
-            logical_cores=COUNT,
-            memory_gib=NUMBER,
-            os=TEXT,
-            kernel=TEXT,
-        ),
-        device=_object(
-            ("name",),
-            name=TEXT,
-            driver=TEXT,
-            uuid_sha256=TEXT,
-            ecc=FLAG,
-            max_sm_clock_mhz=COUNT,
-            default_sm_clock_mhz=COUNT,
-            l2_cache_bytes=COUNT,
-            power_limit_w=NUMBER,
-        ),
-    ),
-    observed=_object(
-        cell_s=NUMBER,
-        phases_s={"type": "object", "additionalProperties": {"type": "number"}},
-        prepare_ms=NUMBER,
-        first_call_ms=NUMBER,
-        intraop_threads=COUNT,
-        memory_device_bytes=COUNT,
-        memory_host_bytes=COUNT,
-        memory_allocated_peak_bytes=COUNT,
-        telemetry=_object(
-            samples=COUNT,
-            other_processes=COUNT,
-            sm_clock_median_mhz=NUMBER,
-            temperature_max_c=NUMBER,
-            power_mean_w=NUMBER,
-            throttle_reasons={"type": ["array", "null"], "items": NAME},
-        ),
-        energy=_object(
-            absent=TEXT,
-            window_s=POSITIVE,
-            joules=NUMBER,
-            joules_per_image=POSITIVE,
-            joules_per_image_above_idle=NUMBER,
-        ),
-        fidelity=_object(
-            images=COUNT,
-            all_finite=FLAG,
-            centred_cosine=NUMBER,
-            centred_sqnr_db=NUMBER,
-            top1_agreement=NUMBER,
-            top1_accuracy=NUMBER,
-            reference_top1_accuracy=NUMBER,
-        ),
-    ),
-)
-"""What of a cell's footer the tables are made of."""
 
 FIDELITY_KEY = FIDELITY.names()[:7]
 CELL_FIDELITY = pl.Schema(
@@ -275,7 +191,6 @@ def read_checked(file: Path, gpus: Mapping[str, Gpu]) -> tuple[pl.DataFrame, Foo
         CellError: the file is not what its name and footer say, or holds what cannot be.
     """
     rows, footer = read_cell(file)
-    _check_footer(file, footer)
     footer = replace(footer, recipe=footer.recipe | {"gpu": gpu_of(file, footer.recipe)})
     if footer.recipe["gpu"] not in gpus:
         raise CellError(
@@ -283,18 +198,10 @@ def read_checked(file: Path, gpus: Mapping[str, Gpu]) -> tuple[pl.DataFrame, Foo
             "or remove the file."
         )
     try:
-        check_bounds(rows, footer.recipe, gpus[footer.recipe["gpu"]])
+        check_bounds(rows, footer.recipe, footer.observed.get("facts", {}), gpus[footer.recipe["gpu"]])
     except CellError as error:
         raise CellError(f"{file} must go unless a fact in config/gpus.yaml is wrong: {error}") from None
     return rows, footer
-
-
-def _check_footer(file: Path, footer: Footer) -> None:
-    """Raise CellError where a footer lacks what the tables need, or a value is of another type."""
-    try:
-        check_schema(vars(footer), FOOTER_SCHEMA, "its footer")
-    except ConfigError as error:
-        raise CellError(f"{file} was not written by deepgap or was edited ({error}); remove it.") from None
 
 
 def _by_family(files: Iterable[Path]) -> Iterable[list[Path]]:
@@ -317,20 +224,20 @@ def _read_facts(rows: pl.DataFrame, footer: Footer, about: dict[str, Any]) -> _C
     if facts["status"] != OK:
         return _Cell(facts, [], [], [], np.empty(0))
     # Arrays: a query on so few rows costs ten times as much.
-    arms, repeats = np.array(rows["arm"].to_list()), rows["repeat"].to_numpy()
+    arms, run_numbers = np.array(rows["arm"].to_list()), rows["run"].to_numpy()
     device, host, enqueue, counts = (
         rows[name].to_numpy() for name in ("device_ms", "host_ms", "enqueue_ms", "calls")
     )
     images_per_s = 1000 * footer.recipe["batch_size"] * counts / host
     runs, device_ms, enqueue_ms = [], [], []
     for span in np.flatnonzero(arms == THROUGHPUT):
-        calls = (arms == LATENCY) & (repeats == repeats[span])
+        calls = (arms == LATENCY) & (run_numbers == run_numbers[span])
         times = device[calls]
         enqueued = enqueue[calls][~np.isnan(enqueue[calls])]
         runs.append(
             {
                 **key,
-                "repeat": int(repeats[span]),
+                "repeat": int(run_numbers[span]),
                 "samples": len(times),
                 "median_ms": np.median(times),
                 "mean_ms": np.mean(times),
@@ -356,6 +263,7 @@ def software(footer: Footer) -> dict[str, str | None]:
 def _cell_facts(rows: pl.DataFrame, footer: Footer) -> dict[str, Any]:
     observed, device = footer.observed, footer.provenance["device"]
     telemetry, energy = observed.get("telemetry", {}), observed.get("energy", {})
+    memory, throughput = observed.get("memory", {}), telemetry.get("arms", {}).get(THROUGHPUT, {})
     first = [observed.get(name) for name in ("prepare_ms", "first_call_ms")]
     joules, window_s = energy.get("joules"), energy.get("window_s")
     note = energy.get("absent")
@@ -368,11 +276,11 @@ def _cell_facts(rows: pl.DataFrame, footer: Footer) -> dict[str, Any]:
         "measured_at": footer.provenance["measured_at"],
         "device_sha256": device.get("uuid_sha256"),
         "stack": json.dumps(software(footer)),
-        "memory_bytes": observed.get("memory_device_bytes", observed.get("memory_host_bytes")),
-        "memory_allocated_bytes": observed.get("memory_allocated_peak_bytes"),
+        "memory_bytes": memory.get("device_peak_bytes") or memory.get("host_peak_bytes"),
+        "memory_allocated_bytes": memory.get("allocated_peak_bytes"),
         "first_call_ms": None if None in first else sum(first),
         "intraop_threads": observed.get("intraop_threads"),
-        **{name: telemetry.get(name) for name in ("sm_clock_median_mhz", "temperature_max_c", "power_mean_w")},
+        **{name: throughput.get(name) for name in ("sm_clock_median_mhz", "temperature_max_c", "power_mean_w")},
         "energy_j_per_image": energy.get("joules_per_image"),
         "energy_above_idle_j_per_image": energy.get("joules_per_image_above_idle"),
         "power_w": None if joules is None or window_s is None else joules / window_s,
@@ -410,14 +318,15 @@ def host_row(footer: Footer) -> dict[str, Any]:
 
 def fidelity_row(footer: Footer) -> dict[str, Any] | None:
     """A row of `CELL_FIDELITY`; null for a cell that could not be timed, which gave no answers."""
-    if "fidelity" not in footer.observed:
+    fidelity = footer.observed.get("fidelity", {})
+    if "images" not in fidelity:
         return None
     recipe = footer.recipe
     calibration = recipe.get("calibration", {})
     return {
         **{name: recipe[name] for name in ("gpu", "model", "runtime", "precision")},
         **{f"calibration_{name}": calibration.get(name) for name in ("method", "images", "count")},
-        **footer.observed["fidelity"],
+        **{name: fidelity.get(name) for name in CELL_FIDELITY.names()[8:]},
     }
 
 

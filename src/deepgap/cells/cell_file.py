@@ -6,28 +6,37 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from deepgap.cells.footer import Footer, check_footer
 from deepgap.errors import CellError
 from deepgap.files import put_in_place, read_parquet, write_parquet
 from deepgap.study.cell import recipe_digest
 
-FORMAT = 2
+FORMAT = 3
 FOOTER_KEY = "deepgap"
-OK, OUT_OF_MEMORY, UNSUPPORTED = "ok", "out_of_memory", "unsupported"
-LATENCY, THROUGHPUT, COLD, ENERGY = "latency", "throughput", "cold", "energy"
+
+OK, OUT_OF_MEMORY, UNSUPPORTED, REFUSED = "ok", "out_of_memory", "unsupported", "refused"
+FAILURES = (OUT_OF_MEMORY, UNSUPPORTED, REFUSED)
+
+LATENCY, ENQUEUE, THROUGHPUT, BURST = "latency", "enqueue", "throughput", "burst"
+COLD, END_TO_END = "cold", "end_to_end"
+ARMS = (LATENCY, ENQUEUE, THROUGHPUT, BURST, COLD, END_TO_END)
+"""In the order in which a run measures them; all but latency and throughput are there where the protocol asks."""
+ROW_A_CALL = frozenset({LATENCY, COLD, END_TO_END})
+"""The arms that have a row a call; the others have one a run."""
 
 SCHEMA = pl.Schema(
     {
         "status": pl.String,
         "reason": pl.String,
         "arm": pl.String,
-        "repeat": pl.Int32,
+        "run": pl.Int32,
         "iteration": pl.Int32,
         "calls": pl.Int32,
         "start_ms": pl.Float64,
@@ -38,36 +47,29 @@ SCHEMA = pl.Schema(
 )
 """A row is one timed span of `calls` back-to-back calls.
 
-status, reason: `ok`, or why nothing was timed (then the only row, all else null).
-arm: `latency` (one call, then synchronise), `throughput` (calls queued ahead, synchronised at the end), `cold`
-(a latency call after the L2 cache was overwritten) or `energy` (a throughput run long enough for the energy counter).
-repeat, iteration: from 1; a throughput row is a whole repeat and has iteration 1; the energy row has repeat 1.
+status, reason: `ok`, or why there are no times (then the only row, all else null): `out_of_memory`, `unsupported`, or
+    `refused` for answers that are not finite and times that cannot be (`deepgap.cells.bounds`).
+arm: `latency` (one call, then synchronise), `enqueue` (a few calls queued on an idle device; enqueue_ms is what
+    counts), `throughput` (calls queued for the seconds of the protocol, synchronised at the end), `burst` (calls
+    queued for about 100 ms), `cold` (a latency call after the L2 cache was overwritten), `end_to_end` (a latency call
+    with the copy of a batch from the host before it and of the logits to the host behind it).
+run, iteration: from 1. A run is one warm-up with all arms behind it.
 start_ms: host clock at the span's start since the cell's start; telemetry has the same clock.
 device_ms: CUDA events around the span; on a CPU the same as host_ms.
 host_ms: host clock from before the first call until the device is done.
-enqueue_ms: host clock until the last call has returned; null on a CPU, where calls do not return early.
+enqueue_ms: host clock until the last call has returned; null on a CPU, where calls do not return early. In the arms
+    throughput and burst it holds waits for room in a queue of bounded depth.
 """
-
-
-@dataclass(frozen=True)
-class Footer:
-    """What is known of all rows of a cell."""
-
-    recipe: dict[str, Any]
-    weights_sha256: str
-    provenance: dict[str, Any]
-    """The software and the device: versions, driver, names, limits."""
-    observed: dict[str, Any]
-    """What was seen while measuring: see `deepgap.measure.measure.OBSERVED`."""
 
 
 def write_cell(path: Path, rows: pl.DataFrame, footer: Footer) -> None:
     """Check a cell and put it in place in one step, so that no partial file is ever seen.
 
     Raises:
-        CellError: the rows break the contract; nothing is written.
+        CellError: the rows or the footer break the contract; nothing is written.
         DiskError: there is no room for the file.
     """
+    check_footer(footer, path.name)
     _check_rows(path, rows, footer.recipe)
     text = json.dumps(
         {"format": FORMAT, **asdict(footer), "rows_sha256": hash_rows(rows)}, sort_keys=True, allow_nan=False
@@ -100,16 +102,18 @@ def read_cell(path: Path, expected_digest: str | None = None) -> tuple[pl.DataFr
     try:
         content = json.loads(metadata[FOOTER_KEY])
         file_format = content.pop("format")
-        rows_hash = content.pop("rows_sha256")
-        footer = Footer(**content)
-        digest = recipe_digest(footer.recipe)
-        _row_counts(footer.recipe)
     except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError):
         raise CellError(f"{path} was not written by deepgap (its footer is missing or foreign); remove it.") from None
     if file_format != FORMAT:
         raise CellError(f"{path} has the cell format {file_format}, this version reads {FORMAT}; {mend}.")
-    if digest != (expected_digest or path.stem.rpartition(".")[-1]):
-        raise CellError(f"{path} holds the recipe {digest}, not the one in its name; {mend}.")
+    check_footer(content, str(path))
+    try:
+        rows_hash = content.pop("rows_sha256")
+        footer = Footer(**content)
+    except (KeyError, TypeError):
+        raise CellError(f"{path} was not written by deepgap (its footer is foreign); remove it.") from None
+    if recipe_digest(footer.recipe) != (expected_digest or path.stem.rpartition(".")[-1]):
+        raise CellError(f"{path} holds the recipe {recipe_digest(footer.recipe)}, not the one in its name; {mend}.")
     _check_rows(path, rows, footer.recipe)
     if hash_rows(rows) != rows_hash:
         raise CellError(f"{path} was edited: its rows are not those that were written; {mend}.")
@@ -129,30 +133,29 @@ def _check_rows(path: Path, rows: pl.DataFrame, recipe: Mapping[str, Any]) -> No
         wrong = sorted({name for name, _ in set(rows.schema.items()) ^ set(SCHEMA.items())}) or list(SCHEMA)
         refuse(f"the columns are not those of a cell; {', '.join(wrong)} differ")
     statuses = set(rows["status"])
-    if statuses in ({OUT_OF_MEMORY}, {UNSUPPORTED}):
+    if len(statuses) == 1 and statuses <= set(FAILURES):
         if rows.height != 1 or not rows["reason"][0]:
             refuse("a failed cell has one row with a reason")
         return
     if statuses != {OK}:
         refuse(f"the statuses are {sorted(map(str, statuses))}")
-    fewest, most = _row_counts(recipe)
-    arms, repeats, iterations = (rows[name].to_list() for name in ("arm", "repeat", "iteration"))
-    counts = Counter(zip(arms, repeats, strict=True))
+    expected, runs = _row_counts(recipe), recipe["protocol"]["runs"]
+    arms, run_numbers, iterations = (rows[name].to_list() for name in ("arm", "run", "iteration"))
+    counts = Counter(zip(arms, run_numbers, strict=True))
     for arm in dict.fromkeys(arm for arm, _ in counts):
-        if arm not in most:
-            refuse(f"rows of an unknown arm, {arm}")
-    for arm in most:
-        per_repeat = [count for (of, _), count in counts.items() if of == arm]
-        expected = 1 if arm == ENERGY else recipe["protocol"]["repeats"]
-        if most[arm] and len(per_repeat) != expected:
-            refuse(f"{len(per_repeat)} repeats of the arm {arm} where the protocol asks for {expected}")
-        if any(not fewest[arm] <= count <= most[arm] for count in per_repeat):
+        if arm not in expected:
+            refuse(f"rows of the arm {arm}, which the protocol does not ask for")
+    for arm, (fewest, most) in expected.items():
+        of_runs = [count for (of, _), count in counts.items() if of == arm]
+        if len(of_runs) != runs:
+            refuse(f"{len(of_runs)} runs of the arm {arm} where the protocol asks for {runs}")
+        if any(not fewest <= count <= most for count in of_runs):
             refuse(
-                f"{', '.join(map(str, per_repeat))} {arm} rows in its repeats where the protocol asks for "
-                f"{fewest[arm]} to {most[arm]}"
+                f"{', '.join(map(str, of_runs))} {arm} rows in its runs where the protocol asks for {fewest} to "
+                f"{most}"
             )
-    if len(set(zip(arms, repeats, iterations, strict=True))) < rows.height:
-        refuse("a repeat and iteration stands twice")
+    if len(set(zip(arms, run_numbers, iterations, strict=True))) < rows.height:
+        refuse("a run and iteration stands twice")
     # Arrays and no series: a null is not finite there, and many small columns are checked in half the time.
     starts, *times, calls = (rows[name].to_numpy() for name in ("start_ms", "device_ms", "host_ms", "calls"))
     if not (np.isfinite(starts) & (starts >= 0)).all():
@@ -163,17 +166,13 @@ def _check_rows(path: Path, rows: pl.DataFrame, recipe: Mapping[str, Any]) -> No
         refuse("a span has no calls")
 
 
-def _row_counts(recipe: Mapping[str, Any]) -> tuple[dict[str, int], dict[str, int]]:
-    """The fewest and the most rows of each arm in a repeat."""
+def _row_counts(recipe: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """The fewest and the most rows of a run, by arm."""
     protocol = recipe["protocol"]
-    most = {
-        LATENCY: protocol["timed_iterations"],
-        THROUGHPUT: 1,
-        COLD: protocol["cold_iterations"],
-        ENERGY: 1 if recipe["energy_s"] else 0,
-    }
-    stop = protocol["stop"]
-    return most | ({LATENCY: stop["minimum_iterations"]} if stop else {}), most
+    most, stop = protocol["timed_iterations"], protocol["stop"]
+    fewest = min(most, stop["minimum_iterations"]) if stop else most
+    asked = {LATENCY, THROUGHPUT, *protocol["arms"]}
+    return {arm: (fewest, most) if arm in ROW_A_CALL else (1, 1) for arm in ARMS if arm in asked}
 
 
 def hash_rows(rows: pl.DataFrame) -> str:

@@ -23,7 +23,8 @@ from deepgap.build.engine_file import engine_identity, read_engine
 from deepgap.build.export import read_weights_hash
 from deepgap.build.images.imagesets import read_arrays
 from deepgap.cells.bounds import check_bounds
-from deepgap.cells.cell_file import ENERGY, OK, OUT_OF_MEMORY, SCHEMA, UNSUPPORTED, Footer, failure_row, write_cell
+from deepgap.cells.cell_file import OK, OUT_OF_MEMORY, SCHEMA, UNSUPPORTED, failure_row, write_cell
+from deepgap.cells.footer import Footer
 from deepgap.cells.telemetry_file import write_telemetry
 from deepgap.errors import CellError, DeepGapError, UnsupportedError, WeightsError, first_line
 from deepgap.host import host_threads
@@ -33,6 +34,7 @@ from deepgap.measure.provenance import collect_provenance, device_memory_used, p
 from deepgap.measure.telemetry import Telemetry, energy_per_image, open_nvml, summarise_samples
 from deepgap.measure.timing import (
     CUDA,
+    ENERGY,
     HOST,
     INPUT_BUFFERS,
     NS_PER_MS,
@@ -166,7 +168,7 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
         finally:
             telemetry.close()
         observed |= _describe_samples(samples, measured, request.recipe)
-    check_bounds(measured.rows, request.recipe, request.gpu)
+    check_bounds(measured.rows, request.recipe, {}, request.gpu)
     provenance = collect_provenance(device)
     observed["cell_s"] = phases.seconds["wait"] + (time.perf_counter_ns() - zero_ns) / 1e9
     footer = Footer(dict(request.recipe), measured.weights_sha256, provenance, observed)

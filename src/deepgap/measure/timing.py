@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from deepgap.cells.cell_file import COLD, ENERGY, LATENCY, OK, THROUGHPUT
+from deepgap.cells.cell_file import COLD, LATENCY, OK, THROUGHPUT
 from deepgap.runtimes import Call
 
+ENERGY = "energy"
 INPUT_BUFFERS = 2
 NS_PER_MS = 1e6
 

@@ -136,5 +136,5 @@ def _calls(cells: Sequence[Path]) -> dict[str, list[list[Any]]]:
     for file in cells:
         rows = read_cell(file)[0].filter(pl.col("arm") == LATENCY)
         times = rows["device_ms"].round_sig_figs(DIGITS)
-        calls[file.as_posix()] = [rows["repeat"].to_list(), times.to_list()]
+        calls[file.as_posix()] = [rows["run"].to_list(), times.to_list()]
     return calls
