@@ -31,7 +31,7 @@ import sys, time
 from deepgap.measure.telemetry import Telemetry, open_nvml
 telemetry = Telemetry(lambda: open_nvml(int(sys.argv[1])), time.perf_counter_ns())
 sys.stdin.read()
-print(telemetry.stop().height)
+print(telemetry.stop().frame.height)
 """
 
 

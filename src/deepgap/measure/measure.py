@@ -140,7 +140,6 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
         DeviceError: this machine has no such device.
         WeightsError, GraphError, EngineError: the source file is missing, damaged or foreign.
         ImageError: the held-out images or their reference are.
-        TelemetryError: the device could not be sampled.
         CellError: the model's output is not finite, or the rows break the contract or what is possible.
     """
     phases = Phases()
@@ -167,14 +166,17 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
             samples = telemetry.stop()
         finally:
             telemetry.close()
-        observed |= _describe_samples(samples, measured, request.recipe)
+        if samples.absent is None:
+            observed |= _describe_samples(samples.frame, measured, request.recipe)
+        else:
+            observed |= {name: {"absent": samples.absent} for name in ("telemetry", "energy")}
     check_bounds(measured.rows, request.recipe, {}, request.gpu)
     provenance = collect_provenance(device)
     observed["cell_s"] = phases.seconds["wait"] + (time.perf_counter_ns() - zero_ns) / 1e9
     footer = Footer(dict(request.recipe), measured.weights_sha256, provenance, observed)
     if samples is not None and request.telemetry_file is not None:
         about = {"recipe": dict(request.recipe), "clock_zero_unix_s": zero_unix_s}
-        write_telemetry(request.telemetry_file, samples, about)
+        write_telemetry(request.telemetry_file, samples.frame, about)
     write_cell(request.cell_file, measured.rows, footer)
 
 

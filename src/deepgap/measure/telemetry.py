@@ -10,80 +10,119 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, TypeAlias
 
 import polars as pl
 
 from deepgap.cells.telemetry_file import CLOCK_EVENT_REASONS, INTERVAL_S, SAMPLES
-from deepgap.errors import TelemetryError
+from deepgap.measure.locks import release_all
 
 MINIMUM_ENERGY_S = 5.0
+ANSWER_S = 5.0
+"""How long a sampling process may take to hand over its samples: a call of a broken driver may never return."""
+HIGHEST_POWER_W = 3000.0
+LIMITS = {
+    "temperature_c": (0, 150),
+    "power_w": (0, HIGHEST_POWER_W),
+    "power_average_w": (0, HIGHEST_POWER_W),
+    "power_instant_w": (0, HIGHEST_POWER_W),
+    "energy_mj": (0, 2**63 - 1),
+    "sm_clock_mhz": (0, 10_000),
+    "memory_clock_mhz": (0, 50_000),
+    "utilisation_percent": (0, 100),
+    "memory_utilisation_percent": (0, 100),
+    "memory_used_bytes": (0, 2**44),
+    "clock_event_reasons": (0, 2**32 - 1),
+    "performance_state": (0, 15),
+    "compute_processes": (0, 100_000),
+}
+"""What a reading can be at all. A driver tells nonsense now and then, and 32 for a performance state not known."""
+POWER_OVER_LIMIT = 5
+"""A card cannot take this many times the power that it is held to, for no moment."""
+COUNTER_DELAY_MS = 1000
+"""The energy counter moves in steps: it may tell at once what was used so long before."""
 
 Reader: TypeAlias = "Callable[[], dict[str, int | float | None]]"
 """Reads one sample without its time: a value for each column of `SAMPLES` that is known."""
 
 
+@dataclass(frozen=True)
+class Samples:
+    """What was sampled, in `SAMPLES`, and why there is nothing where it is empty (`absent`)."""
+
+    frame: pl.DataFrame
+    absent: str | None = None
+
+
 class Telemetry:
     """A process that samples a device until it is stopped, or until the process that started it is gone."""
 
-    def __init__(self, open_reader: Callable[[], Reader], zero_ns: int) -> None:
+    def __init__(self, open_reader: Callable[[], Reader], zero_ns: int, core: int | None = None) -> None:
         """Start sampling.
 
         Args:
             open_reader: called in the sampling process; for a GPU `lambda: open_nvml(index)`.
             zero_ns: the time of `time.perf_counter_ns` from which the samples' times count.
+            core: the core on which to run, beside those of what is measured; null leaves it to the system.
         """
         # A fork, because a new interpreter would take seconds of the cell's time. This process has not touched CUDA.
         context = multiprocessing.get_context("fork")
         self._connection, other = context.Pipe()
         # A daemon, because an interpreter that ends by an exception would wait for any other process before it closes
         # the connection.
-        arguments = (self._connection, other, open_reader, zero_ns)
+        arguments = (self._connection, other, open_reader, zero_ns, core)
         self._process = context.Process(target=_sample, args=arguments, daemon=True)
         self._process.start()
         other.close()
 
-    def stop(self) -> pl.DataFrame:
-        """End the process and return its samples, in `SAMPLES`.
+    def stop(self) -> Samples:
+        """End the process and return its samples.
 
-        Raises:
-            TelemetryError: the process ended before, by whatever cause; nothing is invented in its place.
+        A process that has failed, was killed, or does not answer within `ANSWER_S` gives none, with the reason:
+        nothing is invented in their place, and what was measured beside it stays.
         """
+        nothing = pl.DataFrame(schema=SAMPLES)
         try:
             # A process that has failed reads no more, and has left its reason.
             with suppress(BrokenPipeError):
                 self._connection.send(None)
+            if not self._connection.poll(ANSWER_S):
+                self._process.kill()
+                return Samples(nothing, f"the process that samples the device did not answer for {ANSWER_S:g} s")
             rows = self._connection.recv()
         except (EOFError, OSError):
-            raise TelemetryError(
-                "The process that samples the device ended before the cell did, so the cell's clocks and power are "
-                "not known; run Snakemake again to measure it."
-            ) from None
+            return Samples(nothing, "the process that samples the device ended before the cell did")
         finally:
             self.close()
         if isinstance(rows, str):
-            raise TelemetryError(
-                f"The device could not be sampled ({rows}); run Snakemake again to measure the cell."
-            )
-        return pl.DataFrame(rows, schema=SAMPLES)
+            return Samples(nothing, f"the device could not be sampled ({rows})")
+        return Samples(_without_odd_energy(pl.DataFrame(rows, schema=SAMPLES)))
 
     def close(self) -> None:
         """End the process without its samples. Safe to call twice."""
         self._connection.close()
-        self._process.join(timeout=5)
-        # A driver's call may hang, which must not keep the cell.
+        self._process.join(timeout=ANSWER_S)
+        # A driver's call may hang, which must not keep the cell: not even a kill ends it then.
         self._process.kill()
-        self._process.join()
+        self._process.join(timeout=1)
 
 
-def _sample(mine: Connection, connection: Connection, open_reader: Callable[[], Reader], zero_ns: int) -> None:
+def _sample(
+    mine: Connection, connection: Connection, open_reader: Callable[[], Reader], zero_ns: int, core: int | None
+) -> None:
     """Sample until the other end asks for the samples, or is closed."""
-    # Never return: what this process inherited, above all the device's lock, is its parent's to clean up.
+    # Never return: what this process inherited is its parent's to clean up.
     try:
         mine.close()
+        # A hung process keeps no lock: the parent's own hold goes on.
+        release_all()
+        if core is not None:
+            with suppress(OSError):
+                os.sched_setaffinity(0, {core})
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         connection.send(_collect(connection, open_reader, zero_ns))
     except (EOFError, OSError):
@@ -99,12 +138,35 @@ def _collect(connection: Connection, open_reader: Callable[[], Reader], zero_ns:
         due = time.perf_counter()
         while not connection.poll(max(0.0, due - time.perf_counter())):
             began = time.perf_counter_ns()
-            rows.append({"time_ms": (began - zero_ns) / 1e6, **read()})
+            rows.append({"time_ms": (began - zero_ns) / 1e6, **within_limits(read())})
             due = max(due + INTERVAL_S, time.perf_counter())
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     connection.recv()
     return rows
+
+
+def within_limits(readings: Mapping[str, int | float | None]) -> dict[str, int | float | None]:
+    """The readings, null where one cannot be (`LIMITS`)."""
+    kept = dict(readings)
+    for name, (low, high) in LIMITS.items():
+        value = kept.get(name)
+        if value is not None and not low <= value <= high:
+            kept[name] = None
+    return kept
+
+
+def _without_odd_energy(samples: pl.DataFrame) -> pl.DataFrame:
+    """The samples without values of the energy counter that fit neither the one before nor the one after.
+
+    Between two samples the counter grows, and by no more than the highest power could.
+    """
+    step, span_ms = pl.col("energy_mj").diff(), pl.col("time_ms").diff()
+    fits = step.is_between(0, HIGHEST_POWER_W * (span_ms + COUNTER_DELAY_MS)).fill_null(True)
+    # The first has none before it, the last none after.
+    before, after = fits & (pl.int_range(pl.len()) > 0), fits.shift(-1, fill_value=False)
+    alone = pl.len() < 3
+    return samples.with_columns(pl.when(before | after | alone).then("energy_mj"))
 
 
 def open_nvml(index: int) -> Reader:
@@ -117,27 +179,32 @@ def open_nvml(index: int) -> Reader:
     reasons = reasons or nvml.nvmlDeviceGetCurrentClocksThrottleReasons
 
     def ask(query: Callable[..., Any], *arguments: Any) -> Any:
-        try:
+        # A reading that fails in whatever way is absent, and the others are not.
+        with suppress(Exception):
             return query(handle, *arguments)
-        except nvml.NVMLError:
-            return None
+        return None
 
-    def watts(field: int) -> float | None:
+    limit = ask(nvml.nvmlDeviceGetEnforcedPowerLimit)
+    highest_w = POWER_OVER_LIMIT * limit / 1000 if limit else HIGHEST_POWER_W
+
+    def watts(milliwatts: int | None) -> float | None:
+        return None if milliwatts is None or milliwatts > highest_w * 1000 else milliwatts / 1000
+
+    def field_watts(field: int) -> float | None:
         values = ask(nvml.nvmlDeviceGetFieldValues, [field])
         if values is None or values[0].nvmlReturn != nvml.NVML_SUCCESS:
             return None
-        return float(values[0].value.uiVal) / 1000
+        return watts(int(values[0].value.uiVal))
 
     def read() -> dict[str, int | float | None]:
-        power = ask(nvml.nvmlDeviceGetPowerUsage)
         use = ask(nvml.nvmlDeviceGetUtilizationRates)
         memory = ask(nvml.nvmlDeviceGetMemoryInfo)
         processes = ask(nvml.nvmlDeviceGetComputeRunningProcesses)
         return {
             "temperature_c": ask(nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU),
-            "power_w": None if power is None else power / 1000,
-            "power_average_w": watts(nvml.NVML_FI_DEV_POWER_AVERAGE),
-            "power_instant_w": watts(nvml.NVML_FI_DEV_POWER_INSTANT),
+            "power_w": watts(ask(nvml.nvmlDeviceGetPowerUsage)),
+            "power_average_w": field_watts(nvml.NVML_FI_DEV_POWER_AVERAGE),
+            "power_instant_w": field_watts(nvml.NVML_FI_DEV_POWER_INSTANT),
             "energy_mj": ask(nvml.nvmlDeviceGetTotalEnergyConsumption),
             "sm_clock_mhz": ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
             "memory_clock_mhz": ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM),
