@@ -23,9 +23,9 @@ from deepgap.analyse.attribution import (
     kind_of,
 )
 from deepgap.analyse.summary import MEASURED, PUBLISHED, Summary
-from deepgap.paper.figures.fig14_attribution import step_points
+from deepgap.paper.figures.attribution import step_points
 from deepgap.paper.latex import render
-from deepgap.paper.tables.table6_attribution import context
+from deepgap.paper.tables.attribution import context
 from tests.unit.synthetic import (
     ROOT,
     full_summary,
@@ -98,11 +98,11 @@ def test_modes_that_are_in_no_chain_are_named() -> None:
     told = context(summary_of(speeds))
     assert told["outside"] == [{"platform": "H200", "modes": "graph-fp32, new-fp16, new-int8"}]
     assert told["blocks"][0]["rows"][0]["spans"] == "eager-fp32 to graph-fp16"
-    text = render(ROOT / "paper/templates/table6_attribution.tex.j2", told)
+    text = render(ROOT / "paper/templates/attribution.tex.j2", told)
     assert "H200: measured, but in no chain of steps: graph-fp32, new-fp16, new-int8." in text
     known = context(summary_of({"eager-fp32": 10, "ort-fp32": 20}, "CPU"))
     assert known["outside"] == []
-    assert "no chain" not in render(ROOT / "paper/templates/table6_attribution.tex.j2", known)
+    assert "no chain" not in render(ROOT / "paper/templates/attribution.tex.j2", known)
 
 
 @pytest.mark.parametrize("speeds", [{"eager-fp32": 10}, {"new-fp32": 10, "new-int8": 20}])

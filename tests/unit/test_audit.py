@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from deepgap.analyse.summary import PUBLISHED_VALUES
-from deepgap.paper.tables.table7_audit import context
+from deepgap.paper.tables.audit import context
 from deepgap.published.audit import CHECKS, FAILS, HOLDS, OPEN, Finding, audit
 from deepgap.published.values import read_published
 from tests.unit.synthetic import GPUS, ROOT, empty_summary, synthetic_summary

@@ -20,7 +20,10 @@ import vl_convert
 
 from deepgap.analyse.summary import PRECISIONS, RUNTIMES, Summary
 from deepgap.errors import DeepGapError
-from deepgap.paper.charts.panels import ARROW, BOUNDS, in_rows, row_title, why_empty
+from deepgap.paper.charts.layout import in_rows
+from deepgap.paper.charts.marks import ARROW, BOUNDS
+from deepgap.paper.charts.panels import row_title, why_empty
+from deepgap.paper.charts.picture import render_spec, write_spec
 from deepgap.paper.charts.theme import (
     COLUMN_WIDTH,
     INK,
@@ -30,7 +33,6 @@ from deepgap.paper.charts.theme import (
     mode_mark,
     precision_colour,
 )
-from deepgap.paper.draw import render_spec, write_spec
 from deepgap.paper.figures import FIGURES, load_figure, read_caption
 from deepgap.published.values import median_latencies, p99_latencies, pareto_pairs, table1_peaks
 from tests.unit.synthetic import (
@@ -72,13 +74,13 @@ SUMMARIES = {
     "nothing": empty_summary,
 }
 FONTS = str(ROOT / "paper/fonts")
-COLUMN = ("fig02_structure", "fig03_precision", "fig04_operations")
+COLUMN = ("structure", "precision", "operations")
 """Figures of one column's width."""
-NOT_MEASURED = ("fig01_generations", *COLUMN)
+NOT_MEASURED = ("generations", *COLUMN)
 """Figures of the data sheets, the formats and the study, without a value that was measured or published."""
 RESULTS = tuple(name for name in FIGURES if name not in NOT_MEASURED)
-ON_GPUS = tuple(name for name in RESULTS if name != "fig17_cpu_threads")
-UNPUBLISHED = ("fig13_performance_per_watt", "fig16_fidelity_against_speed")
+ON_GPUS = tuple(name for name in RESULTS if name != "cpu_threads")
+UNPUBLISHED = ("performance_per_watt", "fidelity_against_speed")
 """Figures of what the published study does not state."""
 
 
@@ -118,10 +120,10 @@ def rows_of(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 CASES = [
     *((name, data) for name in FIGURES for data in ("full", "CPU only", "nothing")),
-    ("fig09_memory_over_batch", "many batch sizes"),
-    ("fig09_memory_over_batch", "published only"),
-    ("fig11_speedup", "H200 only"),
-    ("fig11_speedup", "measured only"),
+    ("memory_over_batch", "many batch sizes"),
+    ("memory_over_batch", "published only"),
+    ("speedup", "H200 only"),
+    ("speedup", "measured only"),
 ]
 
 
@@ -141,12 +143,12 @@ def test_every_figure_renders_within_the_page(name: str, data: str) -> None:
     svg, width = render(draw(name, data))
     # A sentence in the place of a figure has the width of the page.
     least = 0.8 * (COLUMN_WIDTH if name in COLUMN else PAGE_WIDTH)
-    assert least < width <= widest(name) or (data, name) == ("nothing", "fig02_structure")
+    assert least < width <= widest(name) or (data, name) == ("nothing", "structure")
     assert "bold" not in svg
     assert "NaN" not in svg
 
 
-@pytest.mark.parametrize("name", ["fig01_generations", "fig03_precision", "fig04_operations"])
+@pytest.mark.parametrize("name", ["generations", "precision", "operations"])
 def test_figures_of_the_data_sheets_hold_many_gpus(name: str) -> None:
     keys = ["RTXPRO6000", *(f"RTX{number}090" for number in range(1, 11))]
     gpus = GPUS | {key: replace(GPUS["L4"], key=key) for key in keys}
@@ -164,8 +166,8 @@ def test_rows_are_few_and_even(count: int, lengths: list[int]) -> None:
 
 
 PAGES = [
-    *((name, "five devices") for name in ON_GPUS if name not in ("fig05_telemetry", "fig12_p99_over_batch")),
-    ("fig05_telemetry", "four devices"),
+    *((name, "five devices") for name in ON_GPUS if name not in ("telemetry", "p99_over_batch")),
+    ("telemetry", "four devices"),
 ]
 """Six rows of devices with those that are published only; those of the telemetry are four times as high."""
 
@@ -198,7 +200,7 @@ def test_published_marks_say_so_and_belong_to_gpus_that_were_not_measured(name: 
     assert {row["gpu"] for row in rows if row["source"] == "measured"} <= {"H200", "CPU"}
 
 
-@pytest.mark.parametrize("name", [name for name in ON_GPUS if name != "fig05_telemetry"])
+@pytest.mark.parametrize("name", [name for name in ON_GPUS if name != "telemetry"])
 def test_a_failed_family_is_marked(name: str) -> None:
     text = json.dumps(draw(name, "full"))
     assert "out of memory" in text or "out_of_memory" in text
@@ -206,12 +208,12 @@ def test_a_failed_family_is_marked(name: str) -> None:
 
 def test_a_mode_that_failed_everywhere_is_told_in_words() -> None:
     rows = [synthetic_failure("H200", "resnet18", "graph-fp16", 8, "unsupported")]
-    text = json.dumps(load_figure("fig06_throughput")(synthetic_summary(rows, published=False)).to_dict())
+    text = json.dumps(load_figure("throughput")(synthetic_summary(rows, published=False)).to_dict())
     assert "unsupported: graph-fp16 at 8" in text
 
 
 def test_a_panel_without_cells_says_so() -> None:
-    text = json.dumps(draw("fig07_latency_by_model", "CPU only"))
+    text = json.dumps(draw("latency_by_model", "CPU only"))
     assert "The study asks for no cells of CPU here (Batch size 512)." in text
 
 
@@ -230,10 +232,10 @@ def test_an_empty_panel_says_which_reason_it_has() -> None:
 
 @pytest.mark.parametrize("data", ["full", "five devices"])
 def test_every_mode_has_a_line_of_its_own_about_the_name_of_its_model(data: str) -> None:
-    marks = [mark for mark in marks_of("fig07_latency_by_model", data) if mark["fill"] != "transparent"]
+    marks = [mark for mark in marks_of("latency_by_model", data) if mark["fill"] != "transparent"]
     panels = {mark["panel"] for mark in marks if mark["panel"].count("concat") == 2}
     assert len(panels) >= 3
-    texts = marks_of("fig07_latency_by_model", data, "text")
+    texts = marks_of("latency_by_model", data, "text")
     names = [mark["y"] for mark in texts if mark["text"] == "ResNet-50"]
     for panel in panels:
         here = [mark for mark in marks if mark["panel"] == panel]
@@ -247,7 +249,7 @@ def test_every_mode_has_a_line_of_its_own_about_the_name_of_its_model(data: str)
 def test_no_peak_hides_another_in_its_place() -> None:
     """A graph's mark is larger than eager's and lies under it."""
     orange = precision_colour("fp16")
-    of_colour = [mark for mark in marks_of("fig06_throughput", "full") if mark["fill"] == orange]
+    of_colour = [mark for mark in marks_of("throughput", "full") if mark["fill"] == orange]
     peaks = [mark for mark in of_colour if mark.get("stroke") == INK]
     panels = {mark["panel"] for mark in peaks}
     assert len(panels) == len(RATE)
@@ -273,9 +275,9 @@ def test_marks_or_dashes_tell_all_modes_of_a_colour_and_fp32_from_tf32() -> None
 @pytest.mark.parametrize(
     ("name", "view", "sides"),
     [
-        ("fig07_latency_by_model", median_latencies, {1: 90, -1: 270}),
-        ("fig08_latency_over_batch", median_latencies, {1: 0, -1: 180}),
-        ("fig12_p99_over_batch", p99_latencies, {1: 0, -1: 180}),
+        ("latency_by_model", median_latencies, {1: 90, -1: 270}),
+        ("latency_over_batch", median_latencies, {1: 0, -1: 180}),
+        ("p99_over_batch", p99_latencies, {1: 0, -1: 180}),
     ],
 )
 def test_a_published_bound_is_drawn_as_one(name: str, view: Any, sides: dict[int, int]) -> None:
@@ -285,7 +287,7 @@ def test_a_published_bound_is_drawn_as_one(name: str, view: Any, sides: dict[int
     # One is the legend's, which points upwards.
     assert sorted(mark.get("angle", 0) for mark in arrows) == sorted([*wanted, 0]) and wanted
     assert "arrow: a bound is published" in json.dumps(draw(name, "published only"))
-    assert ARROW not in json.dumps(draw("fig06_throughput", "published only"))
+    assert ARROW not in json.dumps(draw("throughput", "published only"))
 
 
 def test_memory_is_the_most_of_cells_beside_the_allocators_peak() -> None:
@@ -295,7 +297,7 @@ def test_memory_is_the_most_of_cells_beside_the_allocators_peak() -> None:
         for size in FEW
     ]
     summary = synthetic_summary([*rows, *cpu_rows()], published=False)
-    spec = load_figure("fig09_memory_over_batch")(summary).to_dict()
+    spec = load_figure("memory_over_batch")(summary).to_dict()
     text = json.dumps(spec)
     assert "H200: measured, 3 cells a point" in text and "thin line: allocator's peak" in text
     assert "CPU: measured, 2 cells a point, peak resident set" in text
@@ -303,13 +305,13 @@ def test_memory_is_the_most_of_cells_beside_the_allocators_peak() -> None:
     drawn = {(row["mode"], row["value"]) for row in lines}
     assert drawn >= {(mode, float(size)) for mode in ("eager-fp32", "graph-fp16") for size in FEW}
     genoa = [{**row, "gpu": "EPYCGenoa"} for row in cpu_rows()]
-    text = json.dumps(load_figure("fig09_memory_over_batch")(synthetic_summary(genoa)).to_dict())
+    text = json.dumps(load_figure("memory_over_batch")(synthetic_summary(genoa)).to_dict())
     assert "EPYCGenoa: measured, 2 cells a point, peak resident set" in text and "allocator" not in text
     assert row_title(summary, "H200", published=False) == "H200: measured, 4 runs a point"
 
 
 def test_published_pairs_are_numbered_with_the_batch_size_of_their_throughput() -> None:
-    spec = draw("fig10_pareto", "published only")
+    spec = draw("pareto", "published only")
     numbers = {(row["gpu"], row["model"], row["value"]): row["number"] for row in rows_of(spec) if "number" in row}
     peaks = table1_peaks(full_summary().published)
     batches = {row[:3]: str(row[3]) for row in peaks.select("gpu", "model", "throughput_img_s", "batch_size").rows()}
@@ -320,7 +322,7 @@ def test_published_pairs_are_numbered_with_the_batch_size_of_their_throughput() 
 
 def test_modes_are_listed_from_the_plainest_to_the_most_specialised() -> None:
     modes = ["eager-fp32", "eager-tf32", "eager-fp16", "graph-fp16", "compile-fp16"]
-    labels = [row["label"] for row in rows_of(draw("fig06_throughput", "full")) if "words" in row]
+    labels = [row["label"] for row in rows_of(draw("throughput", "full")) if "words" in row]
     assert list(dict.fromkeys(labels))[:6] == [*modes, "tensorrt-int8"]
     measured = full_summary().measured
     assert measured["mode"].unique(maintain_order=True).to_list() == modes
@@ -328,14 +330,14 @@ def test_modes_are_listed_from_the_plainest_to_the_most_specialised() -> None:
 
 
 def test_the_marked_peaks_are_the_highest_throughputs() -> None:
-    peaks = [row for row in rows_of(draw("fig06_throughput", "full")) if row.get("peak")]
+    peaks = [row for row in rows_of(draw("throughput", "full")) if row.get("peak")]
     top = pl.col("throughput_img_s").max()
     tops = full_summary().measured.group_by("gpu", "model", "mode").agg(top)
     drawn = {(row["gpu"], row["model"], row["mode"], row["value"]) for row in peaks}
     assert drawn == set(tops.iter_rows())
 
 
-@pytest.mark.parametrize("name", ["fig10_pareto", "fig11_speedup"])
+@pytest.mark.parametrize("name", ["pareto", "speedup"])
 def test_specification_and_pictures_are_the_same_bytes_every_time(name: str, tmp_path: Path) -> None:
     contents = []
     for turn in "ab":

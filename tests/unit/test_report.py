@@ -30,9 +30,9 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 def page(summary: Summary, folder: Path) -> str:
-    spec = folder / "fig06_throughput.vl.json"
+    spec = folder / "throughput.vl.json"
     spec.write_text(json.dumps(SPEC))
-    return write_page(summary, {"fig06_throughput": spec}, [], TEMPLATE, root="../")
+    return write_page(summary, {"throughput": spec}, {"throughput": "A caption."}, [], TEMPLATE, root="../")
 
 
 def content(text: str) -> dict[str, Any]:

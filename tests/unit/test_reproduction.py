@@ -32,7 +32,7 @@ def t4_rows() -> list[dict[str, Any]]:
 
 
 def test_a_gpu_with_both_is_compared_at_its_peaks_and_at_each_published_batch() -> None:
-    table = context("table8_reproduction", synthetic_summary(t4_rows()))
+    table = context("reproduction", synthetic_summary(t4_rows()))
     assert (table["compared"], table["missing"], table["processor"]) == (["T4"], ["L4", "CPU"], None)
     rows = {(row["quantity"], row["batch"]): row for row in table["rows"]}
     assert set(rows) == {
@@ -47,12 +47,12 @@ def test_a_gpu_with_both_is_compared_at_its_peaks_and_at_each_published_batch() 
     assert rows["peak (img/s)", "512 / 384"]["ratio"] == pytest.approx(1350 / 1289)
     assert rows["median latency (ms)", "1"]["ratio_high"] == pytest.approx(5.4 / 6)
     assert rows["median latency (ms)", "512"]["bound"] == "over"
-    assert "over \\num{400}" in tex("table8_reproduction", synthetic_summary(t4_rows()))
+    assert "over \\num{400}" in tex("reproduction", synthetic_summary(t4_rows()))
 
 
 def test_a_published_fp32_is_held_against_tf32_too_where_there_is_any() -> None:
     rows = [synthetic_family("L4", "resnet18", mode, 8) for mode in ("eager-fp32", "eager-tf32", "eager-fp16")]
-    table = context("table8_reproduction", synthetic_summary(rows))
+    table = context("reproduction", synthetic_summary(rows))
     at_batch = {row["mode"]: row["published"] for row in table["rows"] if row["quantity"] == "throughput (img/s)"}
     # FP16 was published at batch 16.
     assert at_batch == {"eager-fp32": 3483, "eager-tf32": 3483}
@@ -60,17 +60,17 @@ def test_a_published_fp32_is_held_against_tf32_too_where_there_is_any() -> None:
 
 
 def test_a_processor_is_compared_and_said_to_be_another_one() -> None:
-    table = context("table8_reproduction", synthetic_summary(cpu_rows()))
+    table = context("reproduction", synthetic_summary(cpu_rows()))
     assert {row["gpu"] for row in table["rows"]} == {"CPU"}
-    assert "Granite Rapids" in tex("table8_reproduction", synthetic_summary(cpu_rows()))
+    assert "Granite Rapids" in tex("reproduction", synthetic_summary(cpu_rows()))
     assert table["missing"] == ["T4", "L4"]
 
 
 def test_without_both_the_table_is_a_sentence_that_says_how_to_get_it() -> None:
-    text = tex("table8_reproduction", synthetic_summary([]))
+    text = tex("reproduction", synthetic_summary([]))
     assert "tabular" not in text
     assert "No device has both measured and published values (published: T4, L4, CPU)" in text and "gpu=T4" in text
-    assert "Nothing is published" in tex("table8_reproduction", empty_summary())
+    assert "Nothing is published" in tex("reproduction", empty_summary())
 
 
 def test_saturation_is_the_smallest_batch_within_five_percent_of_the_peak() -> None:
@@ -89,7 +89,7 @@ def test_saturation_is_the_smallest_batch_within_five_percent_of_the_peak() -> N
         )
         for size, speed in speeds.items()
     ]
-    table = context("table9_saturation", synthetic_summary(rows))
+    table = context("saturation", synthetic_summary(rows))
     (row,) = table["measured"]
     none, cell, last = row["cells"]
     assert none is None and last is None and table["loss_percent"] == 5
@@ -98,10 +98,10 @@ def test_saturation_is_the_smallest_batch_within_five_percent_of_the_peak() -> N
 
 
 def test_published_peaks_stand_apart_with_their_edge_and_no_saturation() -> None:
-    table = context("table9_saturation", synthetic_summary([]))
+    table = context("saturation", synthetic_summary([]))
     cells = {(row["platform"], row["mode"]): row["cells"] for row in table["published"]}
     assert [cell["at_edge"] for cell in cells["T4", "tensorrt-int8"]] == [True, False, False]
     assert [cell["peak"] for cell in cells["L4", "eager-fp16"]] == [16, 8, 16]
-    before, _, after = tex("table9_saturation", synthetic_summary(t4_rows())).partition("Published peaks")
+    before, _, after = tex("saturation", synthetic_summary(t4_rows())).partition("Published peaks")
     assert "tensorrt-int8" in after and "tensorrt-int8" not in before
-    assert "No cells measured" in tex("table9_saturation", empty_summary())
+    assert "No cells measured" in tex("saturation", empty_summary())

@@ -11,16 +11,17 @@ import polars as pl
 import pytest
 
 from deepgap.analyse.summary import FIDELITY
-from deepgap.paper.charts.panels import PANEL_HEIGHT, log_axis
+from deepgap.paper.charts.axes import log_axis
+from deepgap.paper.charts.layout import PANEL_HEIGHT
 from deepgap.paper.figures import load_figure
-from deepgap.paper.figures.fig15_roofline import describe_limits, find_ridges, last_in_cache, peak_roofs, place_point
-from deepgap.paper.figures.fig16_fidelity_against_speed import (
+from deepgap.paper.figures.cpu_threads import end_labels, ideal_lines, thread_axis, thread_points
+from deepgap.paper.figures.fidelity_against_speed import (
     decibel_axis,
     fidelity_points,
     percent_down,
     spread_labels,
 )
-from deepgap.paper.figures.fig17_cpu_threads import end_labels, ideal_lines, thread_axis, thread_points
+from deepgap.paper.figures.roofline import describe_limits, find_ridges, last_in_cache, peak_roofs, place_point
 from tests.unit.synthetic import (
     GPUS,
     cpu_summary,
@@ -75,12 +76,12 @@ def test_roofs_are_those_of_gpus_yaml_and_nothing_is_invented() -> None:
     assert peak_roofs(GPUS["T4"], rows) == {"fp16": 65, "int8": 130}
     assert find_ridges(GPUS["T4"], rows[:1]) == [pytest.approx(65e12 / 320e9)]
     assert peak_roofs(GPUS["CPU"], [{"precision": "fp32"}]) == {}
-    text = json.dumps(load_figure("fig15_roofline")(full_summary()).to_dict())
+    text = json.dumps(load_figure("roofline")(full_summary()).to_dict())
     assert "L2 60 MiB" in text and "L2 48 MiB" in text
     assert describe_limits(replace(GPUS["L4"], l2_cache_mib=None))[1] == "L2 capacity not in gpus.yaml"
     assert "CPU: no peak or no bandwidth in config/gpus.yaml, so no roofs." in text
     alone = synthetic_summary([synthetic_family("CPU", "resnet18", "eager-fp32", 1)], published=False)
-    assert "so no roofs" in json.dumps(load_figure("fig15_roofline")(alone).to_dict())
+    assert "so no roofs" in json.dumps(load_figure("roofline")(alone).to_dict())
 
 
 def test_fidelity_stands_at_the_peak_of_its_mode() -> None:
@@ -98,7 +99,7 @@ def test_answers_that_are_exact_or_not_finite_have_places_of_their_own() -> None
     fidelity = [synthetic_fidelity("H200", "resnet18", mode) for mode in modes]
     fidelity[2] |= {"sqnr_db": None, "cosine": None, "all_finite": False}
     summary = replace(synthetic_summary(rows, published=False), fidelity=pl.DataFrame(fidelity, schema=FIDELITY))
-    spec = load_figure("fig16_fidelity_against_speed")(summary).to_dict()
+    spec = load_figure("fidelity_against_speed")(summary).to_dict()
     placed = {
         row["mode"]: row["place"]
         for data in spec["datasets"].values()
@@ -182,5 +183,5 @@ def test_each_line_has_its_batch_size_at_its_end_in_the_order_of_the_lines() -> 
 
 
 def test_without_several_numbers_of_threads_the_figure_is_a_sentence() -> None:
-    text = json.dumps(load_figure("fig17_cpu_threads")(cpu_summary()).to_dict())
+    text = json.dumps(load_figure("cpu_threads")(cpu_summary()).to_dict())
     assert "No processor was measured with several numbers of threads" in text and "--config gpu=CPU" in text

@@ -245,13 +245,13 @@ def test_no_table_prints_a_hostile_name_as_latex(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_numbers_of_the_prose_hold_no_free_text(text: str) -> None:
-    assert text not in write_numbers(hostile_summary(text))
+    assert text not in write_numbers(hostile_summary(text), {})
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_page_holds_a_hostile_name_as_text(text: str, tmp_path: Path) -> None:
     summary = hostile_summary(text)
-    page = write_page(summary, {}, [], ROOT / "paper/templates/report.html.j2", root="../")
+    page = write_page(summary, {}, {}, [], ROOT / "paper/templates/report.html.j2", root="../")
     held = re.search(r'id="content">(.*?)</script>', page, re.DOTALL)
     assert held is not None and "<" not in held[1]
     assert {row["device"] for row in json.loads(held[1])["hosts"]} == {text}

@@ -14,10 +14,10 @@ import pytest
 from deepgap.analyse.summary import DESIGN, HOSTS, TELEMETRY, Summary
 from deepgap.cells.bounds import peak_share
 from deepgap.paper.figures import load_figure
-from deepgap.paper.figures.fig03_precision import BITS
-from deepgap.paper.figures.fig04_operations import operations_per_cycle
-from deepgap.paper.figures.fig05_telemetry import BOTH, LIMIT, SPANS, TDP, course, power_levels
-from deepgap.paper.figures.fig12_p99_over_batch import left_out
+from deepgap.paper.figures.operations import operations_per_cycle
+from deepgap.paper.figures.p99_over_batch import left_out
+from deepgap.paper.figures.precision import BITS
+from deepgap.paper.figures.telemetry import BOTH, LIMIT, SPANS, TDP, course, power_levels
 from deepgap.paper.latex import render
 from deepgap.paper.tables import load_table
 from tests.unit.synthetic import (
@@ -34,7 +34,7 @@ from tests.unit.synthetic import (
     synthetic_summary,
 )
 
-WATT = "table5_performance_per_watt"
+WATT = "performance_per_watt"
 
 
 def spec_of(name: str, summary: Summary) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def table(name: str, summary: Summary) -> tuple[dict[str, Any], str]:
 
 
 def test_generations_are_the_data_sheets_in_order_of_year() -> None:
-    spec = full_spec("fig01_generations")
+    spec = full_spec("generations")
     gpus = [gpu for gpu in GPUS.values() if gpu.device == "cuda" and gpu.year and any(gpu.peak_tops.values())]
     slots = rows_of(spec, "ground")
     keys = [row["gpu"] for row in slots]
@@ -73,7 +73,7 @@ def test_generations_are_the_data_sheets_in_order_of_year() -> None:
 
 def test_no_gpu_is_said_to_be_measured_without_cells() -> None:
     for summary in (empty_summary(), cpu_summary()):
-        states = {row["state"] for row in rows_of(spec_of("fig01_generations", summary), "state")}
+        states = {row["state"] for row in rows_of(spec_of("generations", summary), "state")}
         assert states == {"not measured here"}
 
 
@@ -83,7 +83,7 @@ def test_structure_states_the_axes_and_counts_of_each_device_with_cells() -> Non
     modes = pl.lit(["1, all"], pl.List(pl.String))
     threads = pl.when(pl.col("gpu") == "CPU").then(modes).otherwise("threads").alias("threads")
     changed = replace(summary, coverage=lost, design=summary.design.with_columns(threads))
-    texts = [row["text"] for row in rows_of(spec_of("fig02_structure", changed), "size")]
+    texts = [row["text"] for row in rows_of(spec_of("structure", changed), "size")]
     assert "H200: 15 of 75 cells measured" in texts and "CPU: 12 of 12 cells measured" in texts
     assert {"3 models", "5 modes", "1 mode", "5 batch sizes", "4 batch sizes", "1 sweep"} <= set(texts)
     assert "eager-fp32 (1, all threads)" in " ".join(texts)
@@ -92,7 +92,7 @@ def test_structure_states_the_axes_and_counts_of_each_device_with_cells() -> Non
 
 
 def test_the_files_of_each_device_flow_into_what_all_are_aggregated_to() -> None:
-    spec = full_spec("fig02_structure")
+    spec = full_spec("structure")
     boxes = sorted(rows_of(spec, "fill"), key=lambda box: float(box["top"]))
     lines = [row for row in rows_of(spec, "left", "top", "right", "bottom") if "fill" not in row]
     (rail,) = (line for line in lines if line["bottom"] == boxes[-2]["top"])
@@ -109,18 +109,18 @@ def test_the_files_of_each_device_flow_into_what_all_are_aggregated_to() -> None
 def test_structure_is_that_of_the_study_and_not_of_the_cells_found() -> None:
     summary = full_summary()
     asked = summary.design.with_columns(sweeps=pl.lit(7, pl.Int64), batch_sizes=pl.lit([1, 2], pl.List(pl.Int64)))
-    texts = [row["text"] for row in rows_of(spec_of("fig02_structure", replace(summary, design=asked)), "size")]
+    texts = [row["text"] for row in rows_of(spec_of("structure", replace(summary, design=asked)), "size")]
     assert "7 sweeps" in texts and "2 batch sizes" in texts and "5 batch sizes" not in texts
 
 
 @pytest.mark.parametrize("summary", [empty_summary(), synthetic_summary([])])
 def test_structure_without_cells_is_a_sentence(summary: Summary) -> None:
-    assert "No device has cells yet" in json.dumps(spec_of("fig02_structure", summary))
+    assert "No device has cells yet" in json.dumps(spec_of("structure", summary))
 
 
 def test_bits_add_up_to_the_width() -> None:
     assert {name: sum(bits) for name, bits in BITS.items()} == {"fp32": 32, "tf32": 32, "fp16": 16, "int8": 8}
-    boxes = rows_of(full_spec("fig03_precision"), "part")
+    boxes = rows_of(full_spec("precision"), "part")
     for name, bits in BITS.items():
         own = sorted((row for row in boxes if row["precision"] == name), key=lambda row: row["left"])
         counts = [len([row for row in own if row["part"] == part]) for part in dict.fromkeys(r["part"] for r in own)]
@@ -130,7 +130,7 @@ def test_bits_add_up_to_the_width() -> None:
 
 def test_a_precision_names_the_gpus_whose_data_sheets_rate_it() -> None:
     gpus = [gpu for gpu in GPUS.values() if gpu.device == "cuda"]
-    lines = rows_of(full_spec("fig03_precision"), "text", "y")
+    lines = rows_of(full_spec("precision"), "text", "y")
     for name in BITS:
         text = " ".join(row["text"] for row in lines if row["precision"] == name and row["text"] != name)
         having = [gpu.key for gpu in gpus if name in gpu.peak_tops]
@@ -147,7 +147,7 @@ def test_operations_a_cycle_are_the_peak_over_multiprocessors_and_clock() -> Non
     )
     assert operations_per_cycle(gpu) == {"fp32": pytest.approx(100), "fp16": pytest.approx(400)}
     assert operations_per_cycle(replace(gpu, sm_count=None)) == operations_per_cycle(GPUS["CPU"]) == {}
-    drawn = {(row["gpu"], row["precision"]) for row in rows_of(full_spec("fig04_operations"), "value")}
+    drawn = {(row["gpu"], row["precision"]) for row in rows_of(full_spec("operations"), "value")}
     assert drawn == {(key, name) for key in GPUS for name in operations_per_cycle(GPUS[key])}
     assert ("T4", "tf32") not in drawn
 
@@ -190,7 +190,7 @@ def test_a_span_keeps_the_extremes_and_all_reasons_of_its_seconds() -> None:
 
 
 def test_telemetry_shows_what_was_timed_and_where_the_clocks_were_held_down() -> None:
-    spec = full_spec("fig05_telemetry")
+    spec = full_spec("telemetry")
     assert min(row["power_w"] for row in rows_of(spec, "power_w", "elapsed_s")) >= 150
     marks = rows_of(spec, "reason")
     assert marks and {row["reason"] for row in marks} == {"sw_power_cap"}
@@ -207,7 +207,7 @@ def test_a_power_limit_is_told_from_the_tdp_where_they_differ() -> None:
     lowered = replace(summary, hosts=summary.hosts.with_columns(power_limit_w=600.0))
     assert power_levels(lowered, "H200") == [(600.0, LIMIT), (700, TDP)]
     assert len({level.dash for level in (LIMIT, TDP, BOTH)}) == 3
-    text = json.dumps(spec_of("fig05_telemetry", lowered))
+    text = json.dumps(spec_of("telemetry", lowered))
     assert '"power limit as set"' in text and '"TDP (data sheet)"' in text and "equal to" not in text
 
 
@@ -216,12 +216,12 @@ def test_untimed_seconds_are_not_drawn() -> None:
         synthetic_second("H200", "resnet18", "eager-fp32", 8, time_s=0.0, timed=False, power_w=77.0),
         synthetic_second("H200", "resnet18", "eager-fp32", 8, time_s=1.0, power_w=400.0),
     ]
-    spec = spec_of("fig05_telemetry", replace(full_summary(), telemetry=seconds(*rows)))
+    spec = spec_of("telemetry", replace(full_summary(), telemetry=seconds(*rows)))
     assert {row["power_w"] for row in rows_of(spec, "power_w", "elapsed_s")} == {400.0}
 
 
 def test_a_gpu_without_samples_says_so_and_published_temperatures_are_labelled() -> None:
-    spec = spec_of("fig05_telemetry", replace(full_summary(), telemetry=seconds()))
+    spec = spec_of("telemetry", replace(full_summary(), telemetry=seconds()))
     text = json.dumps(spec)
     assert "No samples of H200 lie beside its cells" in text
     ranges = {(row["gpu"], row["low"], row["high"], row["source"]) for row in rows_of(spec, "low", "high", "source")}
@@ -231,13 +231,13 @@ def test_a_gpu_without_samples_says_so_and_published_temperatures_are_labelled()
 
 def test_a_quantity_that_the_device_does_not_tell_is_a_sentence() -> None:
     silent = full_summary().telemetry.with_columns(power_w=pl.lit(None, pl.Float64))
-    spec = spec_of("fig05_telemetry", replace(full_summary(), telemetry=silent))
+    spec = spec_of("telemetry", replace(full_summary(), telemetry=silent))
     assert "No samples of H200 in fp16." in json.dumps(spec)
 
 
 def test_the_tail_shows_families_that_have_a_p99_and_counts_the_others() -> None:
     summary = full_summary()
-    spec = full_spec("fig12_p99_over_batch")
+    spec = full_spec("p99_over_batch")
     stated = summary.measured.filter(pl.col("p99_ms").is_not_null())
     shown = {
         (row["model"], row["mode"], row["batch_size"], row["value"])
@@ -259,7 +259,7 @@ def test_the_words_on_families_without_a_p99() -> None:
 
 
 def test_published_tails_are_hollow_marks_with_both_ends_of_a_range() -> None:
-    rows = [row for row in rows_of(full_spec("fig12_p99_over_batch"), "source") if row["source"] == "published"]
+    rows = [row for row in rows_of(full_spec("p99_over_batch"), "source") if row["source"] == "published"]
     ends = {
         row["value"] for row in rows if (row["gpu"], row["model"], row["precision"]) == ("L4", "resnet18", "int8")
     }
@@ -268,7 +268,7 @@ def test_published_tails_are_hollow_marks_with_both_ends_of_a_range() -> None:
 
 def test_images_per_joule_are_drawn_with_and_without_the_idle_power() -> None:
     measured = full_summary().measured.filter(pl.col("gpu") == "H200")
-    values = {row["value"] for row in rows_of(full_spec("fig13_performance_per_watt"), "energy_windows")}
+    values = {row["value"] for row in rows_of(full_spec("performance_per_watt"), "energy_windows")}
     above = (1 / measured["energy_above_idle_j_per_image"]).to_list()
     assert values == {*measured["images_per_joule"], *above}
 
@@ -278,12 +278,12 @@ def test_energy_without_an_idle_power_is_counted() -> None:
         synthetic_family("H200", "resnet18", "eager-fp32", size, energy_above_idle_j_per_image=idle)
         for size, idle in ((1, None), (8, 0.01))
     ]
-    text = json.dumps(spec_of("fig13_performance_per_watt", synthetic_summary(rows)))
+    text = json.dumps(spec_of("performance_per_watt", synthetic_summary(rows)))
     assert "1 point without, the idle power is not known" in text
 
 
 def test_a_device_without_energy_says_why() -> None:
-    text = json.dumps(full_spec("fig13_performance_per_watt"))
+    text = json.dumps(full_spec("performance_per_watt"))
     assert "CPU: measured, without energy" in text and "NVML samples NVIDIA GPUs alone." in text
     assert "No energy was published either" in text
 
@@ -337,13 +337,13 @@ def test_table5_says_why_a_device_has_none() -> None:
 def test_table2_counts_the_devices_of_a_kind() -> None:
     summary = full_summary()
     cards = pl.when(pl.col("gpu") == "H200").then(pl.lit(list("abcd"))).cast(HOSTS["device_sha256"])
-    context, _ = table("table2_hosts", replace(summary, hosts=summary.hosts.with_columns(device_sha256=cards)))
+    context, _ = table("hosts", replace(summary, hosts=summary.hosts.with_columns(device_sha256=cards)))
     lines = {line["label"]: line["values"] for line in context["lines"]}
     assert lines["Devices of this kind"] == ["4", None, None]
 
 
 def test_table3_has_the_share_that_the_families_have_at_their_peak() -> None:
-    context, text = table("table3_hardware", full_summary())
+    context, text = table("hardware", full_summary())
     own = [row for row in context["shares"] if row["source"] == "measured"]
     assert {row["precision"] for row in own} == {"fp32", "tf32", "fp16"}
     for row in own:

@@ -14,11 +14,11 @@ import pytest
 from deepgap.analyse.summary import CELL_TABLES, FIDELITY, HOSTS, STUDY_TABLES, Summary, load_summary
 from deepgap.errors import DeepGapError
 from deepgap.measure import telemetry, timing
-from deepgap.paper.figures import FIGURES
+from deepgap.paper.figures import FIGURES, read_caption
 from deepgap.paper.latex import Latex, escape, render, rounded, significant
 from deepgap.paper.numbers import macro_name, weights_compared, write_numbers
 from deepgap.paper.tables import TABLES, load_table
-from deepgap.paper.tables.table4_fidelity import rounded_down
+from deepgap.paper.tables.fidelity import rounded_down
 from tests.unit.synthetic import (
     GPUS,
     REPORTING,
@@ -34,6 +34,7 @@ from tests.unit.synthetic import (
     synthetic_summary,
 )
 
+CAPTIONS = {name: read_caption(name) for name in FIGURES}
 SUMMARIES = {
     "full": full_summary,
     "CPU only": cpu_summary,
@@ -82,7 +83,7 @@ def test_table1_states_the_peak_its_ties_and_its_operating_points() -> None:
         synthetic_family("CPU", "resnet18", "eager-fp32", 8, throughput_img_s=100.0, median_ms=11.0, **flat),
         synthetic_family("H200", "resnet18", "eager-fp32", 8, throughput_img_s=404.0, median_ms=20.0),
     ]
-    cpu, h200 = sorted(context("table1_peaks", synthetic_summary(rows))["measured"], key=lambda r: r["platform"])
+    cpu, h200 = sorted(context("peaks", synthetic_summary(rows))["measured"], key=lambda r: r["platform"])
     assert (cpu["batch"], cpu["tied"], cpu["at_edge"], cpu["throughput"]) == (4, "4, 8", True, 101.0)
     assert (cpu["matched"], cpu["bounded"], cpu["bounded_batch"]) == (100.0, 101.0, 4)
     assert h200["speedup"] == pytest.approx(4.0)
@@ -91,17 +92,17 @@ def test_table1_states_the_peak_its_ties_and_its_operating_points() -> None:
 
 def test_table1_has_no_speedup_without_a_measured_cpu_and_keeps_the_published_ones() -> None:
     rows = [synthetic_family("H200", "resnet18", "eager-fp32", 8)]
-    table = context("table1_peaks", synthetic_summary(rows))
+    table = context("peaks", synthetic_summary(rows))
     assert [row["speedup"] for row in table["measured"]] == [None]
     assert 58.11 in [row["speedup"] for row in table["published"]]
 
 
 def test_table1_marks_published_peaks_at_the_edge_of_the_sweep_and_names_the_cores() -> None:
-    table = context("table1_peaks", full_summary())
+    table = context("peaks", full_summary())
     edge = [(row["platform"], row["mode"], row["model"]) for row in table["published"] if row["at_edge"]]
     assert edge == [("T4", "eager-fp16", "ResNet-18"), ("T4", "tensorrt-int8", "ResNet-18")]
-    assert "over CPU (16 cores)" in tex("table1_peaks", full_summary())
-    assert "over CPU &" in " ".join(tex("table1_peaks", empty_summary()).split())
+    assert "over CPU (16 cores)" in tex("peaks", full_summary())
+    assert "over CPU &" in " ".join(tex("peaks", empty_summary()).split())
 
 
 def test_table10_counts_families_by_flag_and_gpu() -> None:
@@ -110,7 +111,7 @@ def test_table10_counts_families_by_flag_and_gpu() -> None:
     rows += [synthetic_family("CPU", "resnet18", "eager-fp32", 1, threads=1, flags=["unsteady"])]
     rows += [synthetic_family("CPU", "resnet18", "eager-fp32", 1)]
     rows += [synthetic_failure("H200", "resnet50", "eager-fp32", 512)]
-    table = context("table10_flags", synthetic_summary(rows))
+    table = context("flags", synthetic_summary(rows))
     assert table["platforms"] == ["H200", "CPU"]
     assert [(row["flag"], row["counts"]) for row in table["rows"]] == [
         ("variable", [2, 0]),
@@ -118,24 +119,24 @@ def test_table10_counts_families_by_flag_and_gpu() -> None:
         ("unsteady", [0, 1]),
     ]
     assert (table["flagged"], table["families"]) == ([2, 1], [3, 2])
-    assert r"launch\_bound & \num{1} & \num{0} & " in tex("table10_flags", synthetic_summary(rows))
-    assert "No cells measured" in tex("table10_flags", empty_summary())
+    assert r"launch\_bound & \num{1} & \num{0} & " in tex("flags", synthetic_summary(rows))
+    assert "No cells measured" in tex("flags", empty_summary())
 
 
 def test_table1_separates_published_rows_and_tells_failures() -> None:
-    text = tex("table1_peaks", full_summary())
+    text = tex("peaks", full_summary())
     before, _, after = text.partition("Published values")
     assert "H200" in before and "38932" in after and "38932" not in before
     assert "H200, ResNet-101: out of memory: eager-fp32 at 512." in after
 
 
 def test_table2_has_a_column_a_stack_and_the_published_host_apart() -> None:
-    table = context("table2_hosts", full_summary())
+    table = context("hosts", full_summary())
     assert table["titles"] == ["H200, measured", "CPU, measured", "T4 and L4, published"]
     lines = {line["label"]: line["values"] for line in table["lines"]}
     assert lines["ECC memory"] == ["on", None, None]
     assert "cuDNN" not in lines
-    assert r"Synthetic H200 \& co\_1" in tex("table2_hosts", full_summary())
+    assert r"Synthetic H200 \& co\_1" in tex("hosts", full_summary())
 
 
 def hosts_of(*changes: dict[str, Any]) -> Summary:
@@ -146,11 +147,11 @@ def hosts_of(*changes: dict[str, Any]) -> Summary:
 
 
 def test_table2_tells_stacks_of_one_gpu_apart() -> None:
-    assert context("table2_hosts", hosts_of({}))["titles"] == ["H200, measured"]
+    assert context("hosts", hosts_of({}))["titles"] == ["H200, measured"]
     cores = hosts_of({"logical_cores": 64}, {"logical_cores": 16})
-    assert context("table2_hosts", cores)["titles"] == ["H200, measured, 64 cores", "H200, measured, 16 cores"]
+    assert context("hosts", cores)["titles"] == ["H200, measured, 64 cores", "H200, measured, 16 cores"]
     drivers = hosts_of({"driver": "1"}, {"driver": "2", "first_measured_at": "2001-02-03T04:05:06+00:00"})
-    assert context("table2_hosts", drivers)["titles"][1] == "H200, measured from 2001-02-03 04:05"
+    assert context("hosts", drivers)["titles"][1] == "H200, measured from 2001-02-03 04:05"
 
 
 def test_table2_has_the_libraries_that_a_mode_used_the_weights_and_the_threads() -> None:
@@ -160,7 +161,7 @@ def test_table2_has_the_libraries_that_a_mode_used_the_weights_and_the_threads()
         installed | {"logical_cores": 2, "modes": ["compile-fp16"], "weights": [f"resnet50 {'ab' * 32}"]},
         installed | {"logical_cores": 3, "modes": ["cudnn-int8"], "weights": [f"resnet50 {c * 64}" for c in "01"]},
     )
-    lines = {line["label"]: line["values"] for line in context("table2_hosts", summary)["lines"]}
+    lines = {line["label"]: line["values"] for line in context("hosts", summary)["lines"]}
     assert lines["Triton"] == [None, "3.6", "3.6"]
     assert lines["onnx"] == [None, None, "1.2"] and lines["ONNX Runtime"] == [None, None, "1.3"]
     assert "TensorRT" not in lines
@@ -171,14 +172,14 @@ def test_table2_has_the_libraries_that_a_mode_used_the_weights_and_the_threads()
 
 def test_table3_share_is_operations_over_the_dense_peak() -> None:
     rows = [synthetic_family("H200", "resnet50", "eager-fp16", 8, throughput_img_s=10_000.0)]
-    shares = context("table3_hardware", synthetic_summary(rows, published=False))["shares"]
+    shares = context("hardware", synthetic_summary(rows, published=False))["shares"]
     assert [(row["gpu"], row["precision"], row["model"]) for row in shares] == [("H200", "fp16", "ResNet-50")]
     assert shares[0]["achieved_tops"] == pytest.approx(10_000 * 2 * 4.09e9 / 1e12)
     assert shares[0]["share"] == pytest.approx(100 * 81.8 / 989.5)
 
 
 def test_table3_labels_published_shares() -> None:
-    shares = context("table3_hardware", synthetic_summary([]))["shares"]
+    shares = context("hardware", synthetic_summary([]))["shares"]
     assert {row["source"] for row in shares} == {"published"}
     assert {row["gpu"] for row in shares} == {"T4", "L4"}
 
@@ -196,7 +197,7 @@ def test_table4_lists_modes_by_gpu_model_and_precision() -> None:
         ("H200", "resnet18", "eager-fp32"),
     ]
     summary = with_fidelity(*(synthetic_fidelity(*key) for key in keys))
-    rows = context("table4_fidelity", summary)["rows"]
+    rows = context("fidelity", summary)["rows"]
     assert [(row["platform"], row["model"], row["mode"]) for row in rows] == [
         ("H200", "ResNet-18", "eager-fp32"),
         ("H200", "ResNet-18", "eager-fp16"),
@@ -204,20 +205,20 @@ def test_table4_lists_modes_by_gpu_model_and_precision() -> None:
         ("H200", "ResNet-50", "eager-tf32"),
         ("CPU", "ResNet-18", "ort-int8"),
     ]
-    text = tex("table4_fidelity", summary)
+    text = tex("fidelity", summary)
     assert text.count("H200") == 1 and text.count("ResNet-18") == 2 and text.count(r"\addlinespace") == 2
 
 
 def test_table4_says_how_many_of_the_compared_cells_a_row_rests_on() -> None:
     some = with_fidelity(synthetic_fidelity("H200", "resnet18", "eager-fp16", compared_cells=45, cells=39))
-    assert r"\num{39} of \num{45} & \num{256}" in tex("table4_fidelity", some)
+    assert r"\num{39} of \num{45} & \num{256}" in tex("fidelity", some)
     every = with_fidelity(synthetic_fidelity("H200", "resnet18", "eager-fp16"))
-    assert r"\num{10} & \num{256}" in tex("table4_fidelity", every)
+    assert r"\num{10} & \num{256}" in tex("fidelity", every)
 
 
 def test_table4_says_exact_and_never_rounds_up_to_it() -> None:
     exact, short, int8 = context(
-        "table4_fidelity",
+        "fidelity",
         with_fidelity(
             synthetic_fidelity("H200", "resnet18", "eager-fp32"),
             synthetic_fidelity("H200", "resnet18", "eager-fp16", top1_agreement=9999 / 10000),
@@ -235,10 +236,10 @@ def test_table4_has_dashes_for_what_does_not_exist_and_says_what_is_not_finite()
     unknown = dict.fromkeys(("top1_accuracy_low", "top1_accuracy_high", "reference_top1_accuracy"))
     lost = {"sqnr_db": None, "cosine": None, "all_finite": False}
     (row,) = context(
-        "table4_fidelity", with_fidelity(synthetic_fidelity("L4", "resnet18", "eager-fp16", **lost, **unknown))
+        "fidelity", with_fidelity(synthetic_fidelity("L4", "resnet18", "eager-fp16", **lost, **unknown))
     )["rows"]
     assert (row["sqnr"], row["cosine"], row["accuracy"], row["reference"]) == ("not finite", "---", "---", "---")
-    assert "No cells measured" in tex("table4_fidelity", empty_summary())
+    assert "No cells measured" in tex("fidelity", empty_summary())
 
 
 @pytest.mark.parametrize(
@@ -258,7 +259,7 @@ def test_macros_are_letters_unique_and_all_that_the_prose_uses() -> None:
     used = set(re.findall(rf"\\((?:{families})[A-Z]\w*)", prose))
     assert len(used) > 20
     for make in (full_summary, cpu_summary, lambda: synthetic_summary([])):
-        lines = write_numbers(make()).splitlines()
+        lines = write_numbers(make(), CAPTIONS).splitlines()
         names = [re.fullmatch(r"\\newcommand\{\\([A-Za-z]+)\}\{.*\} % .+", line).group(1) for line in lines]  # type: ignore[union-attr]
         assert len(names) == len(set(names))
         assert used <= set(names)
@@ -291,7 +292,7 @@ def test_numbers_say_what_the_frames_say() -> None:
 
 
 def macros(summary: Summary) -> dict[str, str]:
-    return dict(re.findall(r"\\newcommand\{\\(\w+)\}\{(.*)\} %", write_numbers(summary)))
+    return dict(re.findall(r"\\newcommand\{\\(\w+)\}\{(.*)\} %", write_numbers(summary, CAPTIONS)))
 
 
 def test_numbers_of_flags_count_families_and_say_from_which_batch_size_on() -> None:

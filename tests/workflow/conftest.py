@@ -157,8 +157,8 @@ def measured_int8(weighted, tmp_path_factory) -> Project:
     return project
 
 
-FIGURE = "paper/figures/fig06_throughput.png"
-SUMMARY_TARGETS = ("paper/tables/table1_peaks.tex", "paper/numbers.tex", FIGURE)
+FIGURE = "paper/figures/throughput.png"
+SUMMARY_TARGETS = ("paper/tables/peaks.tex", "paper/numbers.tex", FIGURE)
 
 
 @pytest.fixture(scope="session")

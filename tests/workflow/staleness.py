@@ -33,8 +33,8 @@ DOCUMENT = ROOT / "docs/staleness.md"
 COMMAND = "python -m tests.workflow.staleness"
 MARK = f"<!-- The table below is written by: {COMMAND} -->\n"
 
-FIGURE_FILES = ("paper/figures/fig06_throughput.png", "paper/figures/fig10_pareto.png")
-TABLE_FILES = ("paper/tables/table1_peaks.tex", "paper/tables/table4_fidelity.tex")
+FIGURE_FILES = ("paper/figures/throughput.png", "paper/figures/pareto.png")
+TABLE_FILES = ("paper/tables/peaks.tex", "paper/tables/fidelity.tex")
 PARTS = (*TABLE_FILES, *FIGURE_FILES, "paper/numbers.tex")
 """Two of a kind, so that one and all can be told apart; in place of the whole paper, which takes minutes."""
 TARGETS = ("cells", *PARTS)
@@ -460,13 +460,13 @@ ROWS = (
     ),
     Row(
         "edit one figure",
-        edit("src/deepgap/paper/figures/fig06_throughput.py", "Throughput (img/s)", "Images a second"),
+        edit("src/deepgap/paper/figures/throughput.py", "Throughput (img/s)", "Images a second"),
         {"draw_figure": 1, "render_figure": 1},
         "all cells, the summary, tables, numbers, the other figures",
     ),
     Row(
         "edit one table's template",
-        append("paper/templates/table1_peaks.tex.j2", "% Edited.\n"),
+        append("paper/templates/peaks.tex.j2", "% Edited.\n"),
         {"render_table": 1},
         "all cells, the summary, the other tables, numbers, figures",
     ),

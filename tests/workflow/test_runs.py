@@ -52,7 +52,7 @@ def test_the_figure_is_rendered_and_reported_with_its_caption(project):
     assert (project.root / FIGURE).read_bytes().startswith(b"\x89PNG")
     run = project.run(FIGURE, "--report", "report.html")
     assert run.returncode == 0, run.stdout
-    assert read_caption("fig06_throughput") in (project.root / "report.html").read_text()
+    assert read_caption("throughput") in (project.root / "report.html").read_text()
 
 
 def test_published_and_measured_are_never_mixed(measured):

@@ -5,13 +5,10 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from deepgap.paper import figures
-from deepgap.paper import tables
+from deepgap.paper import figures, parts, tables
 from deepgap.study.artifacts import Artifacts
-from deepgap.paper.declared import DEVICES
 from deepgap.jobs.digest import code_digest
 from deepgap.errors import DeepGapError
-from deepgap.paper.figures import FIGURES, read_caption
 from deepgap.study.gpus import find_sites, load_gpus
 from deepgap.build.images.imagesets import describe_calibration
 from deepgap.runtimes import load_runtimes
@@ -26,12 +23,16 @@ from deepgap.analyse.summary import (
     keep_tables,
     study_table_file,
 )
-from deepgap.paper.tables import TABLES
 
 CONFIG_FILE = "config/config.yaml"
 GPUS_FILE = "config/gpus.yaml"
 GPUS_SCHEMA = "workflow/schemas/gpus.schema.yaml"
 CONFIG_SCHEMA = "workflow/schemas/config.schema.yaml"
+
+# Found by their files, in the order of the text.
+SHOWN = parts.read_shown(Path("paper/main.tex"))
+FIGURES = parts.in_order(figures.FIGURES, SHOWN.figures)
+TABLES = parts.in_order(tables.TABLES, SHOWN.tables)
 
 # Snakemake takes the last of two keys of one name, and ends in a traceback on some files that are not YAML.
 try:
@@ -84,7 +85,7 @@ for cell in [*present, *to_measure.values()]:
         group["samples"].append(samples)
 
 
-def summary_of(devices=DEVICES):
+def summary_of(devices=parts.DEVICES):
     """The summary without the cells of other kinds of device, as named inputs."""
     groups = [key for key in sorted(GROUPS) if study.gpus[key[0]].device in devices]
     return {

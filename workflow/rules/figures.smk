@@ -17,7 +17,7 @@ rule draw_figure:
         reporting=study.config["reporting"],
         code=lambda wildcards: code_digest(
             f"deepgap.paper.figures.{wildcards.figure}",
-            "deepgap.paper.draw",
+            "deepgap.paper.charts.picture",
             script="workflow/scripts/draw_figure.py",
         ),
     message:
@@ -46,9 +46,9 @@ rule render_figure:
     conda:
         "../../envs/paper.yaml"
     params:
-        caption=lambda wildcards: read_caption(wildcards.figure),
+        caption=lambda wildcards: figures.read_caption(wildcards.figure),
         code=code_digest(
-            "deepgap.paper.draw", script="workflow/scripts/render_figure.py"
+            "deepgap.paper.charts.picture", script="workflow/scripts/render_figure.py"
         ),
     message:
         "Render {wildcards.figure}."

@@ -19,7 +19,7 @@ rule write_report:
         "../../envs/paper.yaml"
     params:
         reporting=study.config["reporting"],
-        captions=[read_caption(figure) for figure in FIGURES],
+        captions={figure: figures.read_caption(figure) for figure in FIGURES},
         code=code_digest(
             "deepgap.paper.report", script="workflow/scripts/write_report.py"
         ),

@@ -38,7 +38,7 @@ rule write_numbers:
         "../../envs/paper.yaml"
     params:
         reporting=study.config["reporting"],
-        captions=[read_caption(figure) for figure in FIGURES],
+        captions={figure: figures.read_caption(figure) for figure in FIGURES},
         code=code_digest(
             "deepgap.paper.numbers",
             "deepgap.paper.claims",

@@ -1,7 +1,7 @@
 """Draw one figure of the paper as a Vega-Lite specification."""
 
 from deepgap.analyse.summary import run_summary_script
-from deepgap.paper.draw import write_spec
+from deepgap.paper.charts.picture import write_spec
 from deepgap.paper.figures import load_figure
 
 

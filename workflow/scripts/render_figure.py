@@ -1,7 +1,7 @@
 """Render a Vega-Lite specification as PDF, SVG and PNG."""
 
 from deepgap.jobs.arguments import run_script
-from deepgap.paper.draw import render_spec
+from deepgap.paper.charts.picture import render_spec
 
 
 def main(job):

@@ -10,8 +10,8 @@ from deepgap.paper.numbers import write_numbers
 
 
 def main(job, summary):
-    Path(job.tex).write_text(write_numbers(summary) + write_claims(summary))
+    Path(job.tex).write_text(write_numbers(summary, job.captions) + write_claims(summary))
     print(describe_coverage(summary.coverage), file=sys.stderr)
 
 
-run_summary_script(main, globals(), outputs=["tex"])
+run_summary_script(main, globals(), outputs=["tex"], params=["captions"])

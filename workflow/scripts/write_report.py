@@ -9,8 +9,15 @@ from deepgap.paper.report import write_page
 
 def main(job, summary):
     specs = {file.name.split(".")[0]: file for file in list_paths(job.specs)}
-    page = write_page(summary, specs, list_paths(job.cells), Path(job.template), root="../")
+    page = write_page(summary, specs, job.captions, list_paths(job.cells), Path(job.template), root="../")
     Path(job.page).write_text(page)
 
 
-run_summary_script(main, globals(), outputs=["page"], inputs=["specs", "template"], optional_inputs=["cells"])
+run_summary_script(
+    main,
+    globals(),
+    outputs=["page"],
+    params=["captions"],
+    inputs=["specs", "template"],
+    optional_inputs=["cells"],
+)

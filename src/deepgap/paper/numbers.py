@@ -8,7 +8,7 @@ the prose compiles whatever was measured.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -18,7 +18,6 @@ from deepgap.analyse.flags import FLAGS
 from deepgap.analyse.peaks import find_peaks
 from deepgap.analyse.residency import l2_cache_bytes, residencies
 from deepgap.analyse.summary import Summary
-from deepgap.paper.figures import FIGURES, read_caption
 from deepgap.paper.latex import Latex, escape, number, rounded
 from deepgap.paper.wording import MODELS, PRECISIONS, calibration_label, gpu_label, model_label
 from deepgap.published.audit import FAILS, HOLDS, OPEN, audit, cached_peaks, if_printed, matched_ratios
@@ -57,8 +56,12 @@ def macro_name(*words: str) -> str:
     return "".join(DIGITS[int(char)] if char.isdecimal() else char for char in spelled if char.isalnum())
 
 
-def write_numbers(summary: Summary) -> str:
-    """The content of numbers.tex, in a fixed order."""
+def write_numbers(summary: Summary, captions: Mapping[str, str]) -> str:
+    """The content of numbers.tex, in a fixed order.
+
+    Args:
+        captions: of the figures, by name.
+    """
     numbers = [
         *count_cells(summary),
         *measured_numbers(summary),
@@ -71,7 +74,7 @@ def write_numbers(summary: Summary) -> str:
         *residency_numbers(summary),
         *published_numbers(summary),
         *audit_numbers(summary),
-        *captions(),
+        *caption_texts(captions),
     ]
     return "".join(f"\\newcommand{{\\{item.name}}}{{{item.text}}} % {item.rows}\n" for item in numbers)
 
@@ -417,7 +420,7 @@ def _range(name: str, values: list[float], digits: int, rows: str) -> Iterator[N
     yield Number(f"{name}High", _rounded(max(values, default=None), digits), f"{rows}, highest")
 
 
-def captions() -> Iterator[Number]:
+def caption_texts(captions: Mapping[str, str]) -> Iterator[Number]:
     """The captions of the figures, so that each stands in one place only."""
-    for name in FIGURES:
-        yield Number(macro_name("Caption", name), escape(read_caption(name)), f"deepgap.paper.figures.{name}")
+    for name, caption in captions.items():
+        yield Number(macro_name("Caption", name), escape(caption), f"deepgap.paper.figures.{name}")

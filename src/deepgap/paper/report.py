@@ -15,7 +15,6 @@ from deepgap.analyse.flags import FLAGS
 from deepgap.analyse.summary import Summary
 from deepgap.cells.cell_file import LATENCY, read_cell
 from deepgap.paper.charts.theme import PRECISION_COLOURS, mode_mark
-from deepgap.paper.figures import read_caption
 from deepgap.paper.wording import MODELS, by_precision
 from deepgap.published.values import table1_peaks
 
@@ -39,12 +38,20 @@ QUANTITIES = (
 """What the chart can show: column, title, and the columns of its interval or bound."""
 
 
-def write_page(summary: Summary, specs: Mapping[str, Path], cells: Sequence[Path], template: Path, root: str) -> str:
+def write_page(
+    summary: Summary,
+    specs: Mapping[str, Path],
+    captions: Mapping[str, str],
+    cells: Sequence[Path],
+    template: Path,
+    root: str,
+) -> str:
     """The page.
 
     Args:
         summary: the tidy tables.
         specs: Vega-Lite files of the paper's figures, by the figure's name.
+        captions: their captions, by the figure's name.
         cells: the cell files, for the single calls; none where they are too many for a page.
         template: the jinja2 template of the page.
         root: where the project's root is, seen from the page: a prefix for links to cell files.
@@ -67,7 +74,7 @@ def write_page(summary: Summary, specs: Mapping[str, Path], cells: Sequence[Path
         "root": root,
     }
     figures = [
-        {"name": name, "caption": read_caption(name), "spec": json.loads(path.read_text())}
+        {"name": name, "caption": captions[name], "spec": json.loads(path.read_text())}
         for name, path in specs.items()
     ]
     return environment.from_string(template.read_text()).render(

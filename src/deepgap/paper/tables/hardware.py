@@ -1,4 +1,4 @@
-"""Table III: theoretical peaks, and the share of them that was reached."""
+"""Theoretical peaks, and the share of them that was reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figure 1: generations of NVIDIA data-centre GPUs, from their data sheets."""
+"""Generations of NVIDIA data-centre GPUs, from their data sheets."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ from typing import Any
 import altair as alt
 
 from deepgap.analyse.summary import Summary
-from deepgap.paper.charts.panels import (
-    AXIS_WIDTH,
-    Entry,
-    draw_legend,
-    in_rows,
-    inline,
-    log_axis,
-    nothing_to_draw,
-    overlay,
-)
+from deepgap.paper.charts.axes import log_axis
+from deepgap.paper.charts.layout import AXIS_WIDTH, in_rows, inline, nothing_to_draw, overlay, pixels
+from deepgap.paper.charts.legend import Entry, draw_legend
 from deepgap.paper.charts.theme import CONFIG, GRID, INK, PAGE_WIDTH, precision_colour
 from deepgap.paper.wording import PRECISIONS
 from deepgap.study.gpus import Gpu
@@ -99,16 +92,12 @@ def _rates(gpu: Gpu) -> dict[str, float]:
     return {name: rate for name in PRECISIONS if (rate := gpu.peak_tops.get(name)) is not None}
 
 
-def _pixels(field: str) -> alt.X:
-    return alt.X(f"{field}:Q", scale=None, axis=None)
-
-
 def _ground(slots: list[dict[str, Any]]) -> alt.Chart:
     chart: alt.Chart = (
         alt.Chart(inline(slots))
         .mark_rect(opacity=1)
         .encode(
-            _pixels("left"),
+            pixels("left"),
             alt.X2("right:Q"),
             y=alt.value(0),
             y2=alt.value(HEIGHT),
@@ -122,9 +111,9 @@ def _bars(bars: list[dict[str, Any]], y: alt.Y) -> list[alt.Chart]:
     data = alt.Chart(inline(bars))
     return [
         data.mark_rule(strokeWidth=3).encode(
-            _pixels("left"), y, alt.X2("right:Q"), color=alt.Color("colour:N", scale=None)
+            pixels("left"), y, alt.X2("right:Q"), color=alt.Color("colour:N", scale=None)
         ),
-        data.mark_text(align="left", baseline="middle").encode(_pixels("words"), y, text="label:N"),
+        data.mark_text(align="left", baseline="middle").encode(pixels("words"), y, text="label:N"),
     ]
 
 
@@ -133,7 +122,7 @@ def _words(slots: list[dict[str, Any]]) -> list[alt.Chart]:
     lines = {"name": 6, "about": 15, "power": 23, "kind": HEIGHT - 14, "state": HEIGHT - 5}
     return [
         data.mark_text(align="center", baseline="middle", color=INK).encode(
-            _pixels("middle"), y=alt.value(place), text=f"{field}:N"
+            pixels("middle"), y=alt.value(place), text=f"{field}:N"
         )
         for field, place in lines.items()
     ]

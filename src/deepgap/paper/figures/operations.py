@@ -1,4 +1,4 @@
-"""Figure 4: operations a clock cycle and multiprocessor, from the data sheets."""
+"""Operations a clock cycle and multiprocessor, from the data sheets."""
 
 from __future__ import annotations
 
@@ -8,16 +8,9 @@ from typing import Any
 import altair as alt
 
 from deepgap.analyse.summary import Summary
-from deepgap.paper.charts.panels import (
-    AXIS_WIDTH,
-    Entry,
-    draw_legend,
-    in_rows,
-    inline,
-    log_axis,
-    nothing_to_draw,
-    overlay,
-)
+from deepgap.paper.charts.axes import log_axis
+from deepgap.paper.charts.layout import AXIS_WIDTH, in_rows, inline, nothing_to_draw, overlay, pixels
+from deepgap.paper.charts.legend import Entry, draw_legend
 from deepgap.paper.charts.theme import COLUMN_WIDTH, CONFIG, GRID, precision_colour
 from deepgap.paper.wording import PRECISIONS
 from deepgap.study.gpus import Gpu
@@ -83,17 +76,13 @@ def _panel(found: Sequence[tuple[str, dict[str, float]]], slot: float, y: alt.Y)
             )
     data = alt.Chart(inline(bars))
     layers = [
-        alt.Chart(inline(slots[1:] or slots)).mark_rule(color=GRID).encode(_pixels("left")),
+        alt.Chart(inline(slots[1:] or slots)).mark_rule(color=GRID).encode(pixels("left")),
         data.mark_rule(strokeWidth=3).encode(
-            _pixels("left"), y, alt.X2("right:Q"), color=alt.Color("colour:N", scale=None)
+            pixels("left"), y, alt.X2("right:Q"), color=alt.Color("colour:N", scale=None)
         ),
-        data.mark_text(align="left", baseline="middle").encode(_pixels("words"), y, text="label:N"),
+        data.mark_text(align="left", baseline="middle").encode(pixels("words"), y, text="label:N"),
         alt.Chart(inline(slots))
         .mark_text(align="center", baseline="middle")
-        .encode(_pixels("middle"), y=alt.value(6), text="key:N"),
+        .encode(pixels("middle"), y=alt.value(6), text="key:N"),
     ]
     return overlay(layers, round(slot * len(found)), HEIGHT)
-
-
-def _pixels(field: str) -> alt.X:
-    return alt.X(f"{field}:Q", scale=None, axis=None)

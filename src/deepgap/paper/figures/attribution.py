@@ -1,4 +1,4 @@
-"""Figure 14: a gain in throughput over eager FP32 as steps of precision and of runtime."""
+"""A gain in throughput over eager FP32 as steps of precision and of runtime."""
 
 from __future__ import annotations
 
@@ -9,26 +9,11 @@ import altair as alt
 
 from deepgap.analyse.attribution import BOTH, PRECISION, RUNTIME, Attribution, attribute
 from deepgap.analyse.summary import MEASURED, PUBLISHED, Summary
-from deepgap.paper.charts.panels import (
-    PANEL_WIDTH,
-    PUBLISHED_POINT,
-    Axis,
-    Entry,
-    Panel,
-    Place,
-    Row,
-    draw_grid,
-    failed_points,
-    failure_note,
-    hollow_points,
-    inline,
-    log_axis,
-    mode_colour,
-    mode_entries,
-    mode_shape,
-    overlay,
-    words,
-)
+from deepgap.paper.charts.axes import Axis, log_axis
+from deepgap.paper.charts.layout import PANEL_WIDTH, Panel, Place, Row, inline, overlay, words
+from deepgap.paper.charts.legend import PUBLISHED_POINT, Entry, mode_entries
+from deepgap.paper.charts.marks import failed_points, failure_note, hollow_points, mode_colour, mode_shape
+from deepgap.paper.charts.panels import draw_grid
 from deepgap.paper.charts.theme import INK, QUIET, tint
 from deepgap.paper.latex import significant
 

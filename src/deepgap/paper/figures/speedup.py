@@ -1,4 +1,4 @@
-"""Figure 11: throughput over that of eager FP32 at the same batch size."""
+"""Throughput over that of eager FP32 at the same batch size."""
 
 from __future__ import annotations
 
@@ -8,23 +8,11 @@ import altair as alt
 import polars as pl
 
 from deepgap.analyse.summary import PUBLISHED, Summary
-from deepgap.paper.charts.panels import (
-    Axis,
-    Entry,
-    Panel,
-    Place,
-    Row,
-    batch_axis,
-    common_entries,
-    draw_grid,
-    draw_series,
-    failed_points,
-    inline,
-    level_lines,
-    log_axis,
-    measured_points,
-    mode_entries,
-)
+from deepgap.paper.charts.axes import Axis, batch_axis, log_axis
+from deepgap.paper.charts.layout import Panel, Place, Row, inline
+from deepgap.paper.charts.legend import Entry, common_entries, mode_entries
+from deepgap.paper.charts.marks import failed_points, level_lines, measured_points
+from deepgap.paper.charts.panels import draw_grid, draw_series
 from deepgap.paper.charts.theme import QUIET, precision_colour, tint
 from deepgap.published.values import speedup_ranges
 

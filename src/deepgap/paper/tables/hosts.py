@@ -1,4 +1,4 @@
-"""Table II: what the cells were measured with."""
+"""What the cells were measured with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figure 13: images per joule over batch size, with and without the idle power."""
+"""Images per joule over batch size, with and without the idle power."""
 
 from __future__ import annotations
 
@@ -8,30 +8,22 @@ import altair as alt
 import polars as pl
 
 from deepgap.analyse.summary import Summary
-from deepgap.paper.charts.panels import (
+from deepgap.paper.charts.axes import batch_axis, log_axis
+from deepgap.paper.charts.layout import (
     APART,
     GAP,
     GRID_WIDTH,
-    Entry,
     Panel,
     Place,
     Row,
     add_heading,
-    batch_axis,
-    common_entries,
-    draw_legend,
-    draw_series,
-    failed_points,
-    log_axis,
-    measured_points,
-    mode_entries,
-    model_columns,
     nothing_at_all,
     row_height,
-    row_title,
-    why_empty,
     words,
 )
+from deepgap.paper.charts.legend import Entry, common_entries, draw_legend, mode_entries
+from deepgap.paper.charts.marks import failed_points, measured_points
+from deepgap.paper.charts.panels import draw_series, model_columns, row_title, why_empty
 from deepgap.paper.charts.theme import CONFIG
 from deepgap.paper.wording import model_label
 

@@ -1,4 +1,4 @@
-"""Table V: performance per watt."""
+"""Performance per watt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figure 17: throughput over the number of threads of a processor."""
+"""Throughput over the number of threads of a processor."""
 
 from __future__ import annotations
 
@@ -9,24 +9,11 @@ import altair as alt
 import polars as pl
 
 from deepgap.analyse.summary import Summary
-from deepgap.paper.charts.panels import (
-    PANEL_WIDTH,
-    Axis,
-    Entry,
-    Panel,
-    Place,
-    Row,
-    draw_grid,
-    inline,
-    log_axis,
-    measured_points,
-    mode_colour,
-    mode_dash,
-    mode_entries,
-    mode_shape,
-    nothing_to_draw,
-    overlay,
-)
+from deepgap.paper.charts.axes import Axis, log_axis
+from deepgap.paper.charts.layout import PANEL_WIDTH, Panel, Place, Row, inline, nothing_to_draw, overlay
+from deepgap.paper.charts.legend import Entry, mode_entries
+from deepgap.paper.charts.marks import measured_points, mode_colour, mode_dash, mode_shape
+from deepgap.paper.charts.panels import draw_grid
 from deepgap.paper.charts.theme import INK
 
 DEVICES = ("cpu",)

@@ -1,4 +1,4 @@
-"""Table X: how many families have each flag."""
+"""How many families have each flag."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figure 16: how close a mode's answers are to FP32's against how fast it is."""
+"""How close a mode's answers are to FP32's against how fast it is."""
 
 from __future__ import annotations
 
@@ -11,25 +11,11 @@ import polars as pl
 
 from deepgap.analyse.peaks import find_peaks
 from deepgap.analyse.summary import MEASURED, Summary
-from deepgap.paper.charts.panels import (
-    PANEL_WIDTH,
-    Axis,
-    Entry,
-    Panel,
-    Place,
-    Row,
-    draw_grid,
-    failed_points,
-    failure_note,
-    inline,
-    large_first,
-    log_axis,
-    mode_colour,
-    mode_entries,
-    mode_shape,
-    overlay,
-    published_without_cells,
-)
+from deepgap.paper.charts.axes import Axis, log_axis
+from deepgap.paper.charts.layout import PANEL_WIDTH, Panel, Place, Row, inline, overlay
+from deepgap.paper.charts.legend import Entry, mode_entries
+from deepgap.paper.charts.marks import failed_points, failure_note, large_first, mode_colour, mode_shape
+from deepgap.paper.charts.panels import draw_grid, published_without_cells
 from deepgap.paper.charts.theme import QUIET
 
 CAPTION = (

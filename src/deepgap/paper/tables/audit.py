@@ -1,4 +1,4 @@
-"""Table VII: the published study's claims, recomputed from its own numbers."""
+"""The published study's claims, recomputed from its own numbers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figure 6: throughput over batch size."""
+"""Throughput over batch size."""
 
 from __future__ import annotations
 
@@ -8,21 +8,11 @@ import altair as alt
 
 from deepgap.analyse.peaks import find_peaks
 from deepgap.analyse.summary import Summary
-from deepgap.paper.charts.panels import (
-    PEAK,
-    Panel,
-    Place,
-    Row,
-    batch_axis,
-    common_entries,
-    draw_grid,
-    draw_series,
-    failed_points,
-    log_axis,
-    measured_points,
-    mode_entries,
-    published_points,
-)
+from deepgap.paper.charts.axes import batch_axis, log_axis
+from deepgap.paper.charts.layout import Panel, Place, Row
+from deepgap.paper.charts.legend import PEAK, common_entries, mode_entries
+from deepgap.paper.charts.marks import failed_points, measured_points, published_points
+from deepgap.paper.charts.panels import draw_grid, draw_series
 from deepgap.published.values import table1_peaks
 
 CAPTION = (

@@ -1,4 +1,4 @@
-"""Table VIII: measured over published, for each GPU that has both."""
+"""Measured over published, for each GPU that has both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Table IV: how close the answers of each mode are to FP32's."""
+"""How close the answers of each mode are to FP32's."""
 
 from __future__ import annotations
 

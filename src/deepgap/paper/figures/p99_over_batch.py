@@ -1,4 +1,4 @@
-"""Figure 12: the 99th percentile of latency over batch size."""
+"""The 99th percentile of latency over batch size."""
 
 from __future__ import annotations
 
@@ -11,28 +11,18 @@ import altair as alt
 import polars as pl
 
 from deepgap.analyse.summary import MEASURED, PUBLISHED, Summary
-from deepgap.paper.charts.panels import (
-    PANEL_WIDTH,
-    Axis,
-    Entry,
-    Panel,
-    Place,
-    Row,
+from deepgap.paper.charts.axes import Axis, batch_axis, log_axis
+from deepgap.paper.charts.layout import PANEL_WIDTH, Panel, Place, Row, inline, words
+from deepgap.paper.charts.legend import Entry, common_entries, mode_entries
+from deepgap.paper.charts.marks import (
     arrow_ends,
-    batch_axis,
-    common_entries,
-    draw_grid,
-    draw_series,
     failed_points,
-    inline,
-    log_axis,
     measured_points,
     mode_colour,
     mode_dash,
-    mode_entries,
     published_points,
-    words,
 )
+from deepgap.paper.charts.panels import draw_grid, draw_series
 from deepgap.paper.charts.theme import INK, QUIET
 from deepgap.paper.wording import model_label
 from deepgap.published.values import p99_latencies

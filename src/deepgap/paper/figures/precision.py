@@ -1,4 +1,4 @@
-"""Figure 3: the bits of a number in each precision."""
+"""The bits of a number in each precision."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import altair as alt
 
 from deepgap.analyse.summary import Summary
-from deepgap.paper.charts.panels import Entry, draw_legend, inline, nothing_to_draw, overlay
+from deepgap.paper.charts.layout import inline, nothing_to_draw, overlay
+from deepgap.paper.charts.legend import Entry, draw_legend
 from deepgap.paper.charts.theme import COLUMN_WIDTH, CONFIG, INK, QUIET, tint
 from deepgap.paper.wording import PRECISIONS
 from deepgap.study.gpus import Gpu

@@ -1,4 +1,4 @@
-"""A table or figure that says of which devices it shows cells is the same without those of others."""
+"""Figures and tables are found by their files, shown by the text, and read no cells but those that they declare."""
 
 from __future__ import annotations
 
@@ -11,9 +11,19 @@ import pytest
 from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
 from deepgap.paper import figures, tables
-from deepgap.paper.declared import DEVICES, read_declared, shown_devices
 from deepgap.paper.figures import FIGURES, load_figure
+from deepgap.paper.parts import (
+    DEVICES,
+    Shown,
+    find_parts,
+    in_order,
+    read_declared,
+    read_shown,
+    shown_devices,
+    shown_in,
+)
 from deepgap.paper.tables import TABLES, load_table
+from tests.conftest import ROOT
 from tests.unit.synthetic import cpu_rows, cpu_summary, empty_summary, full_summary, h200_rows, synthetic_summary
 
 FRAMES_OF_CELLS = {field.name for field in fields(Summary)} - {"published", "design", "gpus", "reporting", "coverage"}
@@ -59,8 +69,8 @@ def plain(result):
 
 def test_some_show_the_cells_of_some_devices_alone():
     found = {name: devices for name, _, devices in NARROW}
-    assert found["fig17_cpu_threads"] == ("cpu",)
-    assert found["fig03_precision"] == found["table7_audit"] == ()
+    assert found["cpu_threads"] == ("cpu",)
+    assert found["precision"] == found["audit"] == ()
     assert all(set(devices) < set(DEVICES) for devices in found.values())
 
 
@@ -79,3 +89,27 @@ def test_devices_that_are_none_are_refused(tmp_path: Path, devices: str):
     file.write_text(f"DEVICES = {devices}\n")
     with pytest.raises(DeepGapError, match=r"figure\.py has DEVICES = .*; it may be a tuple of 'cpu' and 'cuda'"):
         shown_devices(file)
+
+
+def test_the_text_shows_every_figure_and_table_and_no_others():
+    shown = read_shown(ROOT / "paper/main.tex")
+    assert sorted(shown.figures) == list(FIGURES)
+    assert sorted(shown.tables) == list(TABLES)
+
+
+def test_what_a_text_shows_is_read_from_its_macros():
+    text = r"""
+    \newcommand{\pagefigure}[3]{\includegraphics[width=\textwidth]{#1}}
+    \columnfigure{second}{\CaptionSecond}{fig:second} 5\% \pagefigure{first}{\CaptionFirst}{fig:first}
+    % \pagefigure{not_shown}{}{}
+    \input{numbers.tex} \input{tables/peaks.tex} \includegraphics[width=2cm]{figures/third}
+    """
+    assert shown_in(text) == Shown(("second", "first", "third"), ("peaks",))
+    assert read_shown(ROOT / "no/such.tex") == Shown((), ())
+
+
+def test_parts_stand_in_the_order_of_the_text_and_new_ones_last(tmp_path: Path):
+    for name in ("b.py", "a.py", "new.py", "__init__.py", "_shared.py", ".#a.py", "notes.txt"):
+        (tmp_path / name).touch()
+    assert find_parts(tmp_path) == ("a", "b", "new")
+    assert in_order(find_parts(tmp_path), ("b", "gone", "a")) == ("b", "a", "new")

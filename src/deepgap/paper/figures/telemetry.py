@@ -1,4 +1,4 @@
-"""Figure 5: what each GPU did while it was measured: temperature, power, utilisation, SM clock."""
+"""What each GPU did while it was measured: temperature, power, utilisation, SM clock."""
 
 from __future__ import annotations
 
@@ -13,24 +13,22 @@ import altair as alt
 import polars as pl
 
 from deepgap.analyse.summary import Summary
-from deepgap.paper.charts.panels import (
+from deepgap.paper.charts.axes import Axis, zero_axis
+from deepgap.paper.charts.layout import (
     APART,
     GAP,
     GRID_WIDTH,
-    Axis,
-    Entry,
     Panel,
     Place,
     Row,
     add_heading,
-    draw_legend,
     inline,
     nothing_at_all,
     overlay,
-    row_title,
     words,
-    zero_axis,
 )
+from deepgap.paper.charts.legend import Entry, draw_legend
+from deepgap.paper.charts.panels import row_title
 from deepgap.paper.charts.theme import CONFIG, INK, PAGE_HEIGHT, QUIET, precision_colour, tint
 from deepgap.paper.wording import MODELS, PRECISIONS, model_label
 from deepgap.published.values import temperature_ranges

@@ -1,4 +1,4 @@
-"""Figure 10: latency against throughput."""
+"""Latency against throughput."""
 
 from __future__ import annotations
 
@@ -9,28 +9,20 @@ import polars as pl
 
 from deepgap.analyse.peaks import non_dominated
 from deepgap.analyse.summary import MEASURED, PUBLISHED, Summary
-from deepgap.paper.charts.panels import (
-    PANEL_WIDTH,
-    Axis,
-    Entry,
-    Panel,
-    Place,
-    Row,
-    common_entries,
-    draw_grid,
+from deepgap.paper.charts.axes import Axis, log_axis
+from deepgap.paper.charts.layout import PANEL_WIDTH, Panel, Place, Row, inline, overlay
+from deepgap.paper.charts.legend import Entry, common_entries, mode_entries
+from deepgap.paper.charts.marks import (
     failed_points,
     failure_note,
     hollow_points,
-    inline,
     large_first,
-    log_axis,
     measured_points,
     mode_colour,
-    mode_entries,
     mode_shape,
-    overlay,
     published_points,
 )
+from deepgap.paper.charts.panels import draw_grid
 from deepgap.paper.charts.theme import QUIET, tint
 from deepgap.published.values import VALUE_KEY, pareto_pairs, table1_peaks
 

@@ -1,4 +1,4 @@
-"""Table I: peak throughput, and throughput at matched operating points."""
+"""Peak throughput, and throughput at matched operating points."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figure 8: median latency over batch size."""
+"""Median latency over batch size."""
 
 from __future__ import annotations
 
@@ -7,21 +7,11 @@ from collections.abc import Sequence
 import altair as alt
 
 from deepgap.analyse.summary import Summary
-from deepgap.paper.charts.panels import (
-    Panel,
-    Place,
-    Row,
-    arrow_ends,
-    batch_axis,
-    common_entries,
-    draw_grid,
-    draw_series,
-    failed_points,
-    log_axis,
-    measured_points,
-    mode_entries,
-    published_points,
-)
+from deepgap.paper.charts.axes import batch_axis, log_axis
+from deepgap.paper.charts.layout import Panel, Place, Row
+from deepgap.paper.charts.legend import common_entries, mode_entries
+from deepgap.paper.charts.marks import arrow_ends, failed_points, measured_points, published_points
+from deepgap.paper.charts.panels import draw_grid, draw_series
 from deepgap.published.values import median_latencies
 
 CAPTION = (

@@ -1,4 +1,4 @@
-"""Figure 9: device memory over batch size."""
+"""Device memory over batch size."""
 
 from __future__ import annotations
 
@@ -8,25 +8,18 @@ import altair as alt
 import polars as pl
 
 from deepgap.analyse.summary import Summary
-from deepgap.paper.charts.panels import (
-    Entry,
-    Panel,
-    Place,
-    Row,
-    batch_axis,
-    common_entries,
-    draw_grid,
-    draw_series,
+from deepgap.paper.charts.axes import batch_axis, zero_axis
+from deepgap.paper.charts.layout import Panel, Place, Row, inline
+from deepgap.paper.charts.legend import Entry, common_entries, mode_entries
+from deepgap.paper.charts.marks import (
     failed_points,
-    inline,
     level_lines,
     measured_points,
     mode_colour,
     mode_dash,
-    mode_entries,
     published_points,
-    zero_axis,
 )
+from deepgap.paper.charts.panels import draw_grid, draw_series
 from deepgap.paper.charts.theme import QUIET
 from deepgap.published.values import device_memory
 

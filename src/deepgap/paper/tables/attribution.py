@@ -1,4 +1,4 @@
-"""Table VI: a gain in throughput over eager FP32 as the product of steps of precision and of runtime."""
+"""A gain in throughput over eager FP32 as the product of steps of precision and of runtime."""
 
 from __future__ import annotations
 

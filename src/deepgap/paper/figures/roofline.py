@@ -1,4 +1,4 @@
-"""Figure 15: operations a second against operations a byte, under each GPU's roofs."""
+"""Operations a second against operations a byte, under each GPU's roofs."""
 
 from __future__ import annotations
 
@@ -8,32 +8,31 @@ from typing import Any
 import altair as alt
 
 from deepgap.analyse.summary import MEASURED, PUBLISHED, Summary
-from deepgap.paper.charts.panels import (
-    OUTLINE,
+from deepgap.paper.charts.axes import Axis, log_axis
+from deepgap.paper.charts.layout import (
     PANEL_WIDTH,
-    Axis,
-    Entry,
     Panel,
     Place,
     Row,
-    common_entries,
-    draw_grid,
-    failed_points,
-    failure_note,
-    hollow_points,
     inline,
-    large_first,
-    log_axis,
-    measured_points,
-    mode_colour,
-    mode_dash,
-    mode_entries,
-    mode_shape,
     nothing_at_all,
     nothing_to_draw,
     overlay,
+)
+from deepgap.paper.charts.legend import Entry, common_entries, mode_entries
+from deepgap.paper.charts.marks import (
+    OUTLINE,
+    failed_points,
+    failure_note,
+    hollow_points,
+    large_first,
+    measured_points,
+    mode_colour,
+    mode_dash,
+    mode_shape,
     published_points,
 )
+from deepgap.paper.charts.panels import draw_grid
 from deepgap.paper.charts.theme import INK, QUIET, precision_colour
 from deepgap.published.values import table1_peaks
 from deepgap.sources.models import GMAC_PER_IMAGE

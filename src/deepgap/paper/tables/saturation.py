@@ -1,4 +1,4 @@
-"""Table IX: where each mode saturates, and where it peaks."""
+"""Where each mode saturates, and where it peaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figure 7: median latency by model and mode at stated batch sizes."""
+"""Median latency by model and mode at stated batch sizes."""
 
 from __future__ import annotations
 
@@ -9,28 +9,19 @@ from typing import Any
 import altair as alt
 
 from deepgap.analyse.summary import MEASURED, PUBLISHED, Summary
-from deepgap.paper.charts.panels import (
-    GAP,
-    Columns,
-    Panel,
-    Place,
-    Row,
-    common_entries,
-    draw_grid,
-    draw_legend,
+from deepgap.paper.charts.axes import log_axis
+from deepgap.paper.charts.layout import GAP, Panel, Place, Row, inline, overlay, row_height
+from deepgap.paper.charts.legend import common_entries, draw_legend, mode_entries
+from deepgap.paper.charts.marks import (
     failed_points,
     hollow_points,
-    inline,
-    log_axis,
     measured_points,
     mode_colour,
-    mode_entries,
     mode_shape,
     order_modes,
-    overlay,
     published_points,
-    row_height,
 )
+from deepgap.paper.charts.panels import Columns, draw_grid
 from deepgap.paper.charts.theme import PAGE_HEIGHT, PAGE_WIDTH
 from deepgap.paper.wording import MODELS, model_label
 from deepgap.published.values import median_latencies

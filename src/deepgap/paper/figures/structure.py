@@ -1,4 +1,4 @@
-"""Figure 2: the structure of the benchmark, from axes to files."""
+"""The structure of the benchmark, from axes to files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import altair as alt
 import polars as pl
 
 from deepgap.analyse.summary import Summary
-from deepgap.paper.charts.panels import Row, inline, nothing_to_draw, overlay
+from deepgap.paper.charts.layout import Row, inline, nothing_to_draw, overlay
 from deepgap.paper.charts.theme import COLUMN_WIDTH, CONFIG, GRID, INK, QUIET, SMALL_FONT_SIZE, tint
 from deepgap.paper.wording import model_label
 

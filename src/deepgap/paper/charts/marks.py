@@ -1,0 +1,174 @@
+"""The points of figures and their marks: colour, shape and dash by mode, hollow if published, crossed if failed."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from deepgap.analyse.summary import MEASURED, Summary
+from deepgap.paper.charts.axes import Axis
+from deepgap.paper.charts.layout import (
+    PANEL_WIDTH,
+    Row,
+    inline,
+)
+from deepgap.paper.charts.theme import (
+    QUIET,
+    mode_mark,
+    precision_colour,
+)
+from deepgap.paper.wording import HOST, by_precision, failures_in_words
+from deepgap.published.values import CPU as PUBLISHED_CPU
+
+HOLLOW_SIZE = 38
+OUTLINE = 0.7
+ARROW, ARROW_SIZE = "M0,1V-1M-0.7,-0.2L0,-1L0.7,-0.2", 30
+BOUNDS = {"over": 1, "at_least": 1, "under": -1, "at_most": -1}
+"""How a published value is marked of which only a bound is stated, and on which side of it the true one lies."""
+
+
+def measured_points(
+    families: pl.DataFrame, value: str, low: str | None, high: str | None, *extra: str
+) -> list[dict[str, Any]]:
+    """Rows of `Summary.measured` as points: `value` and its interval, in the unit of that column, and extra
+    columns."""
+    none = pl.lit(None, pl.Float64)
+    return (
+        families.filter(pl.col(value).is_not_null())
+        .select(
+            *("gpu", "model", "runtime", "precision", "batch_size", "mode", *extra),
+            pl.col(value).cast(pl.Float64).alias("value"),
+            (none if low is None else pl.col(low)).alias("low"),
+            (none if high is None else pl.col(high)).alias("high"),
+            source=pl.lit(MEASURED),
+        )
+        .to_dicts()
+    )
+
+
+def published_points(view: pl.DataFrame, value: str, *extra: str) -> list[dict[str, Any]]:
+    """Rows of a published view as points; those of the published processor belong to the host's row."""
+    return view.select(
+        pl.col("gpu").replace(PUBLISHED_CPU, HOST),
+        *("model", "runtime", "precision", "batch_size", *extra),
+        pl.format("{}-{}", "runtime", "precision").alias("mode"),
+        pl.col(value).alias("value"),
+        pl.lit(None, pl.Float64).alias("low"),
+        pl.lit(None, pl.Float64).alias("high"),
+        "source",
+    ).to_dicts()
+
+
+def failed_points(summary: Summary) -> list[dict[str, Any]]:
+    """The cell families that were tried and have no numbers."""
+    return summary.failed.select(
+        "gpu",
+        "model",
+        "runtime",
+        "precision",
+        "batch_size",
+        "mode",
+        "status",
+        "reason",
+        source=pl.lit(MEASURED),
+    ).to_dicts()
+
+
+def mode_colour(rows: Sequence[Row]) -> alt.Color:
+    """Colour by precision; the legend is drawn apart."""
+    precisions = sorted({row["precision"] for row in rows})
+    scale = alt.Scale(domain=precisions, range=[precision_colour(name) for name in precisions])
+    return alt.Color("precision:N", legend=None, scale=scale)
+
+
+def mode_shape(rows: Sequence[Row]) -> alt.Shape:
+    """Point shape by mode: that of its runtime, but for a few."""
+    modes = order_modes(rows)
+    scale = alt.Scale(domain=modes, range=[mode_mark(mode)[0] for mode in modes])
+    return alt.Shape("mode:N", legend=None, scale=scale)
+
+
+def mode_dash(rows: Sequence[Row]) -> alt.StrokeDash:
+    """Line dash by mode: that of its runtime, but for a few."""
+    modes = order_modes(rows)
+    scale = alt.Scale(domain=modes, range=[mode_mark(mode)[1] for mode in modes])
+    return alt.StrokeDash("mode:N", legend=None, scale=scale)
+
+
+def large_first(rows: Iterable[Row]) -> list[Row]:
+    """The rows in the order in which their marks are drawn: a graph's, which are larger, under all others."""
+    return sorted(rows, key=lambda row: row["runtime"] != "graph")
+
+
+def level_lines(rows: Sequence[Row], x: Axis, y: Axis, **look: Any) -> alt.Chart:
+    """Horizontal lines at `value` over the whole width."""
+    spans = [{**row, "left": x.low, "right": x.high} for row in rows]
+    lines = alt.Chart(inline(spans)).mark_rule(**look)
+    chart: alt.Chart = lines.encode(x.x("left", "d"), y.y("value"), alt.X2("right:Q"))
+    return chart
+
+
+def hollow_points(
+    rows: Sequence[Row], xs: alt.X, ys: alt.Y, colour: alt.Color, shape: alt.Shape, *more: Any, along: str = "y"
+) -> list[alt.Chart]:
+    """Published values: outlines only, and an arrow from those of which the study states a bound alone.
+
+    Args:
+        more: further channels.
+        along: the channel of the value, in whose direction the true one lies from its bound.
+    """
+
+    def draw(some: Sequence[Row], **look: Any) -> alt.Chart:
+        marks = alt.Chart(inline(some)).mark_point(filled=False, opacity=1, **look)
+        chart: alt.Chart = marks.encode(xs, ys, colour, *more)
+        return chart
+
+    layers = [draw(rows, size=HOLLOW_SIZE, strokeWidth=1.2).encode(shape)]
+    for sign in (1, -1):
+        bounds = [row for row in rows if BOUNDS.get(row.get("approx", "")) == sign]
+        look: dict[str, Any] = {"xOffset": 7.5 * sign, "angle": 180 - 90 * sign}
+        if along == "y":
+            look = {"yOffset": -7.5 * sign, "angle": 90 - 90 * sign}
+        if bounds:
+            layers.append(draw(bounds, shape=ARROW, size=ARROW_SIZE, strokeWidth=1, **look))
+    return layers
+
+
+def arrow_ends(rows: Sequence[Row]) -> list[float]:
+    """Values that an axis must hold too, so that the arrows of bounds do not leave it."""
+    return [row["value"] * 2.5 ** BOUNDS[row["approx"]] for row in rows if row.get("approx") in BOUNDS]
+
+
+def crosses(failed: Sequence[Row], xs: alt.X, colour: alt.Color, height: int) -> alt.Chart:
+    """A cross at the foot of the panel at each batch size that failed, one line a mode."""
+    modes = order_modes(failed)
+    rows = [{**row, "foot": height - 5 - 7 * modes.index(row["mode"])} for row in failed]
+    foot = alt.Y("foot:Q", scale=None, axis=None)
+    marks = alt.Chart(inline(rows)).mark_point(shape="cross", angle=45, filled=True, size=26, opacity=1)
+    chart: alt.Chart = marks.encode(xs, foot, colour)
+    return chart
+
+
+def failure_note(lost: Sequence[Row], height: int | None = None, letters: int = 18) -> alt.Chart:
+    """What failed in words, in the lower right corner of a panel of this height or, without, in the upper left
+    one."""
+    lines = textwrap.wrap(failures_in_words(lost), width=letters)
+    note = alt.Chart(inline([{"words": " ".join(lines)}]))
+    if height is None:
+        told = note.mark_text(text=lines, align="left", baseline="top", lineHeight=8, color=QUIET)
+        corner: alt.Chart = told.encode(x=alt.value(3), y=alt.value(3))
+        return corner
+    told = note.mark_text(
+        text=lines, align="right", baseline="bottom", lineHeight=8, dy=-8 * (len(lines) - 1), color=QUIET
+    )
+    corner = told.encode(x=alt.value(PANEL_WIDTH - 3), y=alt.value(height - 3))
+    return corner
+
+
+def order_modes(rows: Iterable[Row]) -> list[str]:
+    """The modes of these rows, as tables list them."""
+    return sorted({row["mode"] for row in rows}, key=by_precision)
