@@ -32,7 +32,7 @@ def load(config, config_schema, gpus):
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"models": ["resnet19"]}, ["models[0]", "'resnet19'", "'resnet18'", "resnet101"]),
+        ({"models": ["resnet19"]}, ["models[0]", "'resnet19'", "'resnet18'", "torchvision does not have"]),
         ({"batch_sizes": [1, 2, 1]}, ["batch_sizes", "1 twice"]),
         ({"batch_sizes": [0]}, ["batch_sizes[0]", "0", "at least 1"]),
         ({"batch_sizes": [True]}, ["batch_sizes[0]", "True", "integer"]),
@@ -47,7 +47,7 @@ def load(config, config_schema, gpus):
         ({"overrides": {"T9": {}}}, ["overrides", "'T9'", "allowed"]),
         ({"protocol": "papr"}, ["protocol", "'papr'", "'paper'"]),
         ({"protocols": {"x": {"sweeps": 1}}, "protocol": "x"}, ["protocols.x", "lacks"]),
-        ({"weights": {"source": "imagnet"}}, ["weights.source", "'imagnet'", "seeded, imagenet"]),
+        ({"weights": {"source": "imagnet"}}, ["weights.source", "'imagnet'", "seeded, pretrained, imagenet"]),
         ({"runtime_options": {"tensort": {}}}, ["runtime_options", "'tensort'"]),
         ({"batches": [1]}, ["unknown key 'batches'", "batch_sizes"]),
         ({"thread_counts": {"eager-fp32": [0]}}, ["thread_counts.eager-fp32[0]", "0"]),

@@ -8,7 +8,7 @@ from typing import Any
 
 from deepgap.errors import ConfigError
 from deepgap.study.gpus import Gpu, split_site, with_sites
-from deepgap.study.models import ModelSpec, parse_models
+from deepgap.study.models import ModelSpec, parse_models, refuse_clashes
 from deepgap.study.modes import RuntimeFacts, parse_mode
 from deepgap.study.schema import check_schema, unknown
 from deepgap.study.study import Study, entry_name
@@ -43,6 +43,7 @@ def load_study(
     _check_names(filled, gpus, runtimes)
     here = [f"{filled['gpu']}@{filled['site']}"] if filled["site"] else []
     models = dict(_parse_all_models(filled))
+    refuse_clashes(models.values(), "the study")
     study = Study(
         filled, with_sites(gpus, [*sites, *here]), runtimes, models, describe_calibration, describe_accuracy
     )
