@@ -12,7 +12,7 @@ import onnxruntime
 import torch
 
 from deepgap.build.export import export_onnx
-from deepgap.build.quantize.placement import read_graph
+from deepgap.build.quantize.network import read_graph
 from deepgap.sources.models import build_model
 
 SIZE = 64

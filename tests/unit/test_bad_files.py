@@ -23,7 +23,8 @@ from deepgap.analyse.telemetry import summarise_telemetry
 from deepgap.build.engine_file import Engine, read_engine, write_engine
 from deepgap.build.export import WEIGHTS_HASH, load_graph, read_weights_hash, write_graph
 from deepgap.build.images.imagesets import calibration_batches, describe_calibration, read_arrays, write_arrays
-from deepgap.build.quantize.placement import calibrated_tensors, read_graph
+from deepgap.build.quantize.network import read_graph
+from deepgap.build.quantize.placement import calibrated_tensors
 from deepgap.cells.cell_file import FOOTER_KEY, read_cell
 from deepgap.cells.telemetry_file import SAMPLES, read_telemetry, write_telemetry
 from deepgap.errors import DeepGapError, ImageError

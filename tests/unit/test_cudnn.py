@@ -29,7 +29,7 @@ from deepgap.runtimes import BuildRequest, load_runtime
 from deepgap.runtimes import cudnn as runtime
 from deepgap.runtimes.cudnn import convolutions
 from deepgap.runtimes.cudnn.convolutions import Shape, compile_plans, load_plan, load_tile, possible_tiles
-from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, Head, MaxPool, Network
+from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, Head, IntegerNetwork, MaxPool
 from tests.conftest import ROOT
 from tests.unit.networks import SIZE, images
 from tests.unit.test_lowering import emulate, features, lowered, run_exactly
@@ -202,8 +202,8 @@ def convolution(name: str, x: str, y: str, weight: tuple[int, ...], **changes: o
 STEM = convolution("stem", INPUT, "a", (64, 7, 7, 3), stride=2, padding=3)
 
 
-def network(*steps: Convolution | MaxPool) -> Network:
-    return Network(0.1, steps, Head(steps[-1].y, 1.0, np.ones((5, 64), np.float32), np.ones(5, np.float32)))
+def network(*steps: Convolution | MaxPool) -> IntegerNetwork:
+    return IntegerNetwork(0.1, steps, Head(steps[-1].y, 1.0, np.ones((5, 64), np.float32), np.ones(5, np.float32)))
 
 
 def test_layers_know_their_sizes():

@@ -27,9 +27,13 @@ from deepgap.build.fidelity_report import (
     run_graph,
     spell_out_half,
 )
+from deepgap.build.quantize.forms import FORMS
 from deepgap.build.quantize.histograms import collect_histograms
-from deepgap.build.quantize.placement import calibrated_tensors, insert_qdq, insert_u8s8, read_graph
-from deepgap.build.quantize.thresholds import LARGEST_INTEGER, METHODS, choose_threshold
+from deepgap.build.quantize.network import read_graph
+from deepgap.build.quantize.placement import calibrated_tensors
+from deepgap.build.quantize.qdq import insert_qdq, insert_qdq_fp16
+from deepgap.build.quantize.thresholds import LARGEST_INTEGER, METHODS, choose_scales, choose_threshold
+from deepgap.build.quantize.u8s8 import insert_u8s8
 from tests.unit.networks import (
     SIZE,
     images,
@@ -164,7 +168,7 @@ def costs(histograms) -> pl.DataFrame:
 
 
 def test_methods_are_compared_by_their_loss_to_the_best(costs):
-    assert costs.schema == COSTS and costs.height == 2 * len(METHODS)
+    assert costs.schema == COSTS and costs.height == len(FORMS) * len(METHODS)
     for _, form in costs.group_by("form"):
         assert set(form["method"]) == set(METHODS)
         assert form["loss_db"].min() == 0 and form["loss_db"].is_sorted()
@@ -179,10 +183,21 @@ def test_unlabelled_images_have_no_accuracy(histograms, monkeypatch):
     monkeypatch.setattr("deepgap.build.fidelity_report.METHODS", ["max"])
     said: list[str] = []
     costs = compare_methods(small_graph("resnet18"), histograms, IMAGES, np.zeros((3, 1000)), None, said.append)
-    assert costs.schema == COSTS and costs.height == len(said) == 2
-    assert costs["top1_accuracy"].null_count() == costs["reference_top1_accuracy"].null_count() == 2
+    assert costs.schema == COSTS and costs.height == len(said) == len(FORMS)
+    assert costs["top1_accuracy"].null_count() == costs["reference_top1_accuracy"].null_count() == len(FORMS)
 
 
 def test_a_report_survives_its_file(tmp_path, costs):
     costs.write_csv(tmp_path / "costs.csv")
     assert pl.read_csv(tmp_path / "costs.csv", schema=COSTS).equals(costs)
+
+
+def test_the_fp16_form_with_pairs_is_spelled_out_too(histograms):
+    plain = small_graph("resnet18")
+    scales = choose_scales(histograms, "max")
+    half, full = insert_qdq_fp16(plain, scales), insert_qdq(plain, scales)
+    spelled = graph_layers(half, IMAGES)
+    (logits,) = run_graph(half, IMAGES, ["logits"]).values()
+    assert np.linalg.norm(spelled["logits"] - logits) < 0.05 * np.linalg.norm(logits)
+    wide = graph_layers(full, IMAGES)["logits"]
+    assert 0 < np.linalg.norm(spelled["logits"] - wide) < 0.2 * np.linalg.norm(wide)

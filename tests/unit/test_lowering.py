@@ -12,9 +12,11 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from deepgap.build.quantize.placement import DQ, Q, calibrated_tensors, insert_qdq
+from deepgap.build.quantize.network import DQ, Q
+from deepgap.build.quantize.placement import calibrated_tensors
+from deepgap.build.quantize.qdq import insert_qdq
 from deepgap.errors import GraphError
-from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, MaxPool, Network, lower
+from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, IntegerNetwork, MaxPool, lower
 from tests.unit.networks import images, small_graph
 from tests.unit.test_placement import qdq
 
@@ -29,7 +31,7 @@ OTHER_ROUNDINGS = 2e-4
 
 
 @cache
-def lowered(name: str) -> Network:
+def lowered(name: str) -> IntegerNetwork:
     return lower(qdq(name))
 
 
@@ -54,11 +56,11 @@ def saturate(value: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(value), -128, 127).astype(np.int8)
 
 
-def quantise_input(network: Network, inputs: np.ndarray) -> np.ndarray:
+def quantise_input(network: IntegerNetwork, inputs: np.ndarray) -> np.ndarray:
     return saturate(inputs * np.float32(1 / network.input_scale))
 
 
-def emulate(network: Network, inputs: np.ndarray) -> dict[str, np.ndarray]:
+def emulate(network: IntegerNetwork, inputs: np.ndarray) -> dict[str, np.ndarray]:
     """Every int8 tensor of a network, NCHW."""
     values = {INPUT: quantise_input(network, inputs)}
     for step in network.steps:
@@ -67,7 +69,7 @@ def emulate(network: Network, inputs: np.ndarray) -> dict[str, np.ndarray]:
     return values
 
 
-def features(network: Network, values: dict[str, np.ndarray]) -> np.ndarray:
+def features(network: IntegerNetwork, values: dict[str, np.ndarray]) -> np.ndarray:
     """What the classifier reads, float64."""
     mean: np.ndarray = values[network.head.x].astype(np.float64).mean((2, 3)) * network.head.scale
     return mean
@@ -94,7 +96,7 @@ def same_but_for_roundings(found: np.ndarray, expected: np.ndarray) -> None:
     assert np.count_nonzero(difference) <= max(1, OTHER_ROUNDINGS * difference.size)
 
 
-def equal(first: Network, second: Network) -> bool:
+def equal(first: IntegerNetwork, second: IntegerNetwork) -> bool:
     def plain(step: object) -> dict[str, object]:
         return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in vars(step).items()}
 

@@ -23,7 +23,9 @@ from deepgap.build.engine_file import Engine, engine_identity, write_engine
 from deepgap.build.export import WEIGHTS_HASH, read_weights_hash, write_graph
 from deepgap.build.images.imagesets import calibration_batches, read_arrays, write_arrays
 from deepgap.build.quantize.cache import CHECKSUM, read_cache
-from deepgap.build.quantize.placement import calibrated_tensors, insert_qdq, read_graph
+from deepgap.build.quantize.network import read_graph
+from deepgap.build.quantize.placement import calibrated_tensors
+from deepgap.build.quantize.qdq import insert_qdq
 from deepgap.cells.cell_file import read_cell
 from deepgap.cells.footer import Footer
 from deepgap.errors import DeepGapError, EngineError, GraphError, ImageError, MissingLibraryError, WeightsError

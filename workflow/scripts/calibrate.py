@@ -7,7 +7,8 @@ from pathlib import Path
 from deepgap.build.images.imagesets import calibration_batches, describe_calibration
 from deepgap.build.quantize.cache import write_cache
 from deepgap.build.quantize.histograms import collect_histograms
-from deepgap.build.quantize.placement import calibrated_tensors, read_graph
+from deepgap.build.quantize.network import read_graph
+from deepgap.build.quantize.placement import calibrated_tensors
 from deepgap.build.quantize.thresholds import choose_scales
 from deepgap.errors import ImageError
 from deepgap.jobs.arguments import run_script

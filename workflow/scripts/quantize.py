@@ -5,7 +5,8 @@ from pathlib import Path
 
 from deepgap.build.export import write_graph
 from deepgap.build.quantize.cache import check_cache, read_cache
-from deepgap.build.quantize.placement import FORMS, read_graph
+from deepgap.build.quantize.forms import FORMS
+from deepgap.build.quantize.network import read_graph
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
 

@@ -21,8 +21,9 @@ import polars as pl
 import polars.selectors as cs
 
 from deepgap.build.export import INPUT, OUTPUT
+from deepgap.build.quantize.forms import FORMS
 from deepgap.build.quantize.histograms import Histogram
-from deepgap.build.quantize.placement import FORMS, read_graph
+from deepgap.build.quantize.network import read_graph
 from deepgap.build.quantize.thresholds import METHODS, choose_scales
 from deepgap.host import host_threads
 from deepgap.measure.fidelity import compare_layers, compare_logits
@@ -187,38 +188,43 @@ def layer_tensors(graph: onnx.ModelProto) -> dict[str, str]:
 
 
 def spell_out_half(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """An FP16 graph as FP32 operators whose every result is rounded to FP16, as on tensor cores.
+    """An FP16 graph as FP32 operators whose every FP16 result is rounded to FP16, as on tensor cores.
 
     ONNX Runtime computes FP16 in FP32 on most CPUs too, but keeps only the roundings that the graph spells out.
     """
+    half = onnx.TensorProto.FLOAT16
+    inferred = onnx.shape_inference.infer_shapes(graph, strict_mode=True).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*inferred.value_info, *inferred.output)}
     spelled = onnx.ModelProto()
     spelled.CopyFrom(graph)
-    del spelled.graph.node[:], spelled.graph.initializer[:]
+    del spelled.graph.node[:], spelled.graph.value_info[:]
     for original in graph.graph.node:
         node = onnx.NodeProto()
         node.CopyFrom(original)
-        name = node.output[0]
-        exact, half = f"{name}_exact", f"{name}_half"
-        node.output[0] = exact
-        spelled.graph.node.extend(
-            [
-                node,
-                onnx.helper.make_node("Cast", [exact], [half], to=onnx.TensorProto.FLOAT16),
-                onnx.helper.make_node("Cast", [half], [name], to=onnx.TensorProto.FLOAT),
+        rounded = [index for index, name in enumerate(node.output) if types.get(name) == half]
+        casts = []
+        for index in rounded:
+            name = node.output[index]
+            node.output[index], middle = f"{name}_exact", f"{name}_half"
+            casts += [
+                onnx.helper.make_node("Cast", [node.output[index]], [middle], to=half),
+                onnx.helper.make_node("Cast", [middle], [name], to=onnx.TensorProto.FLOAT),
             ]
-        )
-    for tensor in graph.graph.initializer:
-        wide = onnx.numpy_helper.to_array(tensor).astype(np.float32)
-        spelled.graph.initializer.append(onnx.numpy_helper.from_array(wide, tensor.name))
+        spelled.graph.node.extend([node, *casts])
+    for tensor in spelled.graph.initializer:
+        if tensor.data_type == half:
+            wide = onnx.numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(wide, tensor.name))
     for value in (*spelled.graph.input, *spelled.graph.output):
         value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
     return spelled
 
 
 def run_graph(graph: onnx.ModelProto, images: np.ndarray, tensors: Sequence[str]) -> dict[str, np.ndarray]:
-    """These tensors of an FP32 graph, in the arithmetic that it states, on images of shape (n, 3, size, size)."""
+    """These tensors of a graph, in the arithmetic that it states, on images of shape (n, 3, size, size)."""
     import onnxruntime
 
+    kind = onnx.helper.tensor_dtype_to_np_dtype(graph.graph.input[0].type.tensor_type.elem_type)
     opened = onnx.ModelProto()
     opened.CopyFrom(graph)
     del opened.graph.output[:]
@@ -227,7 +233,7 @@ def run_graph(graph: onnx.ModelProto, images: np.ndarray, tensors: Sequence[str]
     options.intra_op_num_threads = host_threads()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    parts = [session.run(list(tensors), {INPUT: chunk.astype(np.float32)}) for chunk in _chunks(images)]
+    parts = [session.run(list(tensors), {INPUT: chunk.astype(kind)}) for chunk in _chunks(images)]
     return {name: np.concatenate(values) for name, values in zip(tensors, zip(*parts, strict=True), strict=True)}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from deepgap.build.quantize.placement import read_graph
+from deepgap.build.quantize.network import read_graph
 from deepgap.errors import CalibrationError
 from deepgap.host import host_threads
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Forward = Callable[[torch.Tensor], torch.Tensor]
 
     from deepgap.runtimes.cudnn.convolutions import Launch, Operands, Plans, Shape
-    from deepgap.runtimes.cudnn.lowering import Network
+    from deepgap.runtimes.cudnn.lowering import IntegerNetwork
 
 DEFAULTS = {"cuda_graph": True}
 WARMUP_CALLS = 3
@@ -129,7 +129,7 @@ def build(request: BuildRequest) -> Engine:
         GraphError: the graph is not a residual network with Q/DQ pairs.
         UnsupportedError: a convolution has no INT8 kernel on this device.
     """
-    from deepgap.build.quantize.placement import read_graph
+    from deepgap.build.quantize.network import read_graph
     from deepgap.runtimes.cudnn.lowering import Convolution, lower
 
     check_options(request.options)
@@ -173,7 +173,7 @@ def build(request: BuildRequest) -> Engine:
     return Engine(parts, about)
 
 
-def _layers(network: Network, image_size: int) -> Iterator[Layer]:
+def _layers(network: IntegerNetwork, image_size: int) -> Iterator[Layer]:
     """The network's steps with the sizes of their inputs. The first convolution reads the packed image."""
     from deepgap.runtimes.cudnn.lowering import INPUT, Convolution
 

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from deepgap.build.quantize.placement import lint_placement
+from deepgap.build.quantize.lint import lint_placement
 from deepgap.errors import GraphError
 
 INPUT = "input"
@@ -32,6 +32,19 @@ POOL_DEFAULTS: dict[str, Any] = {
 }
 POOL = POOL_DEFAULTS | {"kernel_shape": (3, 3), "pads": (1, 1, 1, 1), "strides": (2, 2)}
 """The one pooling that `MaxPool` stands for."""
+
+
+OPERATORS = {
+    "Add",
+    "Conv",
+    "DequantizeLinear",
+    "Flatten",
+    "Gemm",
+    "GlobalAveragePool",
+    "MaxPool",
+    "QuantizeLinear",
+    "Relu",
+}
 
 
 @dataclass(frozen=True)
@@ -75,7 +88,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Network:
+class IntegerNetwork:
     """`input` quantised by `input_scale`, the steps in their order, and the head."""
 
     input_scale: float
@@ -83,18 +96,30 @@ class Network:
     head: Head
 
 
-def lower(model: onnx.ModelProto) -> Network:
-    """Read the integer network out of a graph made by `quantize.placement.insert_qdq`.
+def lower(model: onnx.ModelProto) -> IntegerNetwork:
+    """Read the integer network out of a graph made by `quantize.qdq.insert_qdq`.
 
     Raises:
         GraphError: the graph does not have that form; the sentence names what departs from it.
     """
+    _check_operators(model.graph)
     problems = lint_placement(model)
     if problems:
         raise GraphError(
             f"The Q/DQ graph cannot be lowered to integer kernels: {problems[0]} Delete it and run Snakemake again."
         )
     return _Reader(model).network()
+
+
+def _check_operators(graph: onnx.GraphProto) -> None:
+    for node in graph.node:
+        if node.op_type not in OPERATORS:
+            raise GraphError(
+                f"The Q/DQ graph holds {node.op_type} {node.name}, and the integer kernels are of plain residual "
+                "networks; take another runtime."
+            )
+    if Counter(node.op_type for node in graph.node)["Gemm"] != 1:
+        raise GraphError("The Q/DQ graph is not a residual network with one classifier; take another runtime.")
 
 
 class _Reader:
@@ -107,10 +132,7 @@ class _Reader:
             for name in node.input:
                 self.consumers.setdefault(name, []).append(node)
 
-    def network(self) -> Network:
-        counts = Counter(node.op_type for node in self.graph.node)
-        if counts["Gemm"] != 1:
-            raise GraphError("The Q/DQ graph is not a residual network with one classifier; make it again.")
+    def network(self) -> IntegerNetwork:
         steps: list[Convolution | MaxPool] = []
         for node in self.graph.node:
             if node.op_type == "Conv" and self._only_consumer(node.output[0]).op_type != "Add":
@@ -122,7 +144,7 @@ class _Reader:
                 steps.append(self._max_pool(node))
             elif node.op_type == "Gemm":
                 head = self._head(node)
-        return Network(self._input_scale(), tuple(steps), head)
+        return IntegerNetwork(self._input_scale(), tuple(steps), head)
 
     def _convolution(self, node: onnx.NodeProto) -> Convolution:
         attributes = CONV_DEFAULTS | _attributes(node)
@@ -163,8 +185,11 @@ class _Reader:
         )
 
     def _main_convolution(self, add: onnx.NodeProto) -> onnx.NodeProto:
-        makers = [self.producer[name] for name in add.input]
-        return next(node for node in makers if node.op_type == "Conv")
+        makers = [self.producer.get(name) for name in add.input]
+        found = [node for node in makers if node is not None and node.op_type == "Conv"]
+        if len(found) != 1:
+            raise GraphError(f"Add {add.name} does not add a skip to the result of one convolution.")
+        return found[0]
 
     def _max_pool(self, node: onnx.NodeProto) -> MaxPool:
         if POOL_DEFAULTS | _attributes(node) != POOL:
