@@ -37,4 +37,4 @@ onstart:
 
 
 onerror:
-    tell_again(log)
+    tell_failures(log)

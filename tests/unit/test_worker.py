@@ -1,16 +1,20 @@
-"""The client's end of the warm worker, when there is nobody at the other end any more."""
+"""The warm worker and its client: who is killed, what makes no sense, and where the socket is."""
 
 from __future__ import annotations
 
+import gc
+import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
 from deepgap.errors import DeepGapError
-from deepgap.measure.worker import SOCKET_VARIABLE, run_request
+from deepgap.measure import worker as worker_module
+from deepgap.measure.worker import CRASHED, SOCKET_VARIABLE, WarmWorker, _connect, _preload, run_request
 
 SERVER = """
 import socket, sys, time
@@ -42,3 +46,45 @@ def test_a_worker_that_is_killed_is_told_in_a_sentence(tmp_path, monkeypatch, st
         run_request({})
     assert server.wait(timeout=5) == -signal.SIGKILL
     killer.wait()
+
+
+@pytest.fixture
+def worker(tmp_path, monkeypatch):
+    """A worker in a temporary folder with a path much longer than an address of a socket may be."""
+    folder = tmp_path / ("a long name" * 10) / ("another" * 10)
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setenv(SOCKET_VARIABLE, "")
+    worker = WarmWorker()
+    yield worker
+    worker.close()
+    assert list(folder.glob("deepgap-*")) == []
+
+
+def test_a_worker_outlives_what_makes_no_sense_and_clients_that_are_gone(worker, monkeypatch):
+    address = os.environ[SOCKET_VARIABLE]
+    assert len(address) > 108
+    for _ in range(2):
+        # Not a cell's request: reading ahead fails, and the cell fails in a process of its own, which says why.
+        with pytest.raises(SystemExit) as end:
+            run_request({"recipe": {}})
+        assert end.value.code == CRASHED
+        for message in (b"", b"{", b"[]"):
+            connection = _connect(address)
+            assert connection is not None
+            if message:
+                socket.send_fds(connection, [message], [2])
+            connection.close()
+    assert worker._process.poll() is None
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a broken file"), MemoryError(), KeyError("runtime")])
+def test_reading_ahead_may_fail_in_any_way(monkeypatch, error):
+    def fail(request: object) -> None:
+        raise error
+
+    monkeypatch.setattr("deepgap.measure.measure.preload", fail)
+    monkeypatch.setattr(worker_module, "_parse", lambda request: request)
+    _preload({})
+    gc.unfreeze()

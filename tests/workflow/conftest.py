@@ -38,8 +38,22 @@ TINY: dict[str, Any] = {
     "protocol": "tiny",
     "overrides": {},
     "protocols": {
-        "tiny": {"warmup_iterations": 1, "timed_iterations": 2, "repeats": 1, "sweeps": 2, "fidelity_images": 4},
-        "other": {"warmup_iterations": 1, "timed_iterations": 3, "repeats": 1, "sweeps": 1, "fidelity_images": 4},
+        "tiny": {
+            "warmup_iterations": 1,
+            "timed_iterations": 2,
+            "runs": 1,
+            "sweeps": 2,
+            "fidelity_images": 4,
+            "throughput_s": 0.05,
+        },
+        "other": {
+            "warmup_iterations": 1,
+            "timed_iterations": 3,
+            "runs": 1,
+            "sweeps": 1,
+            "fidelity_images": 4,
+            "throughput_s": 0.05,
+        },
     },
 }
 

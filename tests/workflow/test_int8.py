@@ -463,7 +463,8 @@ def test_a_missing_library_stops_before_any_work(t4_study, runtime, monkeypatch)
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(metadata, "version", absent)
     with pytest.raises(MissingLibraryError) as refused:
-        session.start_session(t4_study.gpus["T4"], ["cell.parquet"], {"eager", runtime})
+        cells = [cell for cell in t4_study.cells("T4") if cell.mode.runtime in ("eager", runtime)]
+        session.start_session(t4_study.gpus["T4"], cells)
     assert runtime in str(refused.value)
     assert "which is not installed; run '" in str(refused.value)
     assert "config/config.yaml" in str(refused.value)

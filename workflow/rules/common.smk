@@ -1,5 +1,4 @@
 # The study, its cells, and what the other rules share.
-import re
 import sys
 from pathlib import Path
 
@@ -9,11 +8,13 @@ from deepgap.paper import figures, parts, tables
 from deepgap.study.artifacts import Artifacts
 from deepgap.jobs.digest import code_digest
 from deepgap.errors import DeepGapError
+from deepgap.jobs.failures import describe_failures
+from deepgap.jobs.scheduler import calm_scheduler
 from deepgap.study.gpus import find_sites, load_gpus
 from deepgap.build.images.imagesets import describe_calibration
 from deepgap.runtimes import load_runtimes
 from deepgap.study.schema import read_yaml
-from deepgap.measure.session import start_session
+from deepgap.measure.session import name_session, start_session
 from deepgap.study.checks import load_study
 from deepgap.study.study import present_and_missing
 from deepgap.analyse.summary import (
@@ -107,22 +108,29 @@ def clear_summary():
 
 def begin_session():
     """Check the device and start the warm worker before the first job of a run that measures here."""
-    if not to_measure or workflow.non_local_exec or not workflow.is_main_process:
+    if not workflow.is_main_process:
+        return
+    planned = {
+        job.wildcards.stem
+        for job in workflow.dag.needrun_jobs()
+        if job.rule.name == "measure_cell"
+    }
+    cells = [cell for stem, cell in to_measure.items() if stem in planned]
+    if workflow.non_local_exec:
+        name_session(len(cells))
+        return
+    calm_scheduler(workflow.scheduler)
+    if not cells:
         return
     global session
     try:
-        session = start_session(
-            study.gpus[study.gpu],
-            ASKED_FOR,
-            {cell.mode.runtime for cell in to_measure.values()},
-        )
+        session = start_session(study.gpus[study.gpu], cells)
     except DeepGapError as error:
         sys.exit(f"deep-gap: {error}")
 
 
-def tell_again(logs):
-    """Print the sentences of failed jobs once more: Snakemake prints all input files of a failed job after them."""
-    told = "".join(Path(file).read_text() for file in logs)
-    for file in dict.fromkeys(re.findall(r"^    log: (\S+) \(check", told, re.M)):
-        if Path(file).is_file():
-            print(Path(file).read_text().strip(), file=sys.stderr)
+def tell_failures(logs):
+    """Tell at the end, once and short, what failed: Snakemake tells it among all else, with all input files."""
+    told = describe_failures([Path(file) for file in logs])
+    if told:
+        print(told, file=sys.stderr)

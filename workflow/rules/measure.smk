@@ -61,3 +61,22 @@ rule cells:
         [cell.path for cell in study.cells(study.gpu)],
     message:
         "All cells of this GPU are measured."
+
+
+def prepared_files():
+    """What the missing cells need and no GPU makes: weights or graphs, held-out images and references."""
+    for cell in to_measure.values():
+        model = study.model(cell.model)
+        if study.runtimes[cell.mode.runtime].source == "module":
+            yield artifacts.weights(model)
+        else:
+            yield artifacts.graph(model, cell.mode)
+        yield artifacts.held_out(model, study.gpu)
+        yield artifacts.reference(model, study.gpu)
+
+
+rule prepare:
+    input:
+        list(dict.fromkeys(prepared_files())),
+    message:
+        "All is there that the missing cells need and that takes no GPU."

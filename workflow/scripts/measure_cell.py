@@ -3,17 +3,19 @@
 import sys
 
 from deepgap.jobs.arguments import run_script
-from deepgap.measure.progress import describe_progress
+from deepgap.measure.progress import begin_cell
 from deepgap.measure.worker import run_request
 
 
 def main(job):
     recipe = job.request["recipe"]
-    name = "{gpu} {model} {runtime}-{precision} batch {batch_size} sweep {sweep}".format(**recipe)
-    print(f"{describe_progress()} {name}".strip(), file=sys.stderr, flush=True)
+    name = "{gpu} {model} {mode} batch {batch_size} sweep {sweep}".format(**recipe)
+    progress = begin_cell(job.cell)
+    print(name if progress is None else f"{progress} {name}", file=sys.stderr, flush=True)
     run_request(
         {
             **job.request,
+            "place": job.request["place"] if progress is None else progress.place,
             "source_file": job.source,
             "held_out_file": job.held_out,
             "reference_file": job.reference,

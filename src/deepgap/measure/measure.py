@@ -31,6 +31,7 @@ from deepgap.host import host_threads
 from deepgap.measure.device import compute_processes, keep_nvml_open, matching_devices, take_device
 from deepgap.measure.fidelity import compare_logits
 from deepgap.measure.provenance import collect_provenance, device_memory_used, package_versions
+from deepgap.measure.source_cache import SourceCache
 from deepgap.measure.telemetry import Telemetry, energy_per_image, open_nvml, summarise_samples
 from deepgap.measure.timing import (
     CUDA,
@@ -62,6 +63,8 @@ CONTEXT_GONE_S = 2.0
 FLUSH_FACTOR = 2
 """Bytes overwritten before a cold call, over those of the L2 cache."""
 PRELOAD_BYTES = 256 << 20
+PRELOADED_BYTES = 1 << 30
+"""Most that a process keeps of sources, by the sizes of their files, and the largest file that it reads ahead."""
 HELD_OUT, REFERENCE = ("images", "labels"), ("weights_sha256", "logits")
 
 OBSERVED = {
@@ -298,7 +301,7 @@ def _describe_samples(samples: pl.DataFrame, measured: Measured, recipe: Mapping
     return about
 
 
-_preloaded: dict[tuple[str, ...], Any] = {}
+_preloaded = SourceCache(PRELOADED_BYTES)
 
 
 def preload(request: Request) -> None:
@@ -309,15 +312,16 @@ def preload(request: Request) -> None:
     with suppress(DeepGapError, OSError):
         package_versions()
         for file, names in ((request.held_out_file, HELD_OUT), (request.reference_file, REFERENCE)):
-            if _key(file) not in _preloaded:
-                _preloaded[_key(file)] = _read(file, names)
+            if _preloaded.get(_key(file)) is None:
+                _preloaded.put(_key(file), _read(file, names), file.stat().st_size)
         runtime, file = load_runtime(request.recipe["runtime"]), request.source_file
         runtime.preload()
         key = _key(file, *_form(request.recipe))
         # On a processor the model counts as memory of the cell, which what is shared would not.
         shared = request.gpu.device == "cuda" and runtime.source != "graph"
-        if shared and file.stat().st_size <= PRELOAD_BYTES and key not in _preloaded:
-            _preloaded[key] = _load_source(request, runtime, matching_devices(request.gpu)[0])
+        size = file.stat().st_size
+        if shared and size <= PRELOAD_BYTES and _preloaded.get(key) is None:
+            _preloaded.put(key, _load_source(request, runtime, matching_devices(request.gpu)[0]), size)
 
 
 def _key(file: Path, *form: str) -> tuple[str, ...]:
@@ -337,9 +341,9 @@ def _load_source(request: Request, runtime: Runtime, device: Device) -> tuple[An
     import torch
 
     file, form = request.source_file, _form(request.recipe)
-    if file.exists() and _key(file, *form) in _preloaded:
-        found: tuple[Any, str, dict[str, Any]] = _preloaded[_key(file, *form)]
-        return found
+    kept: tuple[Any, str, dict[str, Any]] | None = _preloaded.get(_key(file, *form)) if file.exists() else None
+    if kept is not None:
+        return kept
     if runtime.source == "module":
         model, weights_sha256 = load_model(request.recipe["model"], file)
         dtype, layout = (getattr(torch, name) for name in form)
@@ -353,9 +357,9 @@ def _load_source(request: Request, runtime: Runtime, device: Device) -> tuple[An
 
 
 def _read(file: Path, names: Sequence[str]) -> list[np.ndarray]:
-    if file.exists() and _key(file) in _preloaded:
-        arrays: list[np.ndarray] = _preloaded[_key(file)]
-        return arrays
+    kept: list[np.ndarray] | None = _preloaded.get(_key(file)) if file.exists() else None
+    if kept is not None:
+        return kept
     return read_arrays(file, *names)
 
 

@@ -1,17 +1,25 @@
-"""What happens once before the cells of a run are measured."""
+"""What happens once before the cells of a run are measured, and what the cells tell of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+import os
+import platform
+import secrets
+from collections.abc import Sequence
+from typing import Any
 
 from deepgap.measure.device import matching_devices
 from deepgap.measure.progress import write_plan
 from deepgap.measure.worker import WarmWorker
 from deepgap.runtimes import load_runtime
+from deepgap.study.cell import Cell
 from deepgap.study.gpus import Gpu
 
+SESSION_VARIABLE = "DEEPGAP_SESSION"
 
-def start_session(gpu: Gpu, cell_files: Sequence[str], runtimes: Iterable[str]) -> WarmWorker:
+
+def start_session(gpu: Gpu, cells: Sequence[Cell]) -> WarmWorker:
     """Check the device and the runtimes' libraries, start the warm worker, keep the plan for the progress line.
 
     Raises:
@@ -19,8 +27,27 @@ def start_session(gpu: Gpu, cell_files: Sequence[str], runtimes: Iterable[str]) 
         MissingLibraryError: a runtime's library is not installed; nothing was started.
     """
     matching_devices(gpu)
-    for name in sorted(runtimes):
+    for name in sorted({cell.mode.runtime for cell in cells}):
         load_runtime(name).libraries()
+    name_session(len(cells))
     worker = WarmWorker()
-    write_plan(worker.folder / "plan.json", cell_files)
+    write_plan(worker.folder / "plan.json", cells)
     return worker
+
+
+def name_session(cells: int) -> None:
+    """Give the cells that this process's jobs measure, here or through a batch system, the name of one session."""
+    os.environ[SESSION_VARIABLE] = f"{secrets.token_hex(6)} {cells}"
+
+
+def describe_session(place: int | None) -> dict[str, Any]:
+    """`session` of a cell's footer: its `id`, 12 hex digits, the cell's `place` in it and its number of `cells`.
+
+    The cells that one call of Snakemake measures on one host are a session. A cell measured by hand is one by
+    itself, with no place among others.
+    """
+    call, _, cells = os.environ.get(SESSION_VARIABLE, "").partition(" ")
+    if not call:
+        return {"id": secrets.token_hex(6), "place": None, "cells": None}
+    here = hashlib.sha256(f"{call} {platform.node()}".encode()).hexdigest()[:12]
+    return {"id": here, "place": place, "cells": int(cells)}

@@ -21,7 +21,8 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,11 +44,12 @@ class WarmWorker:
         self._temporary = tempfile.TemporaryDirectory(prefix="deepgap-")
         self.folder = Path(self._temporary.name)
         """A private folder that lives as long as the worker."""
-        address = str(self.folder / "socket")
+        address = self.folder / "socket"
         read_end, self._lifeline = os.pipe()
         # Bound here, so that a job may connect while the worker is still importing.
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-            listener.bind(address)
+            with _short(address) as short:
+                listener.bind(short)
             listener.listen()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "deepgap.measure.worker", str(listener.fileno()), str(read_end)],
@@ -57,7 +59,7 @@ class WarmWorker:
                 env={**os.environ, SOCKET_VARIABLE: "", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"},
             )
         os.close(read_end)
-        os.environ[SOCKET_VARIABLE] = address
+        os.environ[SOCKET_VARIABLE] = str(address)
 
     def close(self) -> None:
         """End the worker and its children. Safe to call twice."""
@@ -100,10 +102,21 @@ def run_request(request: Mapping[str, Any]) -> None:
         raise SystemExit(status[0])
 
 
+@contextmanager
+def _short(address: Path) -> Iterator[str]:
+    """Another name of a socket: its address has 108 bytes at most, and a temporary folder's path may be longer."""
+    folder = os.open(address.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{address.name}"
+    finally:
+        os.close(folder)
+
+
 def _connect(address: str) -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        connection.connect(address)
+        with _short(Path(address)) as short:
+            connection.connect(short)
     except OSError:
         connection.close()
         return None
@@ -132,8 +145,6 @@ def _serve(listener: socket.socket, lifeline: int) -> None:
     import torch
     import torchvision  # noqa: F401
 
-    from deepgap.measure.measure import preload
-
     # A fork of a process whose OpenMP threads have run could hang in them.
     torch.set_num_threads(1)
     # Polars has idle threads in this process, and they hold no lock.
@@ -142,20 +153,48 @@ def _serve(listener: socket.socket, lifeline: int) -> None:
         ready, _, _ = select.select([listener.fileno(), lifeline], [], [])
         if lifeline in ready:
             os.killpg(0, signal.SIGKILL)
-        connection, _ = listener.accept()
+        # A client that is gone, or a request that makes no sense, is no reason to end: others follow.
+        with suppress(Exception):
+            _answer(listener, lifeline)
+
+
+def _answer(listener: socket.socket, lifeline: int) -> None:
+    """Take one request and fork a process for it."""
+    connection, _ = listener.accept()
+    with connection:
         text, descriptors, _, _ = socket.recv_fds(connection, MAX_REQUEST_BYTES, 1)
-        if descriptors:
+        if not descriptors:
+            return
+        output = descriptors[0]
+        try:
             request = json.loads(text)
-            preload(_parse(request))
-            # Frozen objects are no work for the children's garbage collectors, and their memory stays shared.
-            gc.collect()
-            gc.freeze()
+            _preload(request)
             if os.fork() == 0:
-                listener.close()
-                os.close(lifeline)
-                os._exit(_child(connection, request, descriptors[0]))
-            os.close(descriptors[0])
-        connection.close()
+                status = CRASHED
+                try:
+                    listener.close()
+                    os.close(lifeline)
+                    status = _child(connection, request, output)
+                finally:
+                    os._exit(status)
+        except OSError as error:
+            reason = (
+                f"No process could be started for the cell ({error.strerror}); run Snakemake again to measure it."
+            )
+            connection.send(bytes([FAILED]) + reason.encode())
+        finally:
+            os.close(output)
+
+
+def _preload(request: Mapping[str, Any]) -> None:
+    """Read what the cell needs into this process. What fails here fails in the cell again, which says why."""
+    from deepgap.measure.measure import preload
+
+    with suppress(Exception):
+        preload(_parse(request))
+    # Frozen objects are no work for the children's garbage collectors, and their memory stays shared.
+    gc.collect()
+    gc.freeze()
 
 
 def _child(connection: socket.socket, request: Mapping[str, Any], output: int) -> int:

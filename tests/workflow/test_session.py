@@ -1,0 +1,135 @@
+"""What a run does before its first cell, and what Snakemake itself costs meanwhile."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deepgap.study.artifacts import Artifacts
+from tests.conftest import ROOT
+from tests.workflow.conftest import TINY, Project, copy_project
+
+pytestmark = pytest.mark.xdist_group("workflow")
+
+JOBS = 30
+TOY = f"""
+from deepgap.jobs.scheduler import calm_scheduler
+
+looks = []
+
+rule all:
+    input: expand("out/{{i}}", i=range({JOBS}))
+
+rule wait:
+    output: "out/{{i}}"
+    resources: gpu=1
+    shell: "sleep 0.15; touch {{output}}"
+
+onstart:
+    if config["calm"]:
+        calm_scheduler(workflow.scheduler)
+    select = workflow.scheduler.job_selector
+    workflow.scheduler.job_selector = lambda jobs: looks.append(1) or select(jobs)
+
+onsuccess:
+    print("looks:", len(looks))
+"""
+
+
+def looks(folder: Path, calm: int) -> int:
+    """How often the scheduler chose among the jobs that are ready, in a run of a toy."""
+    folder.mkdir()
+    (folder / "Snakefile").write_text(TOY)
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--resources", "gpu=1", "--scheduler", "greedy"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    run = subprocess.run(
+        [*command, "--config", f"calm={calm}"], cwd=folder, env=environment, capture_output=True, text=True
+    )
+    found = re.search(r"looks: (\d+)", run.stdout + run.stderr)
+    assert found is not None, run.stderr
+    return int(found[1])
+
+
+def test_the_scheduler_looks_once_a_job_and_no_more(tmp_path):
+    """Counted and not timed, so that a busy machine cannot matter."""
+    assert looks(tmp_path / "calm", 1) <= JOBS + 2
+    assert looks(tmp_path / "as it comes", 0) > 1.5 * JOBS
+
+
+def test_a_scheduler_of_another_version_is_left_as_it_is():
+    from deepgap.jobs.scheduler import calm_scheduler
+
+    class Other:
+        __slots__ = ()
+
+    calm_scheduler(Other())
+
+
+FAILING = """
+from deepgap.errors import DiskError
+from deepgap.jobs.arguments import run_script
+
+
+def main(job):
+    raise DiskError("There is no room.")
+
+
+run_script(main, globals(), outputs=["weights"])
+"""
+
+
+@pytest.fixture
+def bare(tmp_path) -> Project:
+    """A tiny study for which nothing was made."""
+    project = copy_project(tmp_path / "project")
+    project.change(**TINY)
+    return project
+
+
+def test_prepare_makes_all_but_what_takes_a_gpu(bare):
+    bare.change(modes=["eager-fp32", "cudnn-int8"], overrides={})
+    assert bare.plan("prepare", "--config", "gpu=T4") == {
+        "build_weights": 1,
+        "export_onnx": 1,
+        "calibrate": 1,
+        "quantize": 1,
+        "draw_held_out": 1,
+        "compute_reference": 1,
+        "prepare": 1,
+    }
+    assert bare.plan("cells", "--config", "gpu=T4").keys() >= {"build_engine", "measure_cell"}
+
+
+def test_what_takes_no_gpu_is_made_where_there_is_none_and_the_scheduler_is_calm(bare):
+    """No device is asked for, and no worker started, when no cell is to be measured."""
+    study = bare.study()
+    held_out = Artifacts(study).held_out(study.model("resnet18"), "T4")
+    snakefile = bare.root / "Snakefile"
+    told = 'onsuccess:\n    print("limit:", workflow.scheduler.job_rate_limiter, "session" in globals())\n'
+    snakefile.write_text(snakefile.read_text() + told)
+    run = bare.run(held_out, "--config", "gpu=T4")
+    assert run.returncode == 0, run.stdout
+    assert (bare.root / held_out).is_file()
+    assert "limit: None False" in run.stdout
+
+
+def test_the_default_profile_keeps_going():
+    assert "keep-going: true" in (ROOT / "profiles/default/config.yaml").read_text()
+
+
+def test_what_failed_is_told_once_at_the_end(bare):
+    """Both models fail for one reason, which stands in the log of each."""
+    bare.change(models=["resnet18", "resnet50"])
+    (bare.root / "workflow/scripts/build_weights.py").write_text(FAILING)
+    run = bare.run("prepare", "--config", "gpu=CPU")
+    assert run.returncode != 0
+    told = run.stdout[run.stdout.index("2 jobs failed:") :].splitlines()
+    assert told[1] == "deep-gap: There is no room."
+    assert [line[:37] for line in told[2:4]] == ["    build_weights build/weights/resnet"[:37]] * 2
+    # What does not need the weights was made all the same.
+    assert list((bare.root / "build/heldout").iterdir())
