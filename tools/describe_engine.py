@@ -79,7 +79,7 @@ def _rows(about: Mapping[str, Any], gpu: Gpu, batch: int) -> Iterator[Row]:
     groups: dict[Any, list[dict[str, Any]]] = {}
     for entry in about["layers"]:
         if entry["op"] == "convolution":
-            choice = about["batches"][str(batch)][entry["name"]]
+            choice = about["choices"][entry["name"]]
             groups.setdefault(Layer(**entry).shape(batch), []).append(choice)
     for shape, choices in groups.items():
         count, choice = len(choices), choices[0]

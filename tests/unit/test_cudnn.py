@@ -24,7 +24,7 @@ from hypothesis.extra import numpy as hnp
 
 from deepgap.build.engine_file import Engine, read_engine, write_engine
 from deepgap.build.export import write_graph
-from deepgap.errors import ConfigError, GraphError, MissingLibraryError, UnsupportedError
+from deepgap.errors import EngineError, GraphError, MissingLibraryError, UnsupportedError
 from deepgap.runtimes import BuildRequest, load_runtime
 from deepgap.runtimes import cudnn as runtime
 from deepgap.runtimes.cudnn import convolutions
@@ -65,9 +65,9 @@ def ask(graph, tmp_path):
     """Makes a request; `said` holds what its build shows."""
     said: list[str] = []
 
-    def make(batch_sizes: tuple[int, ...] = (1, 8), identity: dict[str, object] = IDENTITY) -> BuildRequest:
+    def make(batch_size: int = 8, identity: dict[str, object] = IDENTITY) -> BuildRequest:
         cache = tmp_path / "cache/timing.npz"
-        return BuildRequest(graph, "int8", SIZE, batch_sizes, {}, cache, said.append, identity)
+        return BuildRequest(graph, "int8", SIZE, batch_size, {}, cache, said.append, identity)
 
     make.said = said
     return make
@@ -98,40 +98,14 @@ def timed(monkeypatch) -> list[Shape]:
 # Options and libraries
 
 
-def test_the_options_have_defaults():
-    assert runtime.check_options({}) == {"cuda_graph": True}
-    assert runtime.check_options({"cuda_graph": False}) == {"cuda_graph": False}
-    assert runtime.DEFAULTS == {"cuda_graph": True}
-
-
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"tiles": 3}, "runtime_options.cudnn.tiles is not an option; allowed: cuda_graph."),
-        ({"z": 1, "a": 2, "cuda_graph": True}, "runtime_options.cudnn.a is not an option"),
-        ({"cuda_graph": 1}, "runtime_options.cudnn.cuda_graph is 1, not true or false."),
-        ({"cuda_graph": "yes"}, "runtime_options.cudnn.cuda_graph is 'yes', not true or false."),
-        ({"cuda_graph": None}, "runtime_options.cudnn.cuda_graph is None, not true or false."),
-    ],
-)
-def test_a_wrong_option_is_refused(ask, options, named):
-    for refuse in (
-        lambda: runtime.check_options(options),
-        lambda: load_runtime("cudnn").check_options(options),
-        lambda: runtime.build(replace(ask(), options=options)),
-        lambda: runtime.prepare(Engine({}, {}), [], options),
-    ):
-        with pytest.raises(ConfigError) as refused:
-            refuse()
-        assert str(refused.value).startswith("config.yaml: ")
-        assert named in str(refused.value)
-        assert str(refused.value).endswith(".")
+def test_inferences_are_cuda_graphs_unless_asked_otherwise():
+    assert load_runtime("cudnn").fill_options({}) == {"cuda_graph": True}
 
 
 @pytest.fixture
 def installed(monkeypatch) -> dict[str, str]:
     """The packages that are installed; change it as the case needs."""
-    packages = {"nvidia-cudnn-frontend": "1.24.1", "triton": "3.8.0", "nvidia-cudnn-cu13": "9.24.0.43"}
+    packages = {"torch": "2.14.1", "triton": "3.8.0", "nvidia-cudnn-frontend": "1.24.1", "nvidia-cudnn-cu13": "9.24"}
 
     def version(name: str) -> str:
         if name not in packages:
@@ -143,16 +117,17 @@ def installed(monkeypatch) -> dict[str, str]:
 
 
 def test_an_engine_is_bound_to_the_libraries_that_built_it(installed):
-    assert runtime.libraries() == installed
+    cuda = {"cuda": torch.version.cuda}
+    assert runtime.libraries() == installed | cuda
     installed["nvidia-cudnn-cu12"] = "9.10.0"
     assert "nvidia-cudnn-cu12" not in runtime.libraries()
     del installed["nvidia-cudnn-cu13"]
-    assert runtime.libraries() == installed
+    assert runtime.libraries() == installed | cuda
     del installed["nvidia-cudnn-cu12"]
-    assert runtime.libraries() == {**installed, "cudnn": "of the system"}
+    assert runtime.libraries() == {**installed, **cuda, "cudnn": "of the system"}
 
 
-@pytest.mark.parametrize("package", ["nvidia-cudnn-frontend", "triton"])
+@pytest.mark.parametrize("package", ["torch", "nvidia-cudnn-frontend", "triton"])
 def test_a_missing_library_is_named(installed, package):
     del installed[package]
     with pytest.raises(MissingLibraryError) as missing:
@@ -241,21 +216,20 @@ def test_another_first_convolution_is_unsupported(stem, size):
 
 
 def test_an_engine_holds_what_its_choices_need(ask, timed):
-    engine = runtime.build(ask((1, 8)))
+    engine = runtime.build(ask(8))
     network = lowered("resnet18")
     steps = {step.name: step for step in network.steps if isinstance(step, Convolution)}
-    assert engine.about["batches"].keys() == {"1", "8"}
+    assert engine.about["batch_size"] == 8
+    assert engine.about["choices"].keys() == steps.keys()
     plans = set()
-    for batch, choices in engine.about["batches"].items():
-        assert choices.keys() == steps.keys()
-        for name, choice in choices.items():
-            assert choice["kernel"] == ("cudnn" if steps[name].weight.shape[1] == 3 else "triton")
-            if choice["kernel"] == "cudnn":
-                plans.add(choice["plan"])
-                plan = engine.parts[f"plan:{choice['plan']}"].tobytes().decode()
-                assert plan.startswith(f"plan of Shape(batch={batch}, ")
+    for name, choice in engine.about["choices"].items():
+        assert choice["kernel"] == ("cudnn" if steps[name].weight.shape[1] == 3 else "triton")
+        if choice["kernel"] == "cudnn":
+            plans.add(choice["plan"])
+            plan = engine.parts[f"plan:{choice['plan']}"].tobytes().decode()
+            assert plan.startswith("plan of Shape(batch=8, ")
     assert {name for name in engine.parts if name.startswith("plan:")} == {f"plan:{key}" for key in plans}
-    assert engine.about["kernels"] == {"cudnn": 2 * 16, "triton": 2 * 4}
+    assert engine.about["kernels"] == {"cudnn": 16, "triton": 4}
     assert engine.about["layers_by_precision"] == {"int8": 21, "fp16": 1}
     for name, step in steps.items():
         weight = runtime._pack_weight(step.weight) if name == "conv1" else step.weight
@@ -267,53 +241,44 @@ def test_an_engine_holds_what_its_choices_need(ask, timed):
 
 
 def test_each_shape_is_timed_once(ask, timed):
-    engine = runtime.build(ask((1, 8)))
+    engine = runtime.build(ask(8))
     layers = [runtime.Layer(**layer) for layer in engine.about["layers"]]
-    shapes = {layer.shape(batch) for layer in layers for batch in (1, 8) if layer.op == "convolution"}
-    assert len(timed) == len(set(timed)) == len(shapes) < 2 * 20
+    shapes = {layer.shape(8) for layer in layers if layer.op == "convolution"}
+    assert len(timed) == len(set(timed)) == len(shapes) < 20
     assert set(timed) == shapes
     assert ask.said[-1] == f"{len(shapes)} of {len(shapes)} convolutions are timed"
 
 
 def test_the_timing_cache_spares_what_it_knows(ask, timed):
-    first = runtime.build(ask((1, 8)))
+    first = runtime.build(ask(8))
     cache = ask().timing_cache
     assert [file.name for file in cache.parent.iterdir()] == [cache.name]
     written = cache.read_bytes()
     timed.clear()
-    again = runtime.build(ask((1, 8)))
+    again = runtime.build(ask(8))
     assert timed == []
     assert cache.read_bytes() == written
     assert again.about == first.about
     assert again.parts.keys() == first.parts.keys()
     assert all(np.array_equal(again.parts[name], part) for name, part in first.parts.items())
 
-    more = runtime.build(ask((1, 2, 8)))
+    runtime.build(ask(2))
     assert {shape.batch for shape in timed} == {2}
-    assert more.about["batches"]["8"] == first.about["batches"]["8"]
-    timed.clear()
-    fewer = runtime.build(ask((8,)))
-    assert timed == []
-    assert fewer.about["batches"] == {"8": first.about["batches"]["8"]}
-    assert sum(name.startswith("plan:") for name in fewer.parts) < sum(
-        name.startswith("plan:") for name in first.parts
-    )
     assert not any("not used" in line for line in ask.said)
 
 
-def test_the_timing_cache_outlives_a_smaller_study(ask, timed):
-    """What another model needed stays in the cache."""
-    runtime.build(ask((1,)))
-    runtime.build(ask((8,)))
+def test_the_timing_cache_keeps_what_other_engines_needed(ask, timed):
+    runtime.build(ask(1))
+    runtime.build(ask(8))
     timed.clear()
-    runtime.build(ask((1, 8)))
+    runtime.build(ask(1))
     assert timed == []
 
 
 @pytest.mark.parametrize("damage", ["truncated", "foreign", "another identity"])
 def test_a_timing_cache_that_cannot_be_used_is_made_again(ask, timed, damage):
-    wanted = ask((1,))
-    runtime.build(ask((1,), {**IDENTITY, "gpu": "NVIDIA L4"} if damage == "another identity" else IDENTITY))
+    wanted = ask(1)
+    runtime.build(ask(1, {**IDENTITY, "gpu": "NVIDIA L4"} if damage == "another identity" else IDENTITY))
     cache = wanted.timing_cache
     if damage == "truncated":
         cache.write_bytes(cache.read_bytes()[:-40])
@@ -337,7 +302,7 @@ def test_a_timing_cache_that_cannot_be_used_is_made_again(ask, timed, damage):
 
 @pytest.mark.parametrize("kind", ["no choices", "no plans"])
 def test_a_timing_cache_without_its_content_is_made_again(ask, timed, kind):
-    request = ask((1,))
+    request = ask(1)
     runtime.build(request)
     about = {} if kind == "no choices" else read_engine(request.timing_cache, IDENTITY).about
     write_engine(request.timing_cache, Engine({}, about), IDENTITY)
@@ -475,10 +440,10 @@ def test_a_shape_without_candidates_is_unsupported_with_all_reasons(bench):
 # Preparing
 
 
-def test_a_batch_size_that_was_not_built_is_unsupported(ask, timed):
-    engine = runtime.build(ask((1, 8)))
+def test_an_engine_of_another_batch_size_is_refused(ask, timed):
+    engine = runtime.build(ask(8))
     buffers = [torch.zeros(4, 3, SIZE, SIZE)] * 2
-    with pytest.raises(UnsupportedError, match=r"^The engine has no kernels for batch size 4; it has 1, 8\.$"):
+    with pytest.raises(EngineError, match=r"^The engine was built for batch size 8, but 4 was asked for; build"):
         load_runtime("cudnn").prepare(engine, buffers, {})
 
 
@@ -522,7 +487,7 @@ def run_in_interpreter(folder: Path) -> None:
     results = {}
     for graph in sorted(folder.glob("*.onnx")):
         inputs = torch.from_numpy(np.load(graph.with_suffix(".npy")))
-        request = BuildRequest(graph, "int8", SIZE, (len(inputs),), {}, folder / "timing.npz", print)
+        request = BuildRequest(graph, "int8", SIZE, len(inputs), {}, folder / "timing.npz", print)
         built = runtime.build(request)
         width = built.parts["head_weight"].shape[1]
         parts = dict(built.parts)
@@ -530,7 +495,7 @@ def run_in_interpreter(folder: Path) -> None:
         parts["head_bias"] = np.concatenate([parts["head_bias"], np.zeros(width, np.float16)])
         write_engine(folder / "engine.npz", replace(built, parts=parts), IDENTITY)
         engine = read_engine(folder / "engine.npz", IDENTITY)
-        found = runtime.load_forward(engine, len(inputs), inputs.device)(inputs).numpy()
+        found = runtime.load_forward(engine, inputs.device)(inputs).numpy()
         results[f"{graph.stem} logits"], results[f"{graph.stem} features"] = found[:, :-width], found[:, -width:]
     np.savez(folder / "results.npz", **results)
 
@@ -557,20 +522,20 @@ def test_a_network_computes_the_logits_of_onnx_runtime(interpreted, name, error)
 # On a GPU
 
 
-@pytest.fixture(scope="module")
-def on_gpu(tmp_path_factory) -> Engine:
+@pytest.fixture(scope="module", params=[1, 4])
+def on_gpu(request: pytest.FixtureRequest, tmp_path_factory) -> Engine:
     folder = tmp_path_factory.mktemp("gpu")
     write_graph(folder / "graph.onnx", qdq("resnet18"))
-    request = BuildRequest(folder / "graph.onnx", "int8", SIZE, (1, 4), {}, folder / "timing.npz", print, IDENTITY)
-    write_engine(folder / "engine.npz", runtime.build(request), IDENTITY)
+    graph, cache = folder / "graph.onnx", folder / "timing.npz"
+    asked = BuildRequest(graph, "int8", SIZE, request.param, {}, cache, print, IDENTITY)
+    write_engine(folder / "engine.npz", runtime.build(asked), IDENTITY)
     assert (folder / "timing.npz").exists()
     return read_engine(folder / "engine.npz", IDENTITY)
 
 
 @pytest.mark.parametrize("cuda_graph", [pytest.param(value, marks=needs_gpu) for value in (True, False)])
-@pytest.mark.parametrize("batch", [1, 4])
-def test_the_runtime_computes_the_logits_of_onnx_runtime(on_gpu, batch, cuda_graph):
-    arrays = [scenes(batch, seed=seed) for seed in (8, 9)]
+def test_the_runtime_computes_the_logits_of_onnx_runtime(on_gpu, cuda_graph):
+    arrays = [scenes(on_gpu.about["batch_size"], seed=seed) for seed in (8, 9)]
     buffers = [torch.from_numpy(array).cuda() for array in arrays]
     with torch.inference_mode(), torch.cuda.stream(torch.cuda.Stream()):
         call = load_runtime("cudnn").prepare(on_gpu, buffers, {"cuda_graph": cuda_graph})

@@ -1,18 +1,28 @@
-"""Runtimes compute what eager computes, and a precision is what its name says."""
+"""Every runtime that is found keeps the contract; options are checked in one place; PyTorch's agree with eager."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, field, fields, is_dataclass
+from importlib import metadata
+from typing import Literal
 
 import pytest
 import torch
 
+from deepgap import runtimes
+from deepgap.errors import ConfigError, MissingLibraryError
 from deepgap.measure.measure import INPUT_BUFFERS, make_inputs, set_precision
-from deepgap.runtimes import load_runtime, runtime_names
+from deepgap.runtimes import load_runtime, load_runtimes
+from deepgap.runtimes.options import between, fill_options
 from deepgap.sources.models import build_model
 
 needs_gpu = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
 ]
+PRECISIONS = {"fp32", "tf32", "fp16", "bf16", "int8", "fp8"}
 
 
 @pytest.fixture
@@ -26,12 +36,129 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found - expected).norm() / expected.norm())
 
 
-def test_every_file_is_a_runtime_with_precisions_and_devices():
-    assert {"eager", "graph", "compile"} <= set(runtime_names())
-    for name in runtime_names():
+# The contract
+
+
+@pytest.mark.parametrize("name", load_runtimes())
+def test_a_runtime_keeps_the_contract(name, gpus):
+    runtime = load_runtime(name)
+    assert runtime.name == name
+    assert runtime.precisions and runtime.precisions <= PRECISIONS
+    assert runtime.devices and runtime.devices <= {"cpu", "cuda"}
+    assert runtime.version >= 1
+    assert (runtime.build is not None) == (runtime.source == "engine")
+    assert is_dataclass(runtime.options) and runtime.options.__dataclass_params__.frozen
+    filled = runtime.fill_options({})
+    assert filled.keys() == {option.name for option in fields(runtime.options)}
+    assert runtime.fill_options(filled) == filled
+    runtime.options(**filled)
+    with pytest.raises(ConfigError, match=rf"^config.yaml: runtime_options.{name}.nothing is not an option .*\.$"):
+        runtime.fill_options({"nothing": 1})
+    for precision in runtime.precisions:
+        assert runtime.usual_layout(precision) in runtime.layouts(precision) <= {"nchw", "nhwc"}
+        assert isinstance(getattr(torch, runtime.input_type(precision)), torch.dtype)
+        for gpu in gpus.values():
+            reason = runtime.skip("resnet18", precision, 8, gpu)
+            assert reason is None or reason.endswith(".")
+    runtime.preload()
+
+
+@pytest.mark.parametrize("name", load_runtimes())
+def test_a_runtime_tells_its_libraries_or_which_is_missing(name, monkeypatch):
+    try:
+        versions = load_runtime(name).libraries()
+    except MissingLibraryError as error:
+        assert name in str(error) and str(error).endswith(".")
+    else:
+        assert versions and all(isinstance(version, str) for version in versions.values())
+
+    def absent(package: str) -> str:
+        raise metadata.PackageNotFoundError(package)
+
+    monkeypatch.setattr(metadata, "version", absent)
+    for module in ("tensorrt", "tensorrt_rtx"):
+        # An entry of None is what Python takes for a module that is not there.
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingLibraryError, match=r"which is not installed; .*config/config.yaml.*\.$"):
+        load_runtime(name).libraries()
+
+
+def test_layouts_are_those_of_the_contract():
+    for name in ("eager", "graph", "compile"):
         runtime = load_runtime(name)
-        assert runtime.precisions <= {"fp32", "tf32", "fp16", "int8"}
-        assert runtime.devices <= {"cpu", "cuda"}
+        usual = {precision: runtime.usual_layout(precision) for precision in runtime.precisions}
+        assert usual == {"fp32": "nchw", "tf32": "nchw", "fp16": "nhwc", "bf16": "nhwc"}
+        assert runtime.layouts("fp16") == {"nchw", "nhwc"}
+    assert load_runtime("ort").layouts("fp32") == {"nchw"}
+    assert load_runtime("eager").input_type("bf16") == "bfloat16"
+    assert load_runtime("cudnn").input_type("int8") == "float32"
+
+
+def test_runtimes_are_found_without_importing_what_they_run_on():
+    program = (
+        "import sys; from deepgap.runtimes import load_runtimes; load_runtimes(); "
+        "print({'torch', 'onnx', 'tensorrt', 'polars'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_file_that_defines_a_runtime_is_one_and_its_helpers_are_not(tmp_path, monkeypatch):
+    (tmp_path / "plain.py").write_text("from deepgap.runtimes.eager import RUNTIME\n")
+    (tmp_path / "helper.py").write_text("RUNTIMES = ()\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/__init__.py").write_text("from deepgap.runtimes.graph import RUNTIME\n")
+    (tmp_path / "folder/inner.py").write_text("raise AssertionError('nobody asked for it')\n")
+    monkeypatch.setattr(runtimes, "__path__", [str(tmp_path)])
+    for name in ("plain", "helper", "folder"):
+        monkeypatch.delitem(sys.modules, f"deepgap.runtimes.{name}", raising=False)
+    assert list(load_runtimes.__wrapped__()) == ["folder", "plain"]
+
+
+# Options
+
+
+@dataclass(frozen=True)
+class Options:
+    level: int = field(default=3, metadata=between(0, 5))
+    share: float = 0.5
+    on: bool = False
+    way: Literal["short", "long"] = "short"
+
+
+def test_options_have_their_defaults_and_keep_what_is_given():
+    assert fill_options(Options, "x", {}) == {"level": 3, "share": 0.5, "on": False, "way": "short"}
+    given = {"level": 5, "share": 2, "on": True, "way": "long"}
+    assert fill_options(Options, "x", given) == given
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"levels": 3}, "levels is not an option of the runtime x: it has level, share, on, way."),
+        ({"level": 6}, "level is 6; it must be a whole number from 0 to 5."),
+        ({"level": True}, "level is True; it must be a whole number from 0 to 5."),
+        ({"level": 3.0}, "level is 3.0; it must be a whole number"),
+        ({"share": float("nan")}, "share is nan; it must be a number."),
+        ({"share": "1"}, "share is '1'; it must be a number."),
+        ({"on": 1}, "on is 1; it must be true or false."),
+        ({"on": None}, "on is None; it must be true or false."),
+        ({"way": "wide"}, "way is 'wide'; it must be one of short, long."),
+        ({"way": ["short"]}, "way is ['short']; it must be one of short, long."),
+    ],
+)
+def test_a_wrong_option_is_refused_in_a_sentence(options, sentence):
+    with pytest.raises(ConfigError) as refused:
+        fill_options(Options, "x", options)
+    assert str(refused.value).startswith(f"config.yaml: runtime_options.x.{sentence}")
+
+
+def test_a_runtime_without_options_says_so():
+    with pytest.raises(ConfigError, match=r"eager.mode is not an option of the runtime eager: it has none"):
+        load_runtime("eager").fill_options({"mode": "fast"})
+
+
+# PyTorch's runtimes
 
 
 def test_eager_follows_its_inputs_on_the_cpu(model):

@@ -18,7 +18,6 @@ import onnx
 import pytest
 from PIL import Image
 
-from deepgap.build.engine import build_engine
 from deepgap.build.engine_file import Engine, engine_identity, write_engine
 from deepgap.build.export import WEIGHTS_HASH, read_weights_hash, write_graph
 from deepgap.build.images.imagesets import calibration_batches, read_arrays, write_arrays
@@ -31,6 +30,7 @@ from deepgap.cells.footer import Footer
 from deepgap.errors import DeepGapError, EngineError, GraphError, ImageError, MissingLibraryError, WeightsError
 from deepgap.measure import measure, session
 from deepgap.runtimes import load_runtime
+from deepgap.runtimes.engine_builder import build_engine
 from deepgap.sources.models import load_model
 from deepgap.study.artifacts import Artifacts
 from deepgap.study.gpus import Device
@@ -396,7 +396,7 @@ def source_of(study: Any, path: Path, device: Device, version: str = "11.4") -> 
 
 def test_an_engine_is_loaded_where_and_for_what_it_was_built(t4_study, tmp_path):
     path = tmp_path / "resnet18_tensorrt-int8.engine"
-    recipe = Artifacts(t4_study).engine_recipe("T4", "resnet18", parse_mode("tensorrt-int8"))
+    recipe = Artifacts(t4_study).engine_recipe("T4", "resnet18", parse_mode("tensorrt-int8"), 8)
     engine = Engine({"plan": np.zeros(99, np.uint8)}, {"weights_sha256": "a" * 64})
     write_engine(path, engine, engine_identity(T4, {"tensorrt": "11.4"}, recipe))
     write_arrays(tmp_path / "reference.npz", logits=np.zeros(1), weights_sha256="a" * 64)
@@ -430,7 +430,7 @@ def test_no_engine_is_built_of_an_edited_graph(measured_int8, t4_study, tmp_path
         build_engine(
             runtime_name="cudnn",
             precision="int8",
-            engine_recipe=Artifacts(t4_study).engine_recipe("T4", "resnet18", parse_mode("cudnn-int8")),
+            engine_recipe=Artifacts(t4_study).engine_recipe("T4", "resnet18", parse_mode("cudnn-int8"), 8),
             graph=graph,
             timing_cache=tmp_path / "cudnn.timing",
             path=tmp_path / "resnet18.engine",

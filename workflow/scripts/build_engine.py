@@ -4,9 +4,9 @@ import os
 import sys
 from pathlib import Path
 
-from deepgap.build.engine import build_engine
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.device import take_device
+from deepgap.runtimes.engine_builder import build_engine
 from deepgap.study.gpus import Gpu
 
 

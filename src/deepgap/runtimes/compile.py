@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
-from deepgap.errors import ConfigError
 from deepgap.runtimes import Call, Inputs, Runtime
+from deepgap.runtimes.packages import first_installed, pytorch
 
 if TYPE_CHECKING:
     import torch
 
-MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+
+@dataclass(frozen=True)
+class Options:
+    """How torch.compile makes kernels; `compilegraph` adds a CUDA graph."""
+
+    mode: Literal["default", "max-autotune-no-cudagraphs"] = "default"
 
 
 def prepare(model: torch.nn.Module, inputs: Inputs, options: Mapping[str, Any]) -> Call:
     import torch
 
-    compiled = torch.compile(model, fullgraph=True, dynamic=False, mode=options.get("mode", "default"))
+    compiled = torch.compile(model, fullgraph=True, dynamic=False, mode=Options(**options).mode)
 
     def call(index: int) -> torch.Tensor:
         logits: torch.Tensor = compiled(inputs[index])
@@ -32,24 +38,13 @@ def preload() -> None:
     import torch._inductor.compile_fx  # noqa: F401
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """`mode` is torch.compile's.
-
-    Raises:
-        ConfigError: an option or its value is unknown.
-    """
-    for name, value in options.items():
-        if name != "mode" or value not in MODES:
-            raise ConfigError(
-                f"config.yaml: runtime_options.compile.{name} is {value!r}; the runtime has the option mode, one of "
-                f"{', '.join(MODES)}."
-            )
-
-
 RUNTIME = Runtime(
-    precisions=frozenset({"fp32", "tf32", "fp16"}),
+    precisions=frozenset({"fp32", "tf32", "fp16", "bf16"}),
     devices=frozenset({"cpu", "cuda"}),
     prepare=prepare,
-    check_options=check_options,
+    libraries=lambda: pytorch("compile") | first_installed(("triton",)),
+    channels_last=frozenset({"fp16", "bf16"}),
+    both_layouts=True,
+    options=Options,
     preload=preload,
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from deepgap.runtimes import Call, Inputs, Runtime
+from deepgap.runtimes.packages import pytorch
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +45,10 @@ def prepare(model: torch.nn.Module, inputs: Inputs, options: Mapping[str, Any]) 
 
 
 RUNTIME = Runtime(
-    precisions=frozenset({"fp32", "tf32", "fp16"}),
+    precisions=frozenset({"fp32", "tf32", "fp16", "bf16"}),
     devices=frozenset({"cuda"}),
     prepare=prepare,
+    libraries=lambda: pytorch("graph"),
+    channels_last=frozenset({"fp16", "bf16"}),
+    both_layouts=True,
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepgap.runtimes import Call, Inputs, Runtime
+from deepgap.runtimes.packages import installed
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,7 @@ RUNTIME = Runtime(
     precisions=frozenset({"fp32", "int8"}),
     devices=frozenset({"cpu"}),
     prepare=prepare,
+    libraries=lambda: installed("ort", "onnxruntime"),
     source="graph",
     int8_form="u8s8",
 )

@@ -8,18 +8,19 @@ matrix product of PyTorch.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deepgap.build.engine_file import Engine, read_engine, write_engine
-from deepgap.errors import ConfigError, EngineError, MissingLibraryError, UnsupportedError, first_line
+from deepgap.errors import EngineError, UnsupportedError, first_line
 from deepgap.runtimes import BuildRequest, Call, Inputs, Runtime
+from deepgap.runtimes.packages import pytorch
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from deepgap.runtimes.cudnn.convolutions import Launch, Operands, Plans, Shape
     from deepgap.runtimes.cudnn.lowering import IntegerNetwork
 
-DEFAULTS = {"cuda_graph": True}
 WARMUP_CALLS = 3
 BUILD_PROCESSES = 32
 BENCH_MS = 2
@@ -42,41 +42,15 @@ PACKED_CHANNELS = 16
 PACKED_KERNEL = 4
 
 
-def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options with their defaults.
+@dataclass(frozen=True)
+class Options:
+    """cuda_graph: replay each inference as one CUDA graph."""
 
-    Raises:
-        ConfigError: an option is unknown or of the wrong type.
-    """
-    unknown = options.keys() - DEFAULTS.keys()
-    if unknown:
-        raise ConfigError(
-            f"config.yaml: runtime_options.cudnn.{min(unknown)} is not an option; allowed: {', '.join(DEFAULTS)}."
-        )
-    filled = DEFAULTS | dict(options)
-    if not isinstance(filled["cuda_graph"], bool):
-        raise ConfigError(
-            f"config.yaml: runtime_options.cudnn.cuda_graph is {filled['cuda_graph']!r}, not true or false."
-        )
-    return filled
+    cuda_graph: bool = True
 
 
 def libraries() -> dict[str, str]:
-    versions = {}
-    for package in ("nvidia-cudnn-frontend", "triton"):
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            raise MissingLibraryError(
-                f"The mode cudnn-int8 needs the package {package}, which is not installed; "
-                "run 'make setup', or leave the mode out of config/config.yaml."
-            ) from None
-    for package in ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12"):
-        try:
-            return versions | {package: metadata.version(package)}
-        except metadata.PackageNotFoundError:
-            continue
-    return versions | {"cudnn": "of the system"}
+    return pytorch("cudnn", "nvidia-cudnn-frontend", "triton")
 
 
 @dataclass(frozen=True)
@@ -132,15 +106,11 @@ def build(request: BuildRequest) -> Engine:
     from deepgap.build.quantize.network import read_graph
     from deepgap.runtimes.cudnn.lowering import Convolution, lower
 
-    check_options(request.options)
     network = lower(read_graph(request.graph))
     layers = list(_layers(network, request.image_size))
-    shapes = list(
-        dict.fromkeys(
-            layer.shape(batch) for batch in request.batch_sizes for layer in layers if layer.op == "convolution"
-        )
-    )
-    choices, plans = _choose(shapes, request)
+    shapes = {layer.name: layer.shape(request.batch_size) for layer in layers if layer.op == "convolution"}
+    found, plans = _choose(list(dict.fromkeys(shapes.values())), request)
+    choices = {name: found[shape] for name, shape in shapes.items()}
 
     parts: dict[str, np.ndarray] = {
         "head_weight": network.head.weight.astype(np.float16),
@@ -154,21 +124,17 @@ def build(request: BuildRequest) -> Engine:
                 f"multiplier:{step.name}": step.multiplier,
                 f"offset:{step.name}": step.offset,
             }
-    batches = {
-        str(batch): {layer.name: choices[layer.shape(batch)] for layer in layers if layer.op == "convolution"}
-        for batch in request.batch_sizes
-    }
-    used = {choice["plan"] for batch in batches.values() for choice in batch.values() if choice["kernel"] == "cudnn"}
+    used = {choice["plan"] for choice in choices.values() if choice["kernel"] == "cudnn"}
     parts |= {f"plan:{key}": np.frombuffer(plans[key], np.uint8) for key in used}
-    kernels = [choice["kernel"] for batch in batches.values() for choice in batch.values()]
     about = {
         "layers": [asdict(layer) for layer in layers],
         "input_scale": network.input_scale,
         "head": {"x": network.head.x, "scale": network.head.scale},
         "image_size": request.image_size,
-        "batches": batches,
+        "batch_size": request.batch_size,
+        "choices": choices,
         "layers_by_precision": {"int8": len(layers), "fp16": 1},
-        "kernels": {kernel: kernels.count(kernel) for kernel in sorted(set(kernels))},
+        "kernels": dict(sorted(Counter(choice["kernel"] for choice in choices.values()).items())),
     }
     return Engine(parts, about)
 
@@ -350,22 +316,19 @@ def prepare(engine: Engine, inputs: Inputs, options: Mapping[str, Any]) -> Call:
     """Load the engine's kernels for the batch size of `inputs` (float32, contiguous) and capture a graph for each.
 
     Raises:
-        UnsupportedError: the engine was built without this batch size.
+        EngineError: the engine was built for another batch size.
     """
     import torch
 
-    settings = check_options(options)
-    batch = inputs[0].shape[0]
-    if str(batch) not in engine.about["batches"]:
-        raise UnsupportedError(
-            f"The engine has no kernels for batch size {batch}; it has {', '.join(engine.about['batches'])}."
-        )
-    forward = load_forward(engine, batch, inputs[0].device)
+    batch, built = inputs[0].shape[0], engine.about["batch_size"]
+    if batch != built:
+        raise EngineError(f"The engine was built for batch size {built}, but {batch} was asked for; build it anew.")
+    forward = load_forward(engine, inputs[0].device)
     for _ in range(WARMUP_CALLS):
         for buffer in inputs:
             forward(buffer)
     torch.cuda.synchronize()
-    if not settings["cuda_graph"]:
+    if not Options(**options).cuda_graph:
         return lambda index: forward(inputs[index])
 
     # A graph knows bare addresses: the weights and plans that `forward` holds must live as long as it.
@@ -385,8 +348,8 @@ def prepare(engine: Engine, inputs: Inputs, options: Mapping[str, Any]) -> Call:
     return call
 
 
-def load_forward(engine: Engine, batch: int, device: torch.device) -> Forward:
-    """The whole network at one batch size: float32 images of shape (batch, 3, size, size) to float16 logits."""
+def load_forward(engine: Engine, device: torch.device) -> Forward:
+    """The whole network at its batch size: float32 images of shape (batch, 3, size, size) to float16 logits."""
     import torch
 
     from deepgap.runtimes.cudnn import kernels
@@ -394,7 +357,7 @@ def load_forward(engine: Engine, batch: int, device: torch.device) -> Forward:
 
     about = engine.about
     layers = [Layer(**layer) for layer in about["layers"]]
-    choices = about["batches"][str(batch)]
+    batch, choices = about["batch_size"], about["choices"]
     plans = {name.removeprefix("plan:"): part.tobytes() for name, part in engine.parts.items() if name[:5] == "plan:"}
     arrays = {
         name: torch.from_numpy(part.copy()).to(device) for name, part in engine.parts.items() if name[:5] != "plan:"
@@ -458,7 +421,7 @@ RUNTIME = Runtime(
     prepare=prepare,
     source="engine",
     build=build,
-    check_options=check_options,
+    options=Options,
     preload=preload,
     libraries=libraries,
 )

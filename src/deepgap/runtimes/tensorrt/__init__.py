@@ -6,22 +6,22 @@ Quantize/Dequantize pairs. The same code serves TensorRT 10.1 and later, and 11.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
 from deepgap.build.engine_file import Engine
-from deepgap.errors import ConfigError, DeviceError, EngineError, MissingLibraryError, UnsupportedError, first_line
+from deepgap.errors import DeviceError, EngineError, MissingLibraryError, UnsupportedError, first_line
 from deepgap.files import put_in_place
 from deepgap.runtimes import BuildRequest, Call, Inputs, Runtime
+from deepgap.runtimes.options import between
+from deepgap.runtimes.packages import pytorch_cuda
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -31,12 +31,6 @@ OLDEST = (10, 1)
 """The first version with `get_device_memory_size_for_profile_v2`."""
 TESTED = "11.4.0.106"
 """The version in envs/tensorrt.txt."""
-DEFAULTS: Mapping[str, Any] = {
-    "profiles": "per_batch",
-    "optimization_level": 3,
-    "workspace_gib": 4,
-    "cuda_graph": False,
-}
 PAPER_PROFILE = (1, 32, 512)
 """The smallest, the preferred and the largest batch of the option `profiles: paper`."""
 SAY_EVERY_S = 2.0
@@ -76,33 +70,20 @@ def libraries() -> dict[str, str]:
     return {"tensorrt": version}
 
 
-def check_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """All options with their defaults filled in.
-
-    - `profiles`: `per_batch` gives every batch size an optimization profile of its own; `paper` is one profile for
-      batches 1 to 512, tuned for 32;
-    - `optimization_level`: 0 to 5, how long the builder searches for kernels;
+@dataclass(frozen=True)
+class Options:
+    """
+    - `profiles`: `per_batch` tunes the engine for its batch size alone; `paper` is one profile for batches 1 to 512,
+      tuned for 32;
+    - `optimization_level`: how long the builder searches for kernels;
     - `workspace_gib`: scratch memory that a kernel may use, in GiB;
     - `cuda_graph`: replay each inference as one CUDA graph.
-
-    Raises:
-        ConfigError: an option is unknown or its value is not allowed.
     """
-    filled = {**DEFAULTS, **options}
-    level, workspace_gib = filled["optimization_level"], filled["workspace_gib"]
-    wanted = {
-        "profiles": ("'per_batch' or 'paper'", filled["profiles"] in ("per_batch", "paper")),
-        "optimization_level": ("a whole number from 0 to 5", type(level) is int and 0 <= level <= 5),
-        "workspace_gib": ("a positive number", type(workspace_gib) in (int, float) and 0 < workspace_gib < 2**20),
-        "cuda_graph": ("true or false", type(filled["cuda_graph"]) is bool),
-    }
-    for name, value in filled.items():
-        if name not in wanted:
-            raise ConfigError(f"runtime_options.tensorrt has no option {name!r}; it has {', '.join(DEFAULTS)}.")
-        allowed, right = wanted[name]
-        if not right:
-            raise ConfigError(f"runtime_options.tensorrt.{name} is {value!r}; it must be {allowed}.")
-    return filled
+
+    profiles: Literal["per_batch", "paper"] = "per_batch"
+    optimization_level: int = field(default=3, metadata=between(0, 5))
+    workspace_gib: float = field(default=4, metadata=between(2**-10, 2**20))
+    cuda_graph: bool = False
 
 
 def build(request: BuildRequest) -> Engine:
@@ -115,12 +96,11 @@ def build(request: BuildRequest) -> Engine:
     in FP32; without it a precision is what its name says.
 
     Raises:
-        ConfigError: an option is not allowed.
         MissingLibraryError: TensorRT is absent or too old.
         DeviceError: there is no GPU.
         EngineError: TensorRT cannot read the graph or build the engine; the sentence has its reasons.
     """
-    options = check_options(request.options)
+    options = Options(**request.options)
     libraries()
     _require_gpu()
     import tensorrt as trt
@@ -140,15 +120,15 @@ def build(request: BuildRequest) -> Engine:
         )
 
     config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options["workspace_gib"] * 2**30))
-    config.builder_optimization_level = options["optimization_level"]
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(options.workspace_gib * 2**30))
+    config.builder_optimization_level = options.optimization_level
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     config.progress_monitor = _monitor(request.say)
     if request.precision == "tf32":
         config.set_flag(trt.BuilderFlag.TF32)
     else:
         config.clear_flag(trt.BuilderFlag.TF32)
-    profiles = [PAPER_PROFILE] if options["profiles"] == "paper" else [(size,) * 3 for size in request.batch_sizes]
+    profiles = [PAPER_PROFILE if options.profiles == "paper" else (request.batch_size,) * 3]
     for sizes in profiles:
         profile = builder.create_optimization_profile()
         shapes = [(size, 3, request.image_size, request.image_size) for size in sizes]
@@ -225,12 +205,12 @@ def prepare(engine: Engine, inputs: Inputs, options: Mapping[str, Any]) -> Call:
     Inputs and logits have the type of the engine: float16 for an fp16 graph, float32 for all others.
 
     Raises:
-        ConfigError, MissingLibraryError, DeviceError: as `build`.
+        MissingLibraryError, DeviceError: as `build`.
         UnsupportedError: no profile of the engine holds the batch, or a CUDA graph cannot hold the engine.
         EngineError: the engine does not fit this GPU, this TensorRT or these inputs, or does not run.
         torch.OutOfMemoryError: what the engine needs does not fit into the GPU's memory.
     """
-    options = check_options(options)
+    settings = Options(**options)
     libraries()
     # Deserialising without a GPU crashes the process.
     _require_gpu()
@@ -289,7 +269,7 @@ def prepare(engine: Engine, inputs: Inputs, options: Mapping[str, Any]) -> Call:
             raise _failure("run the engine", log)
         return output
 
-    return _capture(call, len(inputs)) if options["cuda_graph"] else call
+    return _capture(call, len(inputs)) if settings.cuda_graph else call
 
 
 def _capture(call: Call, buffers: int) -> Call:
@@ -447,18 +427,9 @@ def _failure(what: str, log: Log) -> EngineError | torch.OutOfMemoryError:
 
 
 def _remedy() -> str:
-    cuda12 = f"tensorrt-cu12=={TESTED}"
-    what = cuda12 if _cuda_major() == 12 else "-r envs/tensorrt.txt"
+    on_cuda12 = (pytorch_cuda() or "").startswith("12.")
+    what = f"tensorrt-cu12=={TESTED}" if on_cuda12 else "-r envs/tensorrt.txt"
     return f"run '.venv/bin/python -m pip install {what}', or take the tensorrt modes out of config/config.yaml"
-
-
-def _cuda_major() -> int | None:
-    """The major version of CUDA that PyTorch was built for, read without importing it."""
-    torch = importlib.util.find_spec("torch")
-    if torch is None or torch.origin is None:
-        return None
-    found = re.search(r"^cuda\b.*?'(\d+)", Path(torch.origin).with_name("version.py").read_text(), re.MULTILINE)
-    return int(found[1]) if found else None
 
 
 RUNTIME = Runtime(
@@ -467,6 +438,6 @@ RUNTIME = Runtime(
     prepare=prepare,
     source="engine",
     build=build,
-    check_options=check_options,
+    options=Options,
     libraries=libraries,
 )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from deepgap.build.engine_file import UNSUPPORTED, Engine, engine_identity, write_engine
-from deepgap.build.export import read_weights_hash
 from deepgap.errors import UnsupportedError
 from deepgap.runtimes import BuildRequest, load_runtime
 from deepgap.study.gpus import Device
@@ -32,6 +31,8 @@ def build_engine(
     Raises:
         EngineError, GraphError, MissingLibraryError: it cannot be built; nothing is written.
     """
+    from deepgap.build.export import read_weights_hash
+
     runtime = load_runtime(runtime_name)
     assert runtime.build is not None
     identity = engine_identity(device, runtime.libraries(), engine_recipe)
@@ -39,7 +40,7 @@ def build_engine(
         graph=graph,
         precision=precision,
         image_size=engine_recipe["image_size"],
-        batch_sizes=tuple(engine_recipe["batch_sizes"]),
+        batch_size=engine_recipe["batch_size"],
         options=engine_recipe["options"],
         timing_cache=timing_cache,
         say=say,
