@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,14 +20,21 @@ class Options:
     mode: Literal["default", "max-autotune-no-cudagraphs"] = "default"
 
 
-def prepare(model: torch.nn.Module, inputs: Inputs, options: Mapping[str, Any]) -> Call:
+def compile_model(model: torch.nn.Module, options: Mapping[str, Any]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The model as kernels that are made at its first call, for the shape of that call."""
     import torch
 
-    compiled = torch.compile(model, fullgraph=True, dynamic=False, mode=Options(**options).mode)
+    compiled: Callable[[torch.Tensor], torch.Tensor] = torch.compile(
+        model, fullgraph=True, dynamic=False, mode=Options(**options).mode
+    )
+    return compiled
+
+
+def prepare(model: torch.nn.Module, inputs: Inputs, options: Mapping[str, Any]) -> Call:
+    compiled = compile_model(model, options)
 
     def call(index: int) -> torch.Tensor:
-        logits: torch.Tensor = compiled(inputs[index])
-        return logits
+        return compiled(inputs[index])
 
     return call
 
