@@ -16,8 +16,8 @@ WARMUP_CALLS = 3
 def capture(run: Callable[[torch.Tensor], torch.Tensor], inputs: Inputs) -> Call:
     """Capture `run` on each input buffer, on the current stream, which must not be the default one.
 
-    The warm-up calls before the captures are those that PyTorch's notes on CUDA graphs ask for: algorithm selection and
-    compiling must be over, because they may not happen inside a capture.
+    The warm-up calls before the captures are those that PyTorch's notes on CUDA graphs ask for: algorithm selection
+    and compiling must be over, because they may not happen inside a capture.
     """
     import torch
 
