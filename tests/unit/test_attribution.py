@@ -22,7 +22,8 @@ from deepgap.analyse.attribution import (
     attribute,
     kind_of,
 )
-from deepgap.analyse.summary import MEASURED, PUBLISHED, Summary
+from deepgap.analyse.schemas import MEASURED, PUBLISHED
+from deepgap.analyse.summary import Summary
 from deepgap.paper.figures.attribution import step_points
 from deepgap.paper.latex import render
 from deepgap.paper.tables.attribution import context

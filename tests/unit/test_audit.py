@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from deepgap.analyse.summary import PUBLISHED_VALUES
+from deepgap.analyse.schemas import PUBLISHED_VALUES
 from deepgap.paper.tables.audit import context
 from deepgap.published.audit import CHECKS, FAILS, HOLDS, OPEN, Finding, audit
 from deepgap.published.values import read_published

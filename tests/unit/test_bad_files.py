@@ -15,10 +15,10 @@ import numpy as np
 import onnx
 import polars as pl
 import pytest
+from deepgap.analyse.measurements import read_measurements
 from PIL import Image
 
 from deepgap.analyse.aggregate import summarise_runs
-from deepgap.analyse.measurements import read_measurements
 from deepgap.analyse.telemetry import summarise_telemetry
 from deepgap.build.engine_file import Engine, read_engine, write_engine
 from deepgap.build.export import WEIGHTS_HASH, load_graph, read_weights_hash, write_graph

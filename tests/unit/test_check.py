@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import polars as pl
 import pytest
 
-from deepgap.analyse.check import Report, check_results, compare_sites, describe, mixtures
-from deepgap.files import DIGEST_LIST
-from deepgap.study.gpus import load_gpus, with_sites
+from deepgap.analyse.check import Report, check_results, describe, mixtures
+from deepgap.analyse.compare import compare_families
+from deepgap.study.gpus import with_sites
 from tests.unit.synthetic import GPUS, synthetic_footer, synthetic_recipe, synthetic_rows, write_synthetic_cell
 
 AT_LAB2 = "H200@lab2"
@@ -19,9 +17,15 @@ SITES = with_sites(GPUS, [AT_LAB2])
 
 
 def add(results: Path, folder: str = "H200", call_ms: float = 2.0, **changes) -> Path:
-    recipe = synthetic_recipe("H200", "resnet18", changes.pop("mode", "eager-fp16"), 8, **changes.pop("recipe", {}))
+    recipe = synthetic_recipe(
+        "H200",
+        "resnet18",
+        changes.pop("mode", "eager-fp16"),
+        changes.pop("batch_size", 8),
+        **changes.pop("recipe", {}),
+    )
     footer = synthetic_footer(recipe, **changes.pop("observed", {}))
-    footer.provenance["device"]["driver"] = changes.pop("driver", "000.00")
+    footer.provenance["device"] |= {"driver": changes.pop("driver", "000.00")} | changes.pop("device", {})
     rows = synthetic_rows([[call_ms] * 3] * 2, [call_ms] * 2)
     return write_synthetic_cell(results / folder / "cells", rows, replace(footer, **changes))
 
@@ -40,28 +44,30 @@ def test_good_cells_are_counted_and_nothing_is_refused(tmp_path):
     assert "Refused: nothing" in describe(report)
 
 
-def test_two_sites_are_compared_over_the_recipes_that_both_timed(tmp_path):
-    for sweep, factor in ((1, 1.01), (2, 1.03), (3, 1.02)):
-        add(tmp_path, recipe={"sweep": sweep})
-        add(tmp_path, AT_LAB2, call_ms=2.0 * factor, recipe={"sweep": sweep})
+def test_two_sites_are_compared_family_by_family(tmp_path):
+    for sweep in range(1, 7):
+        add(tmp_path, recipe={"sweep": sweep}, call_ms=2.0 + sweep / 1000)
+        add(tmp_path, AT_LAB2, call_ms=2.2 + sweep / 1000, recipe={"sweep": sweep})
     add(tmp_path, mode="eager-fp32")
     add(tmp_path, AT_LAB2, mode="graph-fp16")
-    latency, rate = compare_sites(check(tmp_path).cells).iter_rows(named=True)
+    latency, rate = compare_families(check(tmp_path).cells).iter_rows(named=True)
     assert (latency["gpu"], latency["other"], latency["quantity"]) == ("H200", AT_LAB2, "latency_ms")
-    assert (latency["shared"], rate["quantity"]) == (3, "images_per_s")
-    assert latency["q500"] == pytest.approx(1.02) and latency["farthest"] == pytest.approx(1.03)
-    assert latency["stem"].startswith("resnet18_eager-fp16_b8_s2.")
-    assert rate["q500"] == pytest.approx(1 / 1.02, rel=1e-3)
-    assert "H200@lab2 over H200, latency_ms, 3 cells of eager-fp16: median 1.020" in describe(check(tmp_path))
+    assert latency["ratio"] == pytest.approx(1.1, rel=1e-3)
+    assert (latency["low"], latency["high"]) == pytest.approx((2.201 / 2.006, 2.206 / 2.001))
+    assert rate["ratio"] == pytest.approx(1 / 1.1, rel=1e-3)
+    text = describe(check(tmp_path))
+    assert "H200@lab2 over H200, latency_ms, 1 families of eager-fp16: median 1.100" in text
+    assert "1 of 1 intervals exclude 1" in text
 
 
-def test_sites_are_compared_mode_by_mode(tmp_path):
+def test_sites_with_few_sweeps_are_compared_without_an_interval(tmp_path):
     for mode, factor in (("eager-fp16", 1.2), ("graph-fp16", 1.01)):
         add(tmp_path, mode=mode)
         add(tmp_path, AT_LAB2, call_ms=2.0 * factor, mode=mode)
-    compared = compare_sites(check(tmp_path).cells).filter(pl.col("quantity") == "latency_ms")
+    compared = compare_families(check(tmp_path).cells).filter(quantity="latency_ms")
     assert compared["mode"].to_list() == ["eager-fp16", "graph-fp16"]
-    assert compared["q500"].to_list() == pytest.approx([1.2, 1.01])
+    assert compared["ratio"].to_list() == pytest.approx([1.2, 1.01]) and compared["low"].is_null().all()
+    assert describe(check(tmp_path)).count("too few sweeps for intervals") == 4
 
 
 def test_mixed_software_engines_and_weights_are_told(tmp_path):
@@ -71,10 +77,20 @@ def test_mixed_software_engines_and_weights_are_told(tmp_path):
     for sweep in (4, 5):
         engine = {"build_s": float(sweep), "graph_sha256": "0"}
         add(tmp_path, driver="2", mode="cudnn-int8", recipe={"sweep": sweep}, observed={"engine": engine})
+    add(tmp_path, driver="2", mode="cudnn-int8", batch_size=16, observed={"engine": {"build_s": 9.0}})
     stacks, engines, weights = mixtures(check(tmp_path).cells)
-    assert stacks == "H200: 2 stacks of software are compared: 4 cells with driver 2; 1 cells with driver 1."
-    assert engines == "H200: cells of resnet18 cudnn-int8 come from 2 builds of its engine (1, 1)."
-    assert weights == "H200: cells of resnet18 have 2 different weights (4, 1)."
+    assert stacks == "H200: 2 stacks of software are compared: 5 cells with driver 2; 1 cells with driver 1."
+    assert engines == "H200: resnet18 cudnn-int8 ran several builds of its engine or graph at batch 8."
+    assert weights == "H200: cells of resnet18 have 2 different weights (5, 1)."
+
+
+def test_cells_of_another_device_are_refused_by_name(tmp_path):
+    add(tmp_path)
+    other = add(tmp_path, mode="eager-fp32", device={"sm_count": 114})
+    add(tmp_path, mode="graph-fp16", device={"sm_count": 132})
+    report = check(tmp_path)
+    assert len(report.refused) == 1 and "sm_count" in report.refused[0] and "results/H200@name/" in report.refused[0]
+    assert report.cells.height == 2 and other.exists()
 
 
 def test_weights_that_differ_between_sites_are_told(tmp_path):
@@ -124,24 +140,5 @@ def test_a_cell_at_a_site_of_its_kind_is_in_order(tmp_path):
 
 def test_no_results_are_no_error(tmp_path):
     report = check(tmp_path)
-    assert report.cells.is_empty() and report.refused == [] and compare_sites(report.cells).is_empty()
-    assert isinstance(report.cells, pl.DataFrame) and "no recipe was timed at two sites" in describe(report)
-
-
-def test_the_example_of_a_second_host_merges(tmp_path):
-    root = Path(__file__).parents[2]
-    for folder in (root / "results/H200", root / "examples/H200@lab2"):
-        (tmp_path / folder.name).mkdir()
-        (tmp_path / folder.name / "cells").mkdir()
-    example = sorted((root / "examples/H200@lab2/cells").iterdir())
-    for cell in example:
-        shutil.copy(cell, tmp_path / "H200@lab2/cells")
-        shutil.copy(root / "results/H200/cells" / cell.name, tmp_path / "H200/cells")
-    shutil.copy(root / "results/H200/cells" / DIGEST_LIST, tmp_path / "H200/cells")
-    gpus = load_gpus(root / "config/gpus.yaml", root / "workflow/schemas/gpus.schema.yaml")
-    report = check_results(tmp_path, with_sites(gpus, [AT_LAB2]))
-    assert report.refused == [] and report.cells.height == 2 * len(example)
-    compared = compare_sites(report.cells)
-    assert compared.group_by("quantity").agg(pl.col("shared").sum())["shared"].to_list() == [len(example)] * 2
-    steady = compared.filter(pl.col("mode").is_in(["graph-fp16", "cudnn-int8"]))
-    assert steady["q500"].is_between(0.98, 1.02).all()
+    assert report.cells.is_empty() and report.refused == [] and compare_families(report.cells).is_empty()
+    assert "no family was timed at two sites" in describe(report)

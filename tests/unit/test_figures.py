@@ -18,7 +18,7 @@ import polars as pl
 import pytest
 import vl_convert
 
-from deepgap.analyse.summary import PRECISIONS, RUNTIMES, Summary
+from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
 from deepgap.paper.charts.layout import in_rows
 from deepgap.paper.charts.marks import ARROW, BOUNDS
@@ -35,6 +35,8 @@ from deepgap.paper.charts.theme import (
 )
 from deepgap.paper.figures import FIGURES, load_figure, read_caption
 from deepgap.published.values import median_latencies, p99_latencies, pareto_pairs, table1_peaks
+from deepgap.study.words import PRECISION_KEYS as PRECISIONS
+from deepgap.study.words import RUNTIME_KEYS as RUNTIMES
 from tests.unit.synthetic import (
     FEW,
     GPUS,

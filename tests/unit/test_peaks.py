@@ -13,14 +13,9 @@ PLANE = st.lists(st.tuples(VALUES, VALUES), max_size=12)
 
 
 @st.composite
-def sweeps(draw: st.DrawFn) -> list[Point]:
+def curves(draw: st.DrawFn) -> list[Point]:
     sizes = draw(st.lists(st.sampled_from([1, 2, 4, 8, 16, 32]), min_size=1, max_size=6, unique=True))
-    points = []
-    for size in sizes:
-        throughput, half = draw(VALUES), draw(st.none() | st.floats(0, 2))
-        low, high = (None, None) if half is None else (throughput - half, throughput + half)
-        points.append(Point(size, throughput, draw(VALUES), low, high))
-    return points
+    return [Point(size, draw(VALUES), draw(VALUES), tied=draw(st.booleans())) for size in sizes]
 
 
 def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
@@ -33,22 +28,18 @@ def test_non_dominated_is_what_no_other_point_beats(plane: list[tuple[float, flo
     assert non_dominated([x for x, _ in plane], [y for _, y in plane]) == expected
 
 
-@given(sweeps())
-def test_peak_is_the_highest_and_its_ties_are_the_overlapping_intervals(points: list[Point]) -> None:
+@given(curves())
+def test_a_peak_is_the_smallest_batch_size_that_cannot_be_told_from_the_best(points: list[Point]) -> None:
     peak = find_peak(points)
-    top = peak.point
-    assert all(point.throughput <= top.throughput for point in points)
-    assert all(point.batch_size >= top.batch_size for point in points if point.throughput == top.throughput)
-    tied = {top.batch_size}
-    for point in points:
-        if None not in (point.low, point.high, top.low, top.high):
-            separate = point.high < top.low or top.high < point.low  # type: ignore[operator]
-            tied |= set() if separate else {point.batch_size}
-    assert peak.tied == tuple(sorted(tied))
+    assert all(point.throughput <= peak.best.throughput for point in points)
+    equal = [point for point in points if point.throughput == peak.best.throughput]
+    assert peak.best.batch_size == min(point.batch_size for point in equal)
+    tied = {peak.best.batch_size} | {point.batch_size for point in points if point.tied}
+    assert peak.tied == tuple(sorted(tied)) and peak.point.batch_size == min(tied)
     assert peak.at_edge == (max(point.batch_size for point in points) in tied)
 
 
-@given(sweeps(), st.integers(0, 7).map(float))
+@given(curves(), st.integers(0, 7).map(float))
 def test_best_within_latency_is_the_highest_of_those_allowed(points: list[Point], limit: float) -> None:
     best = best_within_latency(points, limit)
     allowed = [point.throughput for point in points if point.latency_ms <= limit]
@@ -58,7 +49,7 @@ def test_best_within_latency_is_the_highest_of_those_allowed(points: list[Point]
         assert best.latency_ms <= limit and best.throughput == max(allowed)
 
 
-@given(sweeps(), st.floats(0.9, 1))
+@given(curves(), st.floats(0.9, 1))
 def test_saturation_is_the_first_batch_size_with_95_percent_of_the_peak(points: list[Point], part: float) -> None:
     top = max(point.throughput for point in points)
     points = [*points, Point(3, part * top, 1.0)]
@@ -67,5 +58,5 @@ def test_saturation_is_the_first_batch_size_with_95_percent_of_the_peak(points: 
 
 
 def test_a_peak_without_an_interval_ties_with_nothing() -> None:
-    peak = find_peak([Point(8, 100.0, 1.0), Point(16, 100.0, 2.0, 90.0, 110.0)])
+    peak = find_peak([Point(8, 100.0, 1.0), Point(16, 100.0, 2.0)])
     assert (peak.point.batch_size, peak.tied, peak.at_edge) == (8, (8,), False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from deepgap.analyse.summary import PUBLISHED_VALUES
+from deepgap.analyse.schemas import PUBLISHED_VALUES
 from deepgap.errors import DeepGapError
 from deepgap.published.values import (
     CPU,

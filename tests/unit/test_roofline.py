@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from deepgap.analyse.summary import FIDELITY
+from deepgap.analyse.schemas import FIDELITY
 from deepgap.paper.charts.axes import log_axis
 from deepgap.paper.charts.layout import PANEL_HEIGHT
 from deepgap.paper.figures import load_figure

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deepgap.analyse.aggregate import summarise_families
+from deepgap.analyse.aggregate import aggregate
 from deepgap.analyse.design import describe_expected
-from deepgap.analyse.measurements import read_measurements
 from deepgap.errors import ConfigError
 from deepgap.paper.numbers import macro_name
 from deepgap.runtimes import load_runtimes
@@ -81,8 +80,7 @@ def test_the_aggregation_knows_both_sites_of_one_cell(gpus, tmp_path):
     ]
     assert files[0].name == files[1].name
     known = with_sites(gpus, [AT_LAB2])
-    measurements = read_measurements(files, known, {})
-    families = summarise_families(measurements, known)
+    families = aggregate(files, [], known, {})["families"]
     assert families["gpu"].to_list() == ["H200", AT_LAB2]
     assert families["median_ms"].to_list() == pytest.approx([2.0, 3.0], rel=0.2)
     assert families["median_ms"][0] < families["median_ms"][1]

@@ -11,7 +11,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from deepgap.analyse.summary import DESIGN, HOSTS, TELEMETRY, Summary
+from deepgap.analyse.schemas import DESIGN, TELEMETRY
+from deepgap.analyse.summary import Summary
 from deepgap.cells.bounds import peak_share
 from deepgap.paper.figures import load_figure
 from deepgap.paper.figures.operations import operations_per_cycle
@@ -336,8 +337,8 @@ def test_table5_says_why_a_device_has_none() -> None:
 
 def test_table2_counts_the_devices_of_a_kind() -> None:
     summary = full_summary()
-    cards = pl.when(pl.col("gpu") == "H200").then(pl.lit(list("abcd"))).cast(HOSTS["device_sha256"])
-    context, _ = table("hosts", replace(summary, hosts=summary.hosts.with_columns(device_sha256=cards)))
+    cards = pl.when(pl.col("gpu") == "H200").then(pl.lit(list("abcd"))).cast(pl.List(pl.String))
+    context, _ = table("hosts", replace(summary, sessions=summary.sessions.with_columns(cards=cards)))
     lines = {line["label"]: line["values"] for line in context["lines"]}
     assert lines["Devices of this kind"] == ["4", None, None]
 

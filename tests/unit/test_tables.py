@@ -11,7 +11,9 @@ import jinja2
 import polars as pl
 import pytest
 
-from deepgap.analyse.summary import CELL_TABLES, FIDELITY, HOSTS, STUDY_TABLES, Summary, load_summary
+from deepgap.analyse.schemas import CELL_TABLES, FIDELITY, STUDY_TABLES
+from deepgap.analyse.store import load_summary
+from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
 from deepgap.measure import telemetry, timing
 from deepgap.paper.figures import FIGURES, read_caption
@@ -142,8 +144,9 @@ def test_table2_has_a_column_a_stack_and_the_published_host_apart() -> None:
 def hosts_of(*changes: dict[str, Any]) -> Summary:
     """A summary with a host of the H200 for each of these changes."""
     summary = synthetic_summary(h200_rows((1,)), published=False)
-    (host,) = summary.hosts.to_dicts()
-    return replace(summary, hosts=pl.DataFrame([host | change for change in changes], schema=HOSTS))
+    (host,) = summary.sessions.to_dicts()
+    sessions = [host | change for change in changes]
+    return replace(summary, sessions=pl.DataFrame(sessions, schema=summary.sessions.schema))
 
 
 def test_table2_tells_stacks_of_one_gpu_apart() -> None:

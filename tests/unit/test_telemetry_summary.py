@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
 
-from deepgap.analyse.aggregate import aggregate
+from deepgap.analyse.aggregate import aggregate, read_measurements
 from deepgap.analyse.design import describe_design, describe_study
-from deepgap.analyse.measurements import read_measurements
-from deepgap.analyse.summary import DESIGN, TELEMETRY, load_summary, write_tables
+from deepgap.analyse.schemas import DESIGN, TELEMETRY
+from deepgap.analyse.store import load_summary, write_tables
 from deepgap.analyse.telemetry import summarise_telemetry, throttle_reasons
 from deepgap.cells.cell_file import failure_row
 from deepgap.cells.telemetry_file import CLOCK_EVENT_REASONS, SAMPLES, write_telemetry
@@ -52,7 +53,7 @@ def add(tmp_path: Path) -> Callable[..., Path]:
 
 
 def cells(folder: Path) -> pl.DataFrame:
-    return read_measurements(sorted((folder / "cells").glob("*")), GPUS, {}).cells
+    return read_measurements(sorted((folder / "cells").glob("*")), GPUS, {}).cells.frame()
 
 
 def every(step_ms: float, end_ms: float, **values: Any) -> list[dict[str, Any]]:
@@ -71,7 +72,8 @@ def test_samples_become_seconds_with_medians_extremes_and_all_reasons(add, tmp_p
     frame = summarise_telemetry([add(samples)], cells(tmp_path))
     assert frame.schema == TELEMETRY
     first, second = frame.iter_rows(named=True)
-    assert (first["gpu"], first["model"], first["runtime"], first["batch_size"]) == ("H200", "resnet18", "eager", 8)
+    assert (first["gpu"], first["model"], first["mode"], first["batch_size"]) == ("H200", "resnet18", "eager-fp16", 8)
+    assert (first["session"], first["card"], first["sm_clock_share"]) == ("c" * 12, "a" * 12, 1900 / 1980)
     assert (first["sm_clock_mhz"], first["sm_clock_min_mhz"], first["sm_clock_max_mhz"]) == (1900.0, 1200, 1900)
     assert (second["sm_clock_min_mhz"], second["sm_clock_max_mhz"]) == (1900, 1980)
     assert (first["throttle_reasons"], second["throttle_reasons"]) == (["sw_power_cap", "sw_thermal_slowdown"], [])
@@ -127,20 +129,27 @@ def axes_of(config: dict[str, Any], schema: dict[str, Any]) -> dict[str, dict[st
     """As the rule `describe_study` gives them."""
     study = load_study(config, schema, GPUS, load_runtimes())
     return {
-        gpu: {**study.axes(gpu), "counts": vars(study.protocol(gpu)), "sampled": GPUS[gpu].device == "cuda"}
+        gpu: {
+            "models": [model.key for model in study.models_of(gpu)],
+            "modes": [mode.name for mode in study.modes_of(gpu)],
+            "batch_sizes": study.batch_sizes_of(gpu),
+            "protocol": study.protocol(gpu).name,
+            "thread_counts": study.axes(gpu)["thread_counts"],
+            "counts": asdict(study.protocol(gpu)),
+        }
         for gpu in GPUS
     }
 
 
 def test_the_design_is_the_studys_and_its_cells_add_up(config, config_schema):
-    stop = {"half_width": 0.01, "minimum_iterations": 70, "minimum_ms": 100}
-    counts = {"warmup_iterations": 3, "timed_iterations": 90, "repeats": 2, "fidelity_images": 8}
-    energy = {"seconds": 6, "sweeps": 2, "batch_sizes": [1, 4]}
+    stop = {"half_width": 0.01, "minimum_iterations": 70, "minimum_ms": 100, "maximum_s": 2.0}
+    counts = {"warmup_iterations": 3, "timed_iterations": 90, "runs": 2, "fidelity_images": 8, "throughput_s": 2.0}
+    grids = [{"models": ["resnet18"], "modes": ["eager-fp16"], "batch_sizes": [1, 2, 4]}]
     threads = {"modes": ["eager-fp32", "ort-int8"], "thread_counts": {"ort-int8": [1, "all"]}, "protocol": "plain"}
     changed = config | {
         "protocol": "stopped",
         "protocols": {"stopped": counts | {"sweeps": 4, "stop": stop}, "plain": counts | {"sweeps": 1}},
-        "overrides": {"CPU": threads, "H200": {"energy": energy, "batch_sizes": [1, 2, 4]}},
+        "overrides": {"CPU": threads, "H200": {"grids": grids}},
     }
     study = load_study(changed, config_schema, GPUS, load_runtimes())
     design = describe_design(axes_of(changed, config_schema))
@@ -152,9 +161,9 @@ def test_the_design_is_the_studys_and_its_cells_add_up(config, config_schema):
         assert cells == expected.filter(pl.col("gpu") == row["gpu"])["expected"].item()
     h200, cpu = (design.row(by_predicate=pl.col("gpu") == gpu, named=True) for gpu in ("H200", "CPU"))
     assert (h200["minimum_iterations"], h200["timed_iterations"], h200["half_width"]) == (70, 90, 0.01)
-    assert (h200["sweeps"], h200["energy_s"], h200["energy_sweeps"], h200["energy_batch_sizes"]) == (4, 6, 2, [1, 4])
+    assert (h200["sweeps"], h200["maximum_s"], h200["throughput_s"], h200["batch_sizes"]) == (4, 2.0, 2.0, [1, 2, 4])
     assert (cpu["modes"], cpu["threads"]) == (threads["modes"], ["all", "1, all"])
-    assert (cpu["sweeps"], cpu["energy_s"], cpu["minimum_iterations"]) == (1, None, None)
+    assert (cpu["sweeps"], cpu["maximum_s"], cpu["minimum_iterations"]) == (1, None, None)
 
 
 def test_both_tables_are_written_and_read_back(add, tmp_path, config, config_schema):

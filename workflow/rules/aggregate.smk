@@ -51,9 +51,8 @@ rule describe_study:
                 "protocol": study.protocol(gpu).name,
                 "thread_counts": study.axes(gpu)["thread_counts"],
                 "counts": asdict(study.protocol(gpu)),
-                "sampled": profile.device == "cuda",
             }
-            for gpu, profile in study.gpus.items()
+            for gpu in study.gpus
         },
         code=code_digest(
             "deepgap.analyse.design", script="workflow/scripts/describe_study.py"

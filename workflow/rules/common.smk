@@ -17,13 +17,8 @@ from deepgap.study.schema import read_yaml
 from deepgap.measure.session import name_session, start_session
 from deepgap.study.checks import load_study
 from deepgap.study.study import present_and_missing
-from deepgap.analyse.summary import (
-    CELL_TABLES,
-    STUDY_TABLES,
-    cell_table_file,
-    keep_tables,
-    study_table_file,
-)
+from deepgap.analyse.schemas import CELL_TABLES, STUDY_TABLES
+from deepgap.analyse.store import cell_table_file, keep_tables, study_table_file
 
 CONFIG_FILE = "config/config.yaml"
 GPUS_FILE = "config/gpus.yaml"

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from deepgap.analyse.aggregate import aggregate
-from deepgap.analyse.summary import CELL_TABLES, write_tables
+from deepgap.analyse.schemas import CELL_TABLES
+from deepgap.analyse.store import write_tables
 from deepgap.jobs.arguments import list_paths, run_script
 from deepgap.study.gpus import Gpu
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from deepgap.analyse.design import describe_study
-from deepgap.analyse.summary import STUDY_TABLES, write_tables
+from deepgap.analyse.schemas import STUDY_TABLES
+from deepgap.analyse.store import write_tables
 from deepgap.jobs.arguments import run_script
 
 

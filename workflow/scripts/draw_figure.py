@@ -1,6 +1,6 @@
 """Draw one figure of the paper as a Vega-Lite specification."""
 
-from deepgap.analyse.summary import run_summary_script
+from deepgap.jobs.summary import run_summary_script
 from deepgap.paper.charts.picture import write_spec
 from deepgap.paper.figures import load_figure
 

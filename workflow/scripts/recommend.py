@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deepgap.analyse.recommend import describe, recommend
-from deepgap.analyse.summary import run_summary_script
+from deepgap.jobs.summary import run_summary_script
 
 
 def main(job, summary):

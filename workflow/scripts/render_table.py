@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deepgap.analyse.summary import run_summary_script
+from deepgap.jobs.summary import run_summary_script
 from deepgap.paper.latex import render
 from deepgap.paper.tables import load_table
 

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from deepgap.analyse.design import describe_coverage
-from deepgap.analyse.summary import run_summary_script
+from deepgap.jobs.summary import run_summary_script
 from deepgap.paper.claims import write_claims
 from deepgap.paper.numbers import write_numbers
 

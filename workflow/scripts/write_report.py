@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from deepgap.analyse.summary import run_summary_script
+from deepgap.jobs.summary import run_summary_script
 from deepgap.jobs.arguments import list_paths
 from deepgap.paper.report import write_page
 

@@ -10,9 +10,11 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from deepgap.analyse.summary import ALL_THREADS, MEASURED, PUBLISHED, Summary
+from deepgap.analyse.schemas import MEASURED, PUBLISHED
+from deepgap.analyse.summary import Summary
 from deepgap.paper.wording import MODELS, by_precision
 from deepgap.published.values import median_latencies, sweep_batch_sizes
+from deepgap.study.cell import ALL_THREADS
 
 RUNTIME, PRECISION, BOTH = "runtime", "precision", "runtime and precision"
 KINDS = (PRECISION, RUNTIME, BOTH)

@@ -12,7 +12,10 @@ from typing import Any
 
 import polars as pl
 
-from deepgap.analyse.measurements import Rows, read_checked, software
+from deepgap.analyse.compare import compare_families, describe_sites
+from deepgap.analyse.devices import Devices
+from deepgap.analyse.reading import engine_build, read_checked, software
+from deepgap.analyse.rows import Rows
 from deepgap.analyse.telemetry import read_samples
 from deepgap.cells.cell_file import LATENCY, OK, THROUGHPUT
 from deepgap.errors import CellError, TelemetryError
@@ -26,6 +29,8 @@ CHECKED = pl.Schema(
         "gpu": pl.String,
         "model": pl.String,
         "mode": pl.String,
+        "batch_size": pl.Int64,
+        "threads": pl.Int64,
         "stem": pl.String,
         "timed": pl.Boolean,
         "latency_ms": pl.Float64,
@@ -36,9 +41,10 @@ CHECKED = pl.Schema(
     }
 )
 """One row a cell that is in order. kind: the gpu without its site. stem: its file's name without the ending.
-latency_ms, images_per_s: medians over the cell. stack, engine: JSON of the software and of the engine's build."""
+latency_ms, images_per_s: medians over the cell. stack, engine: JSON of the software and of the engine's or graph's
+build."""
 
-QUANTILES = (0.025, 0.5, 0.975)
+FAMILY = ["gpu", "model", "mode", "batch_size", "threads"]
 
 
 @dataclass(frozen=True)
@@ -66,12 +72,12 @@ def check_results(results: Path, gpus: Mapping[str, Gpu]) -> Report:
         path.parent for path in results.glob("*/cells") if path.parent not in folders and any(path.iterdir())
     )
     refused += [f"{folder} holds cells, but config/gpus.yaml has no {folder.name}; add it." for folder in unknown]
-    files = _listed(folders, "cells")
+    files, devices = _listed(folders, "cells"), Devices(gpus)
     for count, file in enumerate(files, 1):
         if count % 1000 == 0:
             print(f"{count} of {len(files)} cells", file=sys.stderr, flush=True)
         try:
-            cells.add(_check_cell(file, gpus))
+            cells.add(_check_cell(file, gpus, devices))
         except CellError as error:
             refused.append(str(error))
     for file in _listed(folders, "telemetry"):
@@ -88,7 +94,7 @@ def _listed(folders: Iterable[Path], what: str) -> list[Path]:
     return [file for folder in folders for file in sorted((folder / what).glob("*")) if file.name != DIGEST_LIST]
 
 
-def _check_cell(file: Path, gpus: Mapping[str, Gpu]) -> dict[str, Any]:
+def _check_cell(file: Path, gpus: Mapping[str, Gpu], devices: Devices) -> dict[str, Any]:
     if file.suffix != ".parquet":
         raise CellError(f"{file} is not a cell; remove it.")
     rows, footer = read_checked(file, gpus)
@@ -99,18 +105,18 @@ def _check_cell(file: Path, gpus: Mapping[str, Gpu]) -> dict[str, Any]:
         )
     if file.stem.rpartition(".")[0] != cell_id(recipe):
         raise CellError(f"{file} holds the cell {cell_id(recipe)}; give it that name before the dot.")
+    devices.check(file, footer)
     timed = rows["status"][0] == OK
     period_ms = (rows["host_ms"] / rows["calls"]).filter(rows["arm"] == THROUGHPUT).median()
     return {
         "kind": split_site(recipe["gpu"])[0],
-        **{name: recipe[name] for name in ("gpu", "model")},
-        "mode": f"{recipe['runtime']}-{recipe['precision']}",
+        **{name: recipe[name] for name in ("gpu", "model", "mode", "batch_size", "threads")},
         "stem": file.stem,
         "timed": timed,
         "latency_ms": rows["device_ms"].filter(rows["arm"] == LATENCY).median() if timed else None,
         "images_per_s": 1000 * recipe["batch_size"] / period_ms if timed else None,
-        "stack": json.dumps(software(footer)),
-        "engine": json.dumps(footer.observed["engine"], sort_keys=True) if "engine" in footer.observed else None,
+        "stack": json.dumps(software(footer), sort_keys=True),
+        "engine": engine_build(footer),
         "weights": footer.weights_sha256,
     }
 
@@ -122,49 +128,11 @@ def _check_samples(file: Path) -> None:
     read_samples(file)
 
 
-def compare_sites(cells: pl.DataFrame) -> pl.DataFrame:
-    """How far two sites of one kind of GPU are apart where both measured the same recipe.
-
-    Args:
-        cells: in `CHECKED`.
-
-    Returns:
-        A row a pair of sites, quantity (latency_ms, images_per_s) and mode, since the modes that wait for the host
-        differ more between hosts than those that wait for the device: gpu and other (the one without a site, or first
-        by name, is `gpu`), shared (recipes that both timed), the 2.5 %, 50 % and 97.5 % quantiles of the ratio other
-        over gpu, and the stem whose ratio is farthest from 1, with it.
-    """
-    timed = cells.filter("timed")
-    pairs = timed.join(timed, on=["kind", "stem"], suffix="_other").filter(pl.col("gpu") < pl.col("gpu_other"))
-    ratios = pl.concat(
-        pairs.select(
-            "gpu",
-            pl.col("gpu_other").alias("other"),
-            "mode",
-            "stem",
-            pl.lit(name).alias("quantity"),
-            (pl.col(f"{name}_other") / pl.col(name)).alias("ratio"),
-        )
-        for name in ("latency_ms", "images_per_s")
-    )
-    farthest = pl.col("ratio").log().abs().arg_max()
-    return (
-        ratios.group_by("gpu", "other", "quantity", "mode")
-        .agg(
-            pl.len().alias("shared"),
-            *(pl.col("ratio").quantile(q, "linear").alias(f"q{1000 * q:03.0f}") for q in QUANTILES),
-            pl.col("ratio").get(farthest).alias("farthest"),
-            pl.col("stem").get(farthest).alias("stem"),
-        )
-        .sort("gpu", "other", "quantity", "mode", descending=[False, False, True, False])
-    )
-
-
 def mixtures(cells: pl.DataFrame) -> list[str]:
     """A sentence for each comparison that mixes software, builds of an engine, or weights.
 
     Modes of one GPU and model are compared with each other, so their software and weights should be the same; cells
-    of one mode are pooled, so their engine should be one build.
+    of one family are pooled, so their engine should be one build.
 
     Args:
         cells: in `CHECKED`.
@@ -177,15 +145,10 @@ def mixtures(cells: pl.DataFrame) -> list[str]:
                 f"{count} cells with {_differences(stacks['stack'], one)}" for one, count in stacks.rows()
             )
             sentences.append(f"{gpu}: {stacks.height} stacks of software are compared: {listed}.")
-    for (gpu, model, mode), here in cells.filter(pl.col("engine").is_not_null()).group_by(
-        "gpu", "model", "mode", maintain_order=True
-    ):
-        builds = here["engine"].value_counts()["count"].sort(descending=True).to_list()
-        if len(builds) > 1:
-            counts = ", ".join(map(str, builds))
-            sentences.append(
-                f"{gpu}: cells of {model} {mode} come from {len(builds)} builds of its engine ({counts})."
-            )
+    several = cells.filter(pl.col("engine").n_unique().over(FAMILY) > 1)
+    for (gpu, model, mode), here in several.group_by("gpu", "model", "mode", maintain_order=True):
+        sizes = ", ".join(map(str, sorted(set(here["batch_size"]))))
+        sentences.append(f"{gpu}: {model} {mode} ran several builds of its engine or graph at batch {sizes}.")
     for (kind, model), here in cells.group_by("kind", "model", maintain_order=True):
         weights = here["weights"].value_counts()["count"].sort(descending=True).to_list()
         if len(weights) > 1:
@@ -210,17 +173,9 @@ def describe(report: Report) -> str:
             f"{gpu}: {here.height} cells in order" + (f", {lost} of them could not be timed" if lost else "")
         )
     lines.append(f"{report.samples} files of telemetry in order")
-    lines += ["", "Between sites (ratio of the second to the first, over the recipes that both timed):"]
-    compared = compare_sites(report.cells)
-    for row in compared.iter_rows(named=True):
-        low, middle, high = (row[name] for name in ("q025", "q500", "q975"))
-        lines.append(
-            f"  {row['other']} over {row['gpu']}, {row['quantity']}, {row['shared']} cells of {row['mode']}: "
-            f"median {middle:.3f}, "
-            f"95 % within [{low:.3f}, {high:.3f}], farthest {row['farthest']:.3f} ({row['stem']})"
-        )
-    if compared.is_empty():
-        lines.append("  no recipe was timed at two sites")
+    lines += ["", "Between sites (ratio of the second to the first, over the families that both timed):"]
+    compared = describe_sites(compare_families(report.cells))
+    lines += [f"  {sentence}" for sentence in compared] or ["  no family was timed at two sites"]
     lines += ["", "Mixed in one comparison:"]
     lines += [f"  {sentence}" for sentence in mixtures(report.cells)] or ["  nothing"]
     lines += ["", f"Refused: {len(report.refused) or 'nothing'}", *(f"  {sentence}" for sentence in report.refused)]

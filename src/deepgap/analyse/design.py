@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from deepgap.analyse.summary import COVERAGE_KEY, DESIGN, EXPECTED
+from deepgap.analyse.schemas import COVERAGE_KEY, DESIGN, EXPECTED
 from deepgap.published.values import read_published
 from deepgap.study.gpus import in_config
 
@@ -19,7 +19,7 @@ def describe_study(
     unlisted: Mapping[str, int],
     axes: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, pl.DataFrame]:
-    """The tables of `summary.STUDY_TABLES`, by name.
+    """The tables of `schemas.STUDY_TABLES`, by name.
 
     Args:
         published: the transcribed numbers of the published study.
@@ -37,10 +37,10 @@ def describe_study(
 
 
 def describe_expected(expected: Sequence[Mapping[str, Any]], unlisted: Mapping[str, int]) -> pl.DataFrame:
-    """The cells that the study asks for; see `summary.EXPECTED`.
+    """The cells that the study asks for; see `schemas.EXPECTED`.
 
     Args:
-        expected: a row (gpu, model, runtime, precision, expected) a mode of the study.
+        expected: a row a mode of the study, `Study.expected_counts`.
         unlisted: the number of cell files that the study does not name, by gpu.
     """
     others = [{"gpu": gpu, "unlisted": count} for gpu, count in unlisted.items() if count]
@@ -52,15 +52,15 @@ def describe_expected(expected: Sequence[Mapping[str, Any]], unlisted: Mapping[s
 
 
 def describe_design(axes: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
-    """What the study asks for; see `summary.DESIGN`.
+    """What the study asks for; see `schemas.DESIGN`.
 
     Args:
-        axes: by gpu, `Study.axes` with `counts`, the fields of its `study.Protocol`, and `sampled`, whether the
-            device can have energy windows.
+        axes: by gpu its models, modes, batch sizes, protocol and thread counts, and `counts`, the fields of its
+            `study.Protocol`.
     """
     rows = []
     for gpu, asked in axes.items():
-        counts, energy = asked["counts"], asked["energy"] if asked["sampled"] else {}
+        counts = asked["counts"]
         stop = counts["stop"] or {}
         threads = [", ".join(map(str, asked["thread_counts"].get(mode, ["all"]))) for mode in asked["modes"]]
         rows.append(
@@ -70,10 +70,8 @@ def describe_design(axes: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
                 "threads": threads,
                 "protocol": asked["protocol"],
                 **{name: counts[name] for name in DESIGN if name in counts},
-                **{name: stop.get(name) for name in ("minimum_iterations", "minimum_ms", "half_width")},
-                "energy_s": energy.get("seconds"),
-                "energy_sweeps": energy.get("sweeps"),
-                "energy_batch_sizes": energy.get("batch_sizes"),
+                "arms": list(counts["arms"]),
+                **{name: stop.get(name) for name in ("minimum_iterations", "minimum_ms", "maximum_s", "half_width")},
             }
         )
     return pl.DataFrame(rows, schema=DESIGN)

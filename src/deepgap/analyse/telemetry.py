@@ -9,19 +9,22 @@ from typing import Any
 import polars as pl
 
 from deepgap.analyse.flags import NO_THROTTLING
-from deepgap.analyse.measurements import CELLS, gpu_of
-from deepgap.analyse.summary import KEY, STRINGS, TELEMETRY, TELEMETRY_ORDER
+from deepgap.analyse.reading import CELLS, gpu_of
+from deepgap.analyse.schemas import KEY, STRINGS, TELEMETRY, TELEMETRY_ORDER
 from deepgap.cells.telemetry_file import CLOCK_EVENT_REASONS, INTERVAL_S, read_telemetry
 from deepgap.errors import TelemetryError
 from deepgap.study.cell import recipe_digest
 
+LABELS = [*(name for name in KEY if name != "threads"), "sweep", "session", "card"]
+"""What a row says of its cell."""
+
 
 def summarise_telemetry(files: Iterable[Path], cells: pl.DataFrame) -> pl.DataFrame:
-    """One row a second of each measured cell that has samples; see `summary.TELEMETRY`.
+    """One row a second of each measured cell that has samples; see `schemas.TELEMETRY`.
 
     Args:
         files: `<cell-id>.<recipe>.parquet` of `deepgap.cells.telemetry_file`; those of other cells are left out.
-        cells: in `measurements.CELLS`.
+        cells: in `reading.CELLS`.
 
     Raises:
         TelemetryError: a file is damaged, or belongs to another cell than the one in its name.
@@ -61,10 +64,10 @@ def read_samples(file: Path) -> tuple[pl.DataFrame, dict[str, Any], float]:
 
 
 def _by_second(cells: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """The rows of `summary.TELEMETRY` of some cells' labelled samples."""
+    """The rows of `schemas.TELEMETRY` of some cells' labelled samples."""
     if not cells:
         return TELEMETRY.to_frame()
-    key = [name for name in (*KEY, "sweep", "started_unix_s", "power_semantics", "timed") if name != "threads"]
+    key = [*LABELS, "started_unix_s", "power_semantics", "timed"]
     first, last = pl.col("time_ms").min(), pl.col("time_ms").max()
     seconds = (
         pl.concat(cells)
@@ -78,11 +81,13 @@ def _by_second(cells: Sequence[pl.DataFrame]) -> pl.DataFrame:
             pl.col("sm_clock_mhz").min().alias("sm_clock_min_mhz"),
             pl.col("sm_clock_mhz").max().alias("sm_clock_max_mhz"),
             pl.col("clock_event_reasons").bitwise_or(),
+            pl.col("max_sm_clock_mhz").first(),
         )
     )
     masks = seconds["clock_event_reasons"].to_list()
     return (
         seconds.with_columns(
+            (pl.col("sm_clock_mhz") / pl.col("max_sm_clock_mhz")).alias("sm_clock_share"),
             (pl.col("last_s") - pl.col("time_s") + pl.col("interval_s")).alias("duration_s"),
             pl.Series("throttle_reasons", [throttle_reasons(mask) for mask in masks], dtype=STRINGS),
         )
@@ -100,7 +105,7 @@ def _label_samples(samples: pl.DataFrame, cell: Mapping[str, Any], started: floa
     )
     timed = pl.col("time_ms").is_between(cell["timed_start_ms"], cell["timed_end_ms"])
     return samples.select(
-        *(pl.lit(cell[name], CELLS[name]).alias(name) for name in (*KEY, "sweep") if name != "threads"),
+        *(pl.lit(cell[name], CELLS[name]).alias(name) for name in (*LABELS, "max_sm_clock_mhz")),
         pl.lit(started, pl.Float64).alias("started_unix_s"),
         pl.lit(semantics).alias("power_semantics"),
         (pl.lit(False) if cell["timed_start_ms"] is None else timed).alias("timed"),

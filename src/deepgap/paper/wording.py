@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from deepgap.analyse.summary import PRECISIONS as PRECISIONS
-from deepgap.analyse.summary import mode_order
 from deepgap.published.values import CPU as PUBLISHED_CPU
 from deepgap.published.values import CPU_LABEL
 from deepgap.sources.models import GMAC_PER_IMAGE
 from deepgap.study.gpus import in_config
+from deepgap.study.words import PRECISION_KEYS, mode_order
 
 HOST = "CPU"
 """The key of the host's own processor in gpus.yaml."""
 
+PRECISIONS = PRECISION_KEYS
 MODELS = tuple(GMAC_PER_IMAGE)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from deepgap.analyse.summary import PUBLISHED, PUBLISHED_VALUES
+from deepgap.analyse.schemas import PUBLISHED, PUBLISHED_VALUES
 from deepgap.errors import DeepGapError, first_line
 
 CPU = "CPU-GNR24T"

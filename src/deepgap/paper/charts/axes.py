@@ -9,7 +9,8 @@ from typing import Any
 
 import altair as alt
 
-from deepgap.analyse.summary import MEASURED, Summary
+from deepgap.analyse.schemas import MEASURED
+from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.layout import (
     LABEL_EXTENT,
     Place,

@@ -8,7 +8,7 @@ from typing import Any
 
 import altair as alt
 
-from deepgap.analyse.summary import MEASURED, PUBLISHED
+from deepgap.analyse.schemas import MEASURED, PUBLISHED
 from deepgap.paper.charts.layout import (
     APART,
     GRID_WIDTH,

@@ -9,7 +9,8 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from deepgap.analyse.summary import MEASURED, Summary
+from deepgap.analyse.schemas import MEASURED
+from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.axes import Axis
 from deepgap.paper.charts.layout import (
     PANEL_WIDTH,

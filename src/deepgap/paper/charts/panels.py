@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import altair as alt
 import polars as pl
 
-from deepgap.analyse.summary import MEASURED, PUBLISHED, Summary
+from deepgap.analyse.schemas import MEASURED, PUBLISHED
+from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.axes import Axis
 from deepgap.paper.charts.layout import (
     APART,

@@ -10,7 +10,8 @@ import altair as alt
 import polars as pl
 
 from deepgap.analyse.peaks import find_peaks
-from deepgap.analyse.summary import MEASURED, Summary
+from deepgap.analyse.schemas import MEASURED
+from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.axes import Axis, log_axis
 from deepgap.paper.charts.layout import PANEL_WIDTH, Panel, Place, Row, inline, overlay
 from deepgap.paper.charts.legend import Entry, mode_entries

@@ -8,7 +8,8 @@ from typing import Any
 
 import altair as alt
 
-from deepgap.analyse.summary import MEASURED, PUBLISHED, Summary
+from deepgap.analyse.schemas import MEASURED, PUBLISHED
+from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.axes import log_axis
 from deepgap.paper.charts.layout import GAP, Panel, Place, Row, inline, overlay, row_height
 from deepgap.paper.charts.legend import common_entries, draw_legend, mode_entries

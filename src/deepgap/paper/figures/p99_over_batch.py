@@ -10,7 +10,8 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from deepgap.analyse.summary import MEASURED, PUBLISHED, Summary
+from deepgap.analyse.schemas import MEASURED, PUBLISHED
+from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.axes import Axis, batch_axis, log_axis
 from deepgap.paper.charts.layout import PANEL_WIDTH, Panel, Place, Row, inline, words
 from deepgap.paper.charts.legend import Entry, common_entries, mode_entries

@@ -8,7 +8,8 @@ import altair as alt
 import polars as pl
 
 from deepgap.analyse.peaks import non_dominated
-from deepgap.analyse.summary import MEASURED, PUBLISHED, Summary
+from deepgap.analyse.schemas import MEASURED, PUBLISHED
+from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.axes import Axis, log_axis
 from deepgap.paper.charts.layout import PANEL_WIDTH, Panel, Place, Row, inline, overlay
 from deepgap.paper.charts.legend import Entry, common_entries, mode_entries

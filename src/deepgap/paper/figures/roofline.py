@@ -7,7 +7,8 @@ from typing import Any
 
 import altair as alt
 
-from deepgap.analyse.summary import MEASURED, PUBLISHED, Summary
+from deepgap.analyse.schemas import MEASURED, PUBLISHED
+from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.axes import Axis, log_axis
 from deepgap.paper.charts.layout import (
     PANEL_WIDTH,

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
-from deepgap.analyse.summary import PUBLISHED, Summary
+from deepgap.analyse.schemas import PUBLISHED
+from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.axes import Axis, batch_axis, log_axis
 from deepgap.paper.charts.layout import Panel, Place, Row, inline
 from deepgap.paper.charts.legend import Entry, common_entries, mode_entries

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from deepgap.analyse.attribution import KINDS, Attribution, Step, attribute, outside_chains
-from deepgap.analyse.summary import PUBLISHED, Summary
+from deepgap.analyse.schemas import PUBLISHED
+from deepgap.analyse.summary import Summary
 from deepgap.paper.latex import ABSENT, Latex, interval, rounded
 from deepgap.paper.wording import gpu_label, model_label
 

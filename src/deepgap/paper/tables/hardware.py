@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from deepgap.analyse.peaks import find_peaks
-from deepgap.analyse.summary import MEASURED, PUBLISHED, Summary
+from deepgap.analyse.schemas import MEASURED, PUBLISHED
+from deepgap.analyse.summary import Summary
 from deepgap.paper.wording import PRECISIONS, model_label
 from deepgap.published.values import table1_peaks
 from deepgap.sources.models import GMAC_PER_IMAGE

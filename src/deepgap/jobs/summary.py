@@ -1,0 +1,43 @@
+"""Scripts that read the summary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deepgap.analyse.schemas import CELL_TABLES, STUDY_TABLES
+from deepgap.analyse.store import load_summary
+from deepgap.analyse.summary import Summary
+from deepgap.jobs.arguments import list_paths, run_script
+from deepgap.study.gpus import load_gpus
+
+
+def run_summary_script(
+    main: Callable[[Any, Summary], None],
+    namespace: Mapping[str, Any],
+    outputs: Sequence[str],
+    params: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    optional_inputs: Sequence[str] = (),
+) -> None:
+    """Call `main(job, summary)` of a script that reads the summary; see `arguments.run_script`.
+
+    Args:
+        main, namespace: see `run_script`.
+        outputs, params, inputs, optional_inputs: the names that the rule gives beside those of the summary, which are
+            the tables of `STUDY_TABLES` and `CELL_TABLES`, `gpus` and `schema`, and the parameter `reporting`.
+    """
+
+    def read_and_run(job: Any) -> None:
+        files = {name: list_paths(getattr(job, name)) for name in (*CELL_TABLES, *STUDY_TABLES)}
+        main(job, load_summary(files, load_gpus(Path(job.gpus), Path(job.schema)), job.reporting))
+
+    run_script(
+        read_and_run,
+        namespace,
+        inputs=[*STUDY_TABLES, "gpus", "schema", *inputs],
+        optional_inputs=[*CELL_TABLES, *optional_inputs],
+        outputs=outputs,
+        params=["reporting", *params],
+    )
