@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from deepgap.jobs.summary import run_summary_script
 from deepgap.jobs.arguments import list_paths
+from deepgap.jobs.summary import run_summary_script
 from deepgap.paper.report import write_page
 
 
