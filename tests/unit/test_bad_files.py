@@ -22,7 +22,7 @@ from deepgap.analyse.aggregate import summarise_runs
 from deepgap.analyse.telemetry import summarise_telemetry
 from deepgap.build.engine_file import Engine, read_engine, write_engine
 from deepgap.build.export import WEIGHTS_HASH, load_graph, read_weights_hash, write_graph
-from deepgap.build.images.imagesets import calibration_batches, describe_calibration, read_arrays, write_arrays
+from deepgap.build.images.imagesets import calibration_images, describe_calibration, read_arrays, write_arrays
 from deepgap.build.quantize.network import read_graph
 from deepgap.build.quantize.placement import calibrated_tensors
 from deepgap.cells.cell_file import FOOTER_KEY, read_cell
@@ -296,11 +296,11 @@ def encoded(kind: str, image: Image.Image, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def calibrate(folder: Path) -> np.ndarray:
+def calibrate(folder: Path, count: int = 1) -> np.ndarray:
     """What a run does with a folder: name it by its content, and decode what is in it."""
-    calibration = {"method": "max", "images": str(folder), "count": 64}
+    calibration = {"method": "max", "images": str(folder), "count": count}
     described = describe_calibration(calibration)
-    batches = np.concatenate(list(calibration_batches(calibration, 64)))
+    batches = np.concatenate(list(calibration_images(calibration, lambda line: None).batches(64)))
     assert len(batches) == described["count"] and np.isfinite(batches).all()
     return batches
 
@@ -316,14 +316,13 @@ def bomb() -> bytes:
 
 
 GOOD_IMAGES: dict[str, Callable[[], bytes]] = {
-    "one pixel.png": lambda: encoded("PNG", picture(size=(1, 1))),
     "cmyk.jpg": lambda: encoded("JPEG", picture("CMYK")),
-    "sixteen bits.png": lambda: encoded("PNG", Image.fromarray(np.full((60, 80), 40_000, np.uint16))),
+    "sixteen bits.png": lambda: encoded("PNG", Image.fromarray(np.arange(4800, dtype=np.uint16).reshape(60, 80) * 9)),
     "animated.webp": lambda: encoded("WEBP", picture(), save_all=True, append_images=[picture("L").convert("RGB")]),
     "animated.png": lambda: encoded("PNG", picture(), save_all=True, append_images=[picture("L").convert("RGB")]),
     "palette.png": lambda: encoded("PNG", picture("P"), transparency=bytes(range(256))),
     "gray alpha.png": lambda: encoded("PNG", picture("LA")),
-    "narrow.png": lambda: encoded("PNG", picture(size=(100, 1))),
+    "narrow.png": lambda: encoded("PNG", picture(size=(3200, 32))),
 }
 BAD_IMAGES: dict[str, Callable[[], bytes]] = {
     "empty.png": lambda: b"",
@@ -331,6 +330,8 @@ BAD_IMAGES: dict[str, Callable[[], bytes]] = {
     "page.png": lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>",
     "cut.jpg": lambda: encoded("JPEG", picture())[:-500],
     "cut.png": lambda: encoded("PNG", picture())[:-500],
+    "one pixel.png": lambda: encoded("PNG", picture(size=(1, 1))),
+    "black.png": lambda: encoded("PNG", Image.new("RGB", (80, 60))),
     "too narrow.png": lambda: encoded("PNG", picture(size=(20_000, 1))),
     "bomb.png": bomb,
     "floats.png": lambda: encoded("TIFF", Image.fromarray(np.full((9, 9), 1e6, np.float32))),
@@ -348,12 +349,12 @@ def test_odd_images_are_calibrated_on(tmp_path, name):
 def test_bad_images_are_refused_by_name(tmp_path, name):
     (tmp_path / "good.png").write_bytes(encoded("PNG", picture()))
     (tmp_path / name).write_bytes(BAD_IMAGES[name]())
-    refused(calibrate, tmp_path, name, "remove or replace it")
+    refused(lambda folder: calibrate(folder, 2), tmp_path, name, "has 1 images to calibrate on", "remove or replace")
 
 
 def test_a_damaged_image_is_refused_or_is_another_calibration(tmp_path):
     """A changed byte may decode; the folder's digest then names other graphs and cells."""
-    path, calibration = tmp_path / "photo.jpg", {"method": "max", "images": str(tmp_path), "count": 8}
+    path, calibration = tmp_path / "photo.jpg", {"method": "max", "images": str(tmp_path), "count": 1}
     content = encoded("JPEG", picture())
     path.write_bytes(content)
     before = describe_calibration(calibration)
@@ -379,11 +380,11 @@ def test_odd_folders_are_calibrated_on_or_refused_by_name(tmp_path):
     for name in (b"\xff\xfe.png", b"a\nb.png"):
         Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).write_bytes(encoded("PNG", picture()))
     (folder / "folder.png").mkdir()
-    assert len(calibrate(folder)) == 2
+    assert len(calibrate(folder, 2)) == 2
     outside = tmp_path / "outside.png"
     outside.write_bytes(encoded("PNG", picture()))
     (folder / "link.png").symlink_to(outside)
-    assert len(calibrate(folder)) == 3
+    assert len(calibrate(folder, 3)) == 3
     outside.unlink()
     refused(calibrate, folder, "link.png", "cannot be read")
     (folder / "link.png").unlink()

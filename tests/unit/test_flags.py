@@ -12,7 +12,7 @@ from deepgap.cells.cell_file import failure_row
 from tests.conftest import ROOT
 from tests.unit.synthetic import GPUS, synthetic_footer, synthetic_recipe, synthetic_rows
 
-FLOORS = {"top1_agreement": 0.95}
+FLOORS = {"top1_agreement": 0.95, "centred_sqnr_db": 10}
 HEALTHY = synthetic_rows([[10.0, 10.01]] * 2, [10.0, 10.0])
 RECIPE = synthetic_recipe("H200", "resnet50", "eager-fp16", 64)
 TELEMETRY: dict[str, Any] = synthetic_footer(RECIPE).observed["telemetry"]
@@ -130,6 +130,8 @@ def test_what_the_cell_observed() -> None:
     assert flags(converged=False) == ["not_converged"]
     assert flags(fidelity={"top1_agreement": 0.95}) == flags(fidelity={"top1_agreement": None}) == []
     assert flags(fidelity={"top1_agreement": 0.94}) == ["low_fidelity"]
+    assert flags(fidelity={"top1_agreement": 1.0, "centred_sqnr_db": 4.8}) == ["low_fidelity"]
+    assert flags(fidelity={"top1_agreement": 1.0, "centred_sqnr_db": 16.2}) == []
     assert flags(steady=False, fidelity={"top1_agreement": 0.5}) == ["low_fidelity", "unsteady"]
 
 

@@ -7,7 +7,9 @@ import pytest
 from PIL import Image
 from torchvision.models import ResNet18_Weights
 
-from deepgap.build.images.photos import digest_photos, list_photos, load_photo
+from deepgap.build.images.choice import FEWEST, choose_photos
+from deepgap.build.images.imagesets import calibration_images, describe_calibration
+from deepgap.build.images.photos import digest_photos, list_photos, load_photo, open_photo
 from deepgap.errors import ImageError
 
 SIZE = 64
@@ -26,7 +28,17 @@ def flat(colour: tuple[int, int, int]) -> np.ndarray:
 
 
 def test_images_are_found_by_suffix_in_the_order_of_their_names(tmp_path):
-    for name in ("b.JPG", "a/z.png", "a/b/c.WebP", "c.jpeg", "d.bmp", "notes.txt", "archive.jpg.zip"):
+    for name in (
+        "._b.JPG",
+        ".hidden.png",
+        "b.JPG",
+        "a/z.png",
+        "a/b/c.WebP",
+        "c.jpeg",
+        "d.bmp",
+        "notes.txt",
+        "archive.jpg.zip",
+    ):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"content")
     (tmp_path / "folder.png").mkdir()
@@ -38,7 +50,7 @@ def test_folders_without_images_are_refused_by_name(tmp_path):
     with pytest.raises(ImageError, match="absent does not exist"):
         list_photos(tmp_path / "absent")
     (tmp_path / "notes.txt").write_text("no image")
-    with pytest.raises(ImageError, match=f"{tmp_path} holds no image"):
+    with pytest.raises(ImageError, match=rf"{tmp_path} holds no image \(.+\) but 1 files \.txt; put some there"):
         list_photos(tmp_path)
 
 
@@ -132,3 +144,87 @@ def test_bad_images_are_refused_by_name(tmp_path):
         assert "BytesIO" not in str(caught.value)
     with pytest.raises(ImageError, match=r"absent\.jpg cannot be read \(No such file or directory\)"):
         load_photo(tmp_path / "absent.jpg", SIZE)
+
+
+# What a calibration takes of a folder
+
+
+def save_good(folder, count: int) -> None:
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        gradient(90 + number).save(folder / f"{number:03}.png")
+
+
+def test_what_is_used_and_what_is_not_is_told_by_reason_and_count(tmp_path):
+    folder = tmp_path / "photos"
+    save_good(folder, FEWEST)
+    for number in range(50):
+        (folder / f"{number}.HEIC").write_bytes(b"heic")
+    for number in range(2):
+        Image.new("RGB", (99, 99), (3 * number, 0, 0)).save(folder / f"black{number}.jpg")
+        gradient(31, 40).save(folder / f"small{number}.png")
+    (folder / "broken.png").write_bytes((folder / "000.png").read_bytes()[:60])
+    (folder / "._000.png").write_bytes(b"of macOS")
+    (folder / "README").write_text("", encoding="utf-8")
+    said: list[str] = []
+    found = calibration_images({"method": "max", "images": str(folder), "count": 100}, said.append)
+    assert {path.name for path in found.photos} == {f"{number:03}.png" for number in range(FEWEST)}
+    assert len(np.concatenate(list(found.batches(SIZE)))) == found.count == FEWEST
+    assert said[0] == f"calibration: {FEWEST} images of {folder} are used"
+    told = "\n".join(said)
+    for line in (
+        "not used: 2 images nearly of one colour, such as black",
+        "not used: 2 images with a side of under 32 pixels, such as small",
+        "not used: 1 images that cannot be decoded, such as broken.png (The image ",
+        "not used: 50 files .heic, a format that is not read",
+        "not used: 1 files without a suffix, a format that is not read",
+    ):
+        assert line in told
+    assert len(said) == 6
+
+
+def test_a_choice_of_many_is_the_same_each_time_and_no_prefix(tmp_path):
+    save_good(tmp_path, 40)
+    first, second = (choose_photos(tmp_path, 20) for _ in range(2))
+    assert first == second and len(set(first.used)) == 20
+    assert "not used: 20 images more than were asked for (calibration.count)" in first.describe()
+    assert sorted(first.used) != list_photos(tmp_path)[:20]
+
+
+@pytest.mark.parametrize("describe", [True, False])
+def test_too_few_images_are_refused_before_anything_runs(tmp_path, describe):
+    save_good(tmp_path, 1)
+    for number in range(50):
+        (tmp_path / f"{number}.heic").write_bytes(b"heic")
+
+    def calibrate(count: int) -> object:
+        calibration = {"method": "max", "images": str(tmp_path), "count": count}
+        return describe_calibration(calibration) if describe else calibration_images(calibration, lambda line: None)
+
+    with pytest.raises(ImageError) as refused:
+        calibrate(100)
+    assert f"{tmp_path} has 1 images to calibrate on and at least {FEWEST} are needed (" in str(refused.value)
+    assert "50 files .heic" in str(refused.value)
+    assert calibrate(1)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_an_image_of_sixteen_bits_is_scaled_by_the_bits_that_it_holds(tmp_path, bits):
+    values = np.linspace(0, 2**bits - 1, 60 * 80).reshape(60, 80).astype(np.uint16)
+    for number in range(FEWEST):
+        Image.fromarray(values).save(tmp_path / f"{number}.png")
+    photo = open_photo(tmp_path / "0.png")
+    assert (photo.bits, photo.container_bits) == (bits, 16)
+    expected = Image.fromarray((values / 2 ** (bits - 8)).astype(np.uint8)).convert("RGB")
+    np.testing.assert_array_equal(np.asarray(photo.image), np.asarray(expected))
+    told = f"{FEWEST} images of 16 bits hold {bits}-bit values, and are scaled by those"
+    assert (told in choose_photos(tmp_path, 100).describe()) == (bits < 16)
+
+
+def test_values_of_twelve_bits_that_a_decoder_made_black_are_not_calibrated_on(tmp_path):
+    """Colour of 16 bits is read as its upper eight, in which 12-bit values take 16 levels."""
+    dark = np.random.default_rng(0).integers(0, 16, (60, 80, 3), np.uint8)
+    for number in range(FEWEST):
+        Image.fromarray(dark).save(tmp_path / f"{number}.png")
+    with pytest.raises(ImageError, match=f"{FEWEST} images nearly of one colour"):
+        choose_photos(tmp_path, 100)

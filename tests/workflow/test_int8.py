@@ -20,7 +20,7 @@ from PIL import Image
 
 from deepgap.build.engine_file import Engine, engine_identity, write_engine
 from deepgap.build.export import WEIGHTS_HASH, read_weights_hash, write_graph
-from deepgap.build.images.imagesets import calibration_batches, read_arrays, write_arrays
+from deepgap.build.images.imagesets import calibration_images, read_arrays, write_arrays
 from deepgap.build.quantize.cache import CHECKSUM, read_cache
 from deepgap.build.quantize.network import read_graph
 from deepgap.build.quantize.placement import calibrated_tensors
@@ -83,6 +83,8 @@ def save_photos(folder: Path) -> None:
     colours.convert("CMYK").save(folder / "cmyk.jpg")
     colours.convert("P").save(folder / "palette.png")
     colours.convert("RGBA").save(folder / "rgba.png")
+    colours.save(folder / "colours.webp")
+    noise.save(folder / "gray.bmp")
     (folder / "notes.txt").write_text("No image, and none of the calibration's business.")
 
 
@@ -191,7 +193,7 @@ def test_a_folder_of_any_kind_of_images_calibrates(measured_int8, measured_photo
     )
     digest = found.recipe["calibration"].pop("sha256")
     assert len(digest) == 64 and int(digest, 16)
-    assert found.recipe["calibration"] == {"method": "entropy", "images": "folder", "count": 6}
+    assert found.recipe["calibration"] == {"method": "entropy", "images": "folder", "count": 8}
     assert "photos" not in json.dumps(asdict(found))
     assert found.observed["fidelity"]["all_finite"]
     # Noise is not what the textures are: other images, other scales.
@@ -223,7 +225,7 @@ def test_a_folder_of_images_is_known_by_its_content(with_photos):
         ),
         (
             {"calibration": CALIBRATION | {"images": "data"}},
-            "The image folder data holds no image (.bmp, .jpeg, .jpg, .png, .webp); put some there.",
+            "The image folder data holds no image (.bmp, .jpeg, .jpg, .png, .webp) but 2 files .csv; put some there.",
         ),
         (
             {"calibration": CALIBRATION | {"method": "entropie"}},
@@ -253,14 +255,14 @@ def test_a_damaged_image_is_named(with_photos, monkeypatch):
     image = with_photos.root / "photos/colours.jpg"
     image.write_bytes(half(image.read_bytes()))
     (refusal,) = refusals(with_photos)
-    assert refusal.startswith("deep-gap: The image photos/colours.jpg cannot be decoded (image file is truncated")
-    assert refusal.endswith("; remove or replace it.")
+    assert refusal.startswith(
+        "deep-gap: The image folder photos has 7 images to calibrate on and at least 8 are needed"
+    )
+    assert "The image photos/colours.jpg cannot be decoded (image file is truncated" in refusal
     image.write_bytes(b"\xff\xd8\xff and then something else" * 9)
     monkeypatch.chdir(with_photos.root)
-    with pytest.raises(
-        ImageError, match=r"^The image photos/colours\.jpg cannot be decoded \(cannot identify image file\)"
-    ):
-        list(calibration_batches(CALIBRATION | {"images": "photos", "count": 100}, 224))
+    with pytest.raises(ImageError, match=r"photos/colours\.jpg cannot be decoded \(cannot identify image file\)"):
+        calibration_images(CALIBRATION | {"images": "photos", "count": 100}, lambda line: None)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from deepgap.build.images.imagesets import calibration_batches, describe_calibration
+from deepgap.build.images.imagesets import calibration_images, describe_calibration
 from deepgap.build.quantize.cache import write_cache
 from deepgap.build.quantize.histograms import collect_histograms
 from deepgap.build.quantize.network import read_graph
@@ -15,14 +15,18 @@ from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
 
 
+def say(text):
+    print(text, file=sys.stderr, flush=True)
+
+
 def main(job):
     take_host()
     graph, method = Path(job.graph), job.calibration["method"]
     histograms = collect_histograms(
         graph,
         calibrated_tensors(read_graph(graph)),
-        partial(calibration_batches, job.calibration, job.image_size),
-        say=lambda text: print(text, file=sys.stderr, flush=True),
+        partial(calibration_images(job.calibration, say).batches, job.image_size),
+        say=say,
     )
     # The cache's name tells the images that were there when Snakemake started.
     if describe_calibration(job.calibration) != job.described:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from deepgap.build.fidelity_report import METHOD_IMAGES, compare_methods
-from deepgap.build.images.imagesets import calibration_batches, read_arrays
+from deepgap.build.images.imagesets import calibration_images, read_arrays
 from deepgap.build.quantize.histograms import collect_histograms
 from deepgap.build.quantize.network import read_graph
 from deepgap.build.quantize.placement import calibrated_tensors
@@ -23,7 +23,7 @@ def main(job):
     histograms = collect_histograms(
         Path(job.graph),
         calibrated_tensors(graph),
-        partial(calibration_batches, job.calibration, job.image_size),
+        partial(calibration_images(job.calibration, say).batches, job.image_size),
         say=say,
     )
     images, labels = read_arrays(Path(job.images), "images", "labels")

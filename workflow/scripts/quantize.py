@@ -6,6 +6,7 @@ from pathlib import Path
 from deepgap.build.export import write_graph
 from deepgap.build.quantize.cache import check_cache, read_cache
 from deepgap.build.quantize.forms import FORMS
+from deepgap.build.quantize.lint import describe_boundaries, lint_placement
 from deepgap.build.quantize.network import read_graph
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
@@ -17,7 +18,11 @@ def main(job):
     scales = read_cache(cache)
     check_cache(scales, model, cache)
     print(f"{len(scales)} scales from {cache}", file=sys.stderr)
-    write_graph(Path(job.graph), FORMS[job.form](model, scales))
+    graph = FORMS[job.form](model, scales)
+    if job.form.startswith("qdq"):
+        # What TensorRT will not run in INT8 from end to end.
+        print(*lint_placement(graph), *describe_boundaries(graph), sep="\n", file=sys.stderr)
+    write_graph(Path(job.graph), graph)
 
 
 run_script(main, globals(), inputs=["source", "cache"], outputs=["graph"], params=["form"])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from deepgap.build.images.photos import digest_photos, list_photos, load_photo
+from deepgap.build.images.choice import check_enough, choose_photos
+from deepgap.build.images.photos import describe_suffixes, digest_photos, list_photos, load_photo
 from deepgap.build.images.textures import CLASSES
 from deepgap.errors import ImageError, first_line
 from deepgap.files import put_in_place
@@ -24,12 +25,14 @@ def describe_calibration(calibration: Mapping[str, Any]) -> dict[str, Any]:
     """The `calibration` of the config as a recipe: a folder is told by its content, not by its path.
 
     Raises:
-        ImageError: the folder is missing, empty or unreadable.
+        ImageError: the folder is missing, unreadable, or holds too few images.
     """
     if calibration["images"] == PROCEDURAL:
         return dict(calibration)
     folder = Path(calibration["images"])
     photos = list_photos(folder)
+    others = describe_suffixes(folder)
+    check_enough(photos, calibration["count"], folder, others and f"{others} are not read")
     return {
         "method": calibration["method"],
         "images": "folder",
@@ -38,23 +41,44 @@ def describe_calibration(calibration: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def calibration_batches(calibration: Mapping[str, Any], image_size: int) -> Iterator[np.ndarray]:
-    """The images of the config's `calibration`, float32 batches of shape (n, 3, image_size, image_size).
+@dataclass(frozen=True)
+class CalibrationImages:
+    """Images to calibrate on: `count` procedural ones, or files that can all be decoded."""
 
-    Of a folder with more images than asked for, a seeded random choice.
+    count: int
+    photos: tuple[Path, ...] = ()
+
+    def batches(self, image_size: int) -> Iterator[np.ndarray]:
+        """Float32 batches of shape (n, 3, image_size, image_size), the same at each call.
+
+        Raises:
+            ImageError: a file changed since it was chosen.
+        """
+        for start in range(0, self.count, BATCH):
+            stop = min(self.count, start + BATCH)
+            if self.photos:
+                yield np.stack([load_photo(photo, image_size) for photo in self.photos[start:stop]])
+            else:
+                yield _textures(start, stop, CALIBRATION_SEED, image_size)[0]
+
+
+def calibration_images(calibration: Mapping[str, Any], say: Callable[[str], None]) -> CalibrationImages:
+    """The images of the config's `calibration`; of a folder, a seeded random choice of those that can be used.
+
+    Args:
+        say: takes a line for what is used, and one for each reason for which other files are not.
 
     Raises:
-        ImageError: a file of the folder is not an image.
+        ImageError: the folder is unreadable, or too few of its images can be used.
     """
     count = calibration["count"]
     if calibration["images"] == PROCEDURAL:
-        for start in range(0, count, BATCH):
-            yield _textures(start, min(count, start + BATCH), CALIBRATION_SEED, image_size)[0]
-        return
-    photos = list_photos(Path(calibration["images"]))
-    chosen = photos if len(photos) <= count else random.Random(0).sample(photos, count)
-    for start in range(0, len(chosen), BATCH):
-        yield np.stack([load_photo(photo, image_size) for photo in chosen[start : start + BATCH]])
+        say(f"calibration: {count} procedural images are used")
+        return CalibrationImages(count)
+    choice = choose_photos(Path(calibration["images"]), count)
+    for line in choice.describe():
+        say(line)
+    return CalibrationImages(len(choice.used), choice.used)
 
 
 def write_held_out(path: Path, count: int, image_size: int) -> None:
