@@ -144,7 +144,8 @@ def weighted(tmp_path_factory) -> Project:
     """A tiny study whose weights file is there: plain random weights, which spare the conditioning's minute."""
     project = copy_project(tmp_path_factory.mktemp("weighted") / "project")
     project.change(**TINY)
-    weights = project.root / Artifacts(project.study()).weights("resnet18")
+    study = project.study()
+    weights = project.root / Artifacts(study).weights(study.model("resnet18"))
     weights.parent.mkdir(parents=True)
     torch.manual_seed(0)
     torch.save(build_model("resnet18").state_dict(), weights)

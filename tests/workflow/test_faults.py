@@ -33,13 +33,15 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def unmeasured(measured, tmp_path_factory) -> Project:
+def unmeasured(weighted, tmp_path_factory) -> Project:
     """Two cells to measure, with all that they need."""
     root = tmp_path_factory.mktemp("unmeasured") / "project"
-    shutil.copytree(measured.root, root, ignore=shutil.ignore_patterns("results", "logs"))
+    shutil.copytree(weighted.root, root)
     project = Project(root)
     tiny = {**TINY["protocols"]["tiny"], "timed_iterations": TIMED}
     project.change(batch_sizes=[1], protocols={**TINY["protocols"], "tiny": tiny})
+    run = project.run("prepare", "--config", "gpu=CPU")
+    assert run.returncode == 0, run.stdout
     assert project.plan("cells", "--config", "gpu=CPU") == {"measure_cell": 2, "cells": 1}
     return project
 
@@ -220,10 +222,11 @@ def measure_by_hand(
     study = project.study()
     artifacts = Artifacts(study)
     cell = replace(study.cells("CPU")[0], batch_size=batch_size, threads=1)
+    model = study.model(cell.model)
     request = {"recipe": cell.recipe, "gpu": asdict(study.gpus["CPU"]), "engine_recipe": None}
     command = [sys.executable, *wrapper, "workflow/scripts/measure_cell.py", "--request", json.dumps(request)]
-    command += ["--source", artifacts.source(cell), "--held_out", artifacts.held_out("CPU")]
-    command += ["--reference", artifacts.reference(cell.model, "CPU")]
+    command += ["--source", artifacts.source(cell), "--held_out", artifacts.held_out(model, "CPU")]
+    command += ["--reference", artifacts.reference(model, "CPU")]
     command += ["--cell", str(output / f"{cell.stem}.parquet")]
     # A process that may not write must not leave half a .pyc.
     locks = tempfile.mkdtemp(dir=output.parent)
@@ -272,4 +275,4 @@ def test_a_batch_that_memory_does_not_suffice_for_is_a_row_and_a_small_one_is_me
     assert rows.select("status", "arm", "device_ms").rows() == [("out_of_memory", None, None)]
     assert "can't allocate memory" in rows["reason"].item()
     assert "fidelity" not in footer.observed
-    assert footer.observed["memory_host_bytes"] > 500 * MIB
+    assert footer.observed["memory"]["host_peak_bytes"] > 500 * MIB

@@ -15,7 +15,7 @@ def main(job):
     run_request(
         {
             **job.request,
-            "place": job.request["place"] if progress is None else progress.place,
+            "place": job.request.get("place") if progress is None else progress.place,
             "source_file": job.source,
             "held_out_file": job.held_out,
             "reference_file": job.reference,
