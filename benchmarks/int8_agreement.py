@@ -26,7 +26,7 @@ from deepgap.host import host_threads
 from deepgap.measure.device import matching_devices
 from deepgap.measure.fidelity import compare_logits
 from deepgap.runtimes import load_runtimes
-from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, IntegerNetwork, lower
+from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, Program, lower
 from deepgap.study.artifacts import Artifacts
 from deepgap.study.checks import load_study
 from deepgap.study.gpus import load_gpus
@@ -93,7 +93,7 @@ def run_onnxruntime(graph: Path, images: np.ndarray) -> np.ndarray:
     return np.concatenate(answers)
 
 
-def run_exactly(network: IntegerNetwork, images: np.ndarray) -> np.ndarray:
+def run_exactly(network: Program, images: np.ndarray) -> np.ndarray:
     """The network's logits with exact integer sums (in float64, which holds them) and FP32 between the sums."""
     answers = []
     for start in range(0, len(images), BATCH):

@@ -29,7 +29,7 @@ from deepgap.runtimes import BuildRequest, load_runtime
 from deepgap.runtimes import cudnn as runtime
 from deepgap.runtimes.cudnn import convolutions
 from deepgap.runtimes.cudnn.convolutions import Shape, compile_plans, load_plan, load_tile, possible_tiles
-from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, Head, IntegerNetwork, MaxPool
+from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, Head, MaxPool, Program
 from tests.conftest import ROOT
 from tests.unit.networks import SIZE, images
 from tests.unit.test_lowering import emulate, features, lowered, run_exactly
@@ -177,8 +177,8 @@ def convolution(name: str, x: str, y: str, weight: tuple[int, ...], **changes: o
 STEM = convolution("stem", INPUT, "a", (64, 7, 7, 3), stride=2, padding=3)
 
 
-def network(*steps: Convolution | MaxPool) -> IntegerNetwork:
-    return IntegerNetwork(0.1, steps, Head(steps[-1].y, 1.0, np.ones((5, 64), np.float32), np.ones(5, np.float32)))
+def network(*steps: Convolution | MaxPool) -> Program:
+    return Program(0.1, steps, Head(steps[-1].y, 1.0, np.ones((5, 64), np.float32), np.ones(5, np.float32)))
 
 
 def test_layers_know_their_sizes():
@@ -346,7 +346,7 @@ class Bench:
         self.operands = SimpleNamespace(y=torch.zeros(40_000, dtype=torch.int8))
         monkeypatch.setattr(convolutions, "possible_tiles", lambda shape: list(self.tiles))
         monkeypatch.setattr(convolutions, "load_tile", lambda shape, tile: self.launch(*self.tiles[tile]))
-        monkeypatch.setattr(convolutions, "load_plan", lambda plan: self.launch(*self.plans[plan]))
+        monkeypatch.setattr(convolutions, "load_plan", lambda plan, half: self.launch(*self.plans[plan]))
         monkeypatch.setattr(runtime, "_random_operands", lambda shape: self.operands)
         monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
         monkeypatch.setattr("triton.testing.do_bench_cudagraph", self.time)
@@ -449,7 +449,7 @@ def test_an_engine_of_another_batch_size_is_refused(ask, timed):
 
 def test_the_runtime_says_what_it_is():
     found = load_runtime("cudnn")
-    assert found.precisions == {"int8"}
+    assert found.precisions == {"fp16", "int8"}
     assert found.devices == {"cuda"}
     assert (found.source, found.int8_form) == ("engine", "qdq")
 

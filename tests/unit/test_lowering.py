@@ -16,7 +16,7 @@ from deepgap.build.quantize.network import DQ, Q
 from deepgap.build.quantize.placement import calibrated_tensors
 from deepgap.build.quantize.qdq import insert_qdq
 from deepgap.errors import GraphError
-from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, IntegerNetwork, MaxPool, lower
+from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, MaxPool, Program, lower
 from tests.unit.networks import images, small_graph
 from tests.unit.test_placement import qdq
 
@@ -31,7 +31,7 @@ OTHER_ROUNDINGS = 2e-4
 
 
 @cache
-def lowered(name: str) -> IntegerNetwork:
+def lowered(name: str) -> Program:
     return lower(qdq(name))
 
 
@@ -56,11 +56,11 @@ def saturate(value: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(value), -128, 127).astype(np.int8)
 
 
-def quantise_input(network: IntegerNetwork, inputs: np.ndarray) -> np.ndarray:
+def quantise_input(network: Program, inputs: np.ndarray) -> np.ndarray:
     return saturate(inputs * np.float32(1 / network.input_scale))
 
 
-def emulate(network: IntegerNetwork, inputs: np.ndarray) -> dict[str, np.ndarray]:
+def emulate(network: Program, inputs: np.ndarray) -> dict[str, np.ndarray]:
     """Every int8 tensor of a network, NCHW."""
     values = {INPUT: quantise_input(network, inputs)}
     for step in network.steps:
@@ -69,7 +69,7 @@ def emulate(network: IntegerNetwork, inputs: np.ndarray) -> dict[str, np.ndarray
     return values
 
 
-def features(network: IntegerNetwork, values: dict[str, np.ndarray]) -> np.ndarray:
+def features(network: Program, values: dict[str, np.ndarray]) -> np.ndarray:
     """What the classifier reads, float64."""
     mean: np.ndarray = values[network.head.x].astype(np.float64).mean((2, 3)) * network.head.scale
     return mean
@@ -96,7 +96,7 @@ def same_but_for_roundings(found: np.ndarray, expected: np.ndarray) -> None:
     assert np.count_nonzero(difference) <= max(1, OTHER_ROUNDINGS * difference.size)
 
 
-def equal(first: IntegerNetwork, second: IntegerNetwork) -> bool:
+def equal(first: Program, second: Program) -> bool:
     def plain(step: object) -> dict[str, object]:
         return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in vars(step).items()}
 

@@ -1,4 +1,5 @@
-"""INT8 without TensorRT: the Q/DQ graph as one fused kernel a convolution, chosen by timing, in one CUDA graph.
+"""INT8 and FP16 without TensorRT: a residual network as one fused kernel a convolution, chosen by timing, in one CUDA
+graph. Both precisions have the same steps, candidates and search, so that their ratio is that of the precision.
 
 Each convolution runs the fastest of cuDNN's execution plans and of the tiles of a Triton kernel, found for each batch
 size on the device itself. Pooling and the quantisation of the input are Triton kernels; the classifier is an FP16
@@ -20,6 +21,7 @@ import numpy as np
 from deepgap.build.engine_file import Engine, read_engine, write_engine
 from deepgap.errors import EngineError, UnsupportedError, first_line
 from deepgap.runtimes import BuildRequest, Call, Inputs, Runtime
+from deepgap.runtimes.capture import capture
 from deepgap.runtimes.packages import pytorch
 
 if TYPE_CHECKING:
@@ -28,15 +30,17 @@ if TYPE_CHECKING:
     Forward = Callable[[torch.Tensor], torch.Tensor]
 
     from deepgap.runtimes.cudnn.convolutions import Launch, Operands, Plans, Shape
-    from deepgap.runtimes.cudnn.lowering import IntegerNetwork
+    from deepgap.runtimes.cudnn.lowering import Program
 
-WARMUP_CALLS = 3
 BUILD_PROCESSES = 32
 BENCH_MS = 2
 """Each candidate is timed in ten replays of a CUDA graph of this length."""
 
 SAME_RESULT = 1e-4
-"""Share of values that may differ, by rounding of exact ties, between two kernels of one convolution."""
+"""Share of INT8 values that may differ, by rounding of exact ties, between two kernels of one convolution."""
+
+HALF_TOLERANCE = 2**-9
+"""Of two FP16 kernels: four units in the last place, or as much of one, since they sum in different orders."""
 
 PACKED_CHANNELS = 16
 PACKED_KERNEL = 4
@@ -71,6 +75,7 @@ class Layer:
     padding: int
     relu: bool
     skip_multiplier: float
+    precision: str = "int8"
 
     def shape(self, batch: int) -> Shape:
         from deepgap.runtimes.cudnn.convolutions import Shape
@@ -86,6 +91,7 @@ class Layer:
             self.padding,
             self.skip is not None,
             self.relu,
+            self.precision,
         )
 
 
@@ -100,14 +106,15 @@ def build(request: BuildRequest) -> Engine:
     """Lower the graph, compile and time every candidate of every convolution, keep the fastest.
 
     Raises:
-        GraphError: the graph is not a residual network with Q/DQ pairs.
-        UnsupportedError: a convolution has no INT8 kernel on this device.
+        GraphError: the graph is not a residual network with Q/DQ pairs, or in FP16.
+        UnsupportedError: a convolution has no kernel on this device.
     """
     from deepgap.build.quantize.network import read_graph
-    from deepgap.runtimes.cudnn.lowering import Convolution, lower
+    from deepgap.runtimes.cudnn.lowering import Convolution, lower, lower_half
 
-    network = lower(read_graph(request.graph))
-    layers = list(_layers(network, request.image_size))
+    half = request.precision == "fp16"
+    network = (lower_half if half else lower)(read_graph(request.graph))
+    layers = list(_layers(network, request.image_size, request.precision))
     shapes = {layer.name: layer.shape(request.batch_size) for layer in layers if layer.op == "convolution"}
     found, plans = _choose(list(dict.fromkeys(shapes.values())), request)
     choices = {name: found[shape] for name, shape in shapes.items()}
@@ -133,13 +140,14 @@ def build(request: BuildRequest) -> Engine:
         "image_size": request.image_size,
         "batch_size": request.batch_size,
         "choices": choices,
-        "layers_by_precision": {"int8": len(layers), "fp16": 1},
+        "precision": request.precision,
+        "layers_by_precision": {"fp16": len(layers) + 1} if half else {"int8": len(layers), "fp16": 1},
         "kernels": dict(sorted(Counter(choice["kernel"] for choice in choices.values()).items())),
     }
     return Engine(parts, about)
 
 
-def _layers(network: IntegerNetwork, image_size: int) -> Iterator[Layer]:
+def _layers(network: Program, image_size: int, precision: str = "int8") -> Iterator[Layer]:
     """The network's steps with the sizes of their inputs. The first convolution reads the packed image."""
     from deepgap.runtimes.cudnn.lowering import INPUT, Convolution
 
@@ -149,7 +157,21 @@ def _layers(network: IntegerNetwork, image_size: int) -> Iterator[Layer]:
         if not isinstance(step, Convolution):
             sizes[step.y] = ((size + 2 - 3) // 2 + 1, channels)
             yield Layer(
-                "max_pool", step.name, step.x, None, step.y, size, size, channels, channels, 3, 2, 1, False, 0
+                "max_pool",
+                step.name,
+                step.x,
+                None,
+                step.y,
+                size,
+                size,
+                channels,
+                channels,
+                3,
+                2,
+                1,
+                False,
+                0,
+                precision,
             )
             continue
         filters, kernel, _, weight_channels = step.weight.shape
@@ -165,7 +187,7 @@ def _layers(network: IntegerNetwork, image_size: int) -> Iterator[Layer]:
             size, channels = size // 2 + PACKED_KERNEL - 1, PACKED_CHANNELS
         yield Layer(
             "convolution", step.name, x, step.skip, step.y, size, size, channels, filters, kernel, stride, padding,
-            step.relu, step.skip_multiplier,
+            step.relu, step.skip_multiplier, precision,
         )  # fmt: skip
 
 
@@ -236,7 +258,7 @@ def _fastest(shape: Shape, plans: Plans, reason: str | None, say: Callable[[str]
         ({"kernel": "triton", "name": f"tile {tile}", "tile": tile}, load_tile(shape, tile))
         for tile in possible_tiles(shape)
     ]
-    launches += [({"kernel": "cudnn", "name": name}, load_plan(plan)) for name, plan in plans.items()]
+    launches += [({"kernel": "cudnn", "name": name}, load_plan(plan, shape.half)) for name, plan in plans.items()]
 
     operands = _random_operands(shape)
     tiles = [launch for candidate, launch in launches if candidate["kernel"] == "triton"]
@@ -261,7 +283,9 @@ def _fastest(shape: Shape, plans: Plans, reason: str | None, say: Callable[[str]
             continue
         timed.append((do_bench_cudagraph(run, rep=BENCH_MS, return_mode="median") * 1e3, candidate))
     if not timed:
-        raise UnsupportedError(f"This device has no INT8 kernel for the convolution {shape}: {'; '.join(reasons)}.")
+        raise UnsupportedError(
+            f"This device has no {shape.precision} kernel for the convolution {shape}: {'; '.join(reasons)}."
+        )
     timed.sort(key=lambda entry: entry[0])
     return timed[0][1] | {
         "microseconds": timed[0][0],
@@ -279,77 +303,62 @@ def _failure(run: Callable[[], None]) -> str | None:
 
 
 def _same(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether two kernels agree up to the rounding of ties."""
+    """Whether two kernels agree, in INT8 up to the rounding of ties, in FP16 up to that of sums."""
     import torch
 
+    if found.dtype == torch.float16:
+        allowed = HALF_TOLERANCE * expected.float().abs().clamp(min=1)
+        return bool(((found.float() - expected.float()).abs() <= allowed).all())
     difference = (found.to(torch.int16) - expected.to(torch.int16)).abs()
     return bool(difference.max() <= 1) and bool((difference > 0).float().mean() <= SAME_RESULT)
 
 
 def _random_operands(shape: Shape) -> Operands:
-    """Operands whose results use the range of int8 without saturating much."""
+    """Operands whose results use the range of int8 without saturating much, or are of unit size in FP16."""
     import torch
 
     from deepgap.runtimes.cudnn.convolutions import Operands
 
     generator = torch.Generator("cuda").manual_seed(0)
 
-    def integers(*size: int) -> torch.Tensor:
+    def values(*size: int) -> torch.Tensor:
+        if shape.half:
+            return torch.randn(size, device="cuda", generator=generator).half()
         return torch.randint(-127, 128, size, dtype=torch.int8, device="cuda", generator=generator)
 
-    spread = 127 * 127 / 3 * (shape.channels * shape.kernel**2) ** 0.5
+    taps = shape.channels * shape.kernel**2
+    spread = 127 * 127 / 3 * taps**0.5
+    weight = values(shape.filters, shape.kernel, shape.kernel, shape.channels)
     ones = torch.ones(shape.filters, device="cuda")
     out = (shape.batch, shape.out_height, shape.out_width, shape.filters)
     return Operands(
-        x=integers(shape.batch, shape.height, shape.width, shape.channels),
-        weight=integers(shape.filters, shape.kernel, shape.kernel, shape.channels),
+        x=values(shape.batch, shape.height, shape.width, shape.channels),
+        weight=weight / taps**0.5 if shape.half else weight,
         multiplier=ones * (40 / spread),
         offset=ones,
-        skip=integers(*out) if shape.skip else None,
+        skip=values(*out) if shape.skip else None,
         skip_multiplier=torch.full((1,), 0.37, device="cuda"),
         skip_factor=0.37,
-        y=torch.empty(out, dtype=torch.int8, device="cuda"),
+        y=torch.empty(out, dtype=weight.dtype, device="cuda"),
     )
 
 
 def prepare(engine: Engine, inputs: Inputs, options: Mapping[str, Any]) -> Call:
-    """Load the engine's kernels for the batch size of `inputs` (float32, contiguous) and capture a graph for each.
+    """Load the engine's kernels for the batch size of `inputs` (contiguous) and capture a graph for each.
 
     Raises:
         EngineError: the engine was built for another batch size.
     """
-    import torch
-
     batch, built = inputs[0].shape[0], engine.about["batch_size"]
     if batch != built:
         raise EngineError(f"The engine was built for batch size {built}, but {batch} was asked for; build it anew.")
     forward = load_forward(engine, inputs[0].device)
-    for _ in range(WARMUP_CALLS):
-        for buffer in inputs:
-            forward(buffer)
-    torch.cuda.synchronize()
-    if not Options(**options).cuda_graph:
-        return lambda index: forward(inputs[index])
-
-    # A graph knows bare addresses: the weights and plans that `forward` holds must live as long as it.
-    captured: list[tuple[torch.cuda.CUDAGraph, torch.Tensor, Forward]] = []
-    for buffer in inputs:
-        graph = torch.cuda.CUDAGraph()
-        pool = captured[0][0].pool() if captured else None
-        with torch.cuda.graph(graph, pool=pool, stream=torch.cuda.current_stream()):
-            logits = forward(buffer)
-        captured.append((graph, logits, forward))
-
-    def call(index: int) -> torch.Tensor:
-        graph, logits, _ = captured[index]
-        graph.replay()
-        return logits
-
-    return call
+    return capture(forward, inputs) if Options(**options).cuda_graph else lambda index: forward(inputs[index])
 
 
 def load_forward(engine: Engine, device: torch.device) -> Forward:
-    """The whole network at its batch size: float32 images of shape (batch, 3, size, size) to float16 logits."""
+    """The whole network at its batch size: images of shape (batch, 3, size, size), float32 for INT8 and float16 for
+    FP16, to float16 logits."""
     import torch
 
     from deepgap.runtimes.cudnn import kernels
@@ -379,7 +388,9 @@ def load_forward(engine: Engine, device: torch.device) -> Forward:
     size = about["image_size"]
     packed_size = size // 2 + PACKED_KERNEL - 1
 
-    def empty(*shape: int, dtype: torch.dtype = torch.int8) -> torch.Tensor:
+    own_type = torch.float16 if about["precision"] == "fp16" else torch.int8
+
+    def empty(*shape: int, dtype: torch.dtype = own_type) -> torch.Tensor:
         return torch.empty(shape, dtype=dtype, device=device)
 
     def forward(images: torch.Tensor) -> torch.Tensor:
@@ -416,7 +427,7 @@ def load_forward(engine: Engine, device: torch.device) -> Forward:
 
 
 RUNTIME = Runtime(
-    precisions=frozenset({"int8"}),
+    precisions=frozenset({"fp16", "int8"}),
     devices=frozenset({"cuda"}),
     prepare=prepare,
     source="engine",

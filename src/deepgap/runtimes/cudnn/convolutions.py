@@ -1,4 +1,4 @@
-"""INT8 convolutions on a GPU: every way to run one, by cuDNN's execution plans or by our Triton kernel.
+"""INT8 and FP16 convolutions on a GPU: every way to run one, by cuDNN's execution plans or by our Triton kernel.
 
 A convolution is the fused step of `lowering.Convolution` at one batch size. A candidate is a way to run it, as JSON
 values: `{"kernel": "cudnn", "plan": ..., "name": ...}` or `{"kernel": "triton", "tile": [...], ...}`.
@@ -44,13 +44,20 @@ TILES = (
     (256, 64, 64, 8, 3),
 )
 
+HALF = "fp16"
+HALF_TILES = tuple((rows, filters, channels // 2, warps, stages) for rows, filters, channels, warps, stages in TILES)
+"""Of FP16: as many bytes."""
+
 X, WEIGHT, MULTIPLIER, OFFSET, SKIP, SKIP_MULTIPLIER, Y = range(1, 8)
 """The tensors of a cuDNN graph."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The geometry of a fused convolution: NHWC int8, square kernel, stride and padding on both axes alike."""
+    """The geometry of a fused convolution: NHWC, square kernel, stride and padding on both axes alike.
+
+    precision: int8 or fp16, of x, weight, skip and y.
+    """
 
     batch: int
     height: int
@@ -62,6 +69,11 @@ class Shape:
     padding: int
     skip: bool
     relu: bool
+    precision: str = "int8"
+
+    @property
+    def half(self) -> bool:
+        return self.precision == HALF
 
     @property
     def out_height(self) -> int:
@@ -87,13 +99,15 @@ class Shape:
         step = self.stride if self.kernel == 1 else 1
         read = self.batch * (self.height // step) * (self.width // step) * self.channels
         weights = self.filters * self.channels * self.kernel**2
-        return read + weights + self.rows * self.filters * (2 if self.skip else 1)
+        elements = read + weights + self.rows * self.filters * (2 if self.skip else 1)
+        return elements * (2 if self.half else 1)
 
 
 @dataclass(frozen=True)
 class Operands:
-    """Device tensors of one convolution: int8 NHWC x, skip and y, int8 (filters, kernel, kernel, channels) weight,
-    float32 multiplier and offset of shape (filters,), float32 skip_multiplier of shape (1,)."""
+    """Device tensors of one convolution: NHWC x, skip and y, (filters, kernel, kernel, channels) weight, all in its
+    precision; float32 multiplier and offset of shape (filters,), float32 skip_multiplier of shape (1,), of which FP16
+    uses the offset alone."""
 
     x: torch.Tensor
     weight: torch.Tensor
@@ -128,7 +142,7 @@ def compile_plans(shape: Shape) -> tuple[Plans, str | None]:
         graph.build_operation_graph()
         graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.B, cudnn.heur_mode.FALLBACK])
     except (RuntimeError, cudnn.cudnnGraphNotSupportedError) as error:
-        return {}, f"cuDNN has no INT8 plan for it ({first_line(error)})"
+        return {}, f"cuDNN has no {shape.precision} plan for it ({first_line(error)})"
     plans = {}
     for index in range(graph.get_execution_plan_count()):
         try:
@@ -136,7 +150,7 @@ def compile_plans(shape: Shape) -> tuple[Plans, str | None]:
             plans[graph.get_plan_name_at_index(index)] = bytes(graph.serialize())
         except (RuntimeError, cudnn.cudnnGraphNotSupportedError):
             continue
-    return plans, None if plans else "none of cuDNN's INT8 plans for it could be built"
+    return plans, None if plans else f"none of cuDNN's {shape.precision} plans for it could be built"
 
 
 def compile_all_plans(
@@ -175,9 +189,10 @@ def _serve_share() -> None:
 
 def _build_graph(cudnn: Any, handle: Any, shape: Shape) -> Any:
     types = cudnn.data_type
+    io, sum_type = (types.HALF, types.FLOAT) if shape.half else (types.INT8, types.INT32)
     graph = cudnn.pygraph(
         handle=handle,
-        io_data_type=types.INT8,
+        io_data_type=io,
         intermediate_data_type=types.FLOAT,
         compute_data_type=types.FLOAT,
     )
@@ -187,9 +202,8 @@ def _build_graph(cudnn: Any, handle: Any, shape: Shape) -> Any:
         return graph.tensor(name=name, uid=uid, dim=[batch, channels, height, width], stride=stride, data_type=kind)
 
     s = shape
-    x = nhwc("x", X, s.batch, s.channels, s.height, s.width, types.INT8)
-    weight = nhwc("weight", WEIGHT, s.filters, s.channels, s.kernel, s.kernel, types.INT8)
-    multiplier = nhwc("multiplier", MULTIPLIER, 1, s.filters, 1, 1, types.FLOAT)
+    x = nhwc("x", X, s.batch, s.channels, s.height, s.width, io)
+    weight = nhwc("weight", WEIGHT, s.filters, s.channels, s.kernel, s.kernel, io)
     offset = nhwc("offset", OFFSET, 1, s.filters, 1, 1, types.FLOAT)
 
     def as_float(tensor: Any) -> Any:
@@ -202,20 +216,24 @@ def _build_graph(cudnn: Any, handle: Any, shape: Shape) -> Any:
         padding=[s.padding, s.padding],
         stride=[s.stride, s.stride],
         dilation=[1, 1],
-        compute_data_type=types.INT32,
+        compute_data_type=sum_type,
     )
-    sums.set_data_type(types.INT32)
-    value = as_float(graph.mul(sums, multiplier, compute_data_type=types.FLOAT))
+    sums.set_data_type(sum_type)
+    value = sums
+    if not s.half:
+        multiplier = nhwc("multiplier", MULTIPLIER, 1, s.filters, 1, 1, types.FLOAT)
+        value = as_float(graph.mul(value, multiplier, compute_data_type=types.FLOAT))
     value = as_float(graph.add(value, offset, compute_data_type=types.FLOAT))
     if s.skip:
-        skip = nhwc("skip", SKIP, s.batch, s.filters, s.out_height, s.out_width, types.INT8)
-        factor = nhwc("skip_multiplier", SKIP_MULTIPLIER, 1, 1, 1, 1, types.FLOAT)
-        scaled = as_float(graph.mul(skip, factor, compute_data_type=types.FLOAT))
-        value = as_float(graph.add(value, scaled, compute_data_type=types.FLOAT))
+        skip = nhwc("skip", SKIP, s.batch, s.filters, s.out_height, s.out_width, io)
+        if not s.half:
+            factor = nhwc("skip_multiplier", SKIP_MULTIPLIER, 1, 1, 1, 1, types.FLOAT)
+            skip = as_float(graph.mul(skip, factor, compute_data_type=types.FLOAT))
+        value = as_float(graph.add(value, skip, compute_data_type=types.FLOAT))
     if s.relu:
         value = graph.relu(value, compute_data_type=types.FLOAT)
     y_stride = [s.out_height * s.out_width * s.filters, 1, s.out_width * s.filters, s.filters]
-    value.set_output(True).set_data_type(types.INT8).set_uid(Y)
+    value.set_output(True).set_data_type(io).set_uid(Y)
     value.set_dim([s.batch, s.filters, s.out_height, s.out_width]).set_stride(y_stride)
     return graph
 
@@ -228,8 +246,8 @@ def _handle() -> Any:
     return cudnn.create_handle()
 
 
-def load_plan(plan: bytes) -> Launch:
-    """A serialised cuDNN plan as a launch. The plan is of this device and this cuDNN."""
+def load_plan(plan: bytes, half: bool = False) -> Launch:
+    """A serialised cuDNN plan as a launch. The plan is of this device and this cuDNN; `half`: it is of FP16."""
     import cudnn
     import torch
 
@@ -243,12 +261,15 @@ def load_plan(plan: bytes) -> Launch:
         tensors = {
             X: operands.x,
             WEIGHT: operands.weight,
-            MULTIPLIER: operands.multiplier,
             OFFSET: operands.offset,
             Y: operands.y,
         }
+        if not half:
+            tensors[MULTIPLIER] = operands.multiplier
         if operands.skip is not None:
-            tensors |= {SKIP: operands.skip, SKIP_MULTIPLIER: operands.skip_multiplier}
+            tensors[SKIP] = operands.skip
+            if not half:
+                tensors[SKIP_MULTIPLIER] = operands.skip_multiplier
         graph.execute(tensors, workspace, handle=handle)
 
     return launch
@@ -259,14 +280,16 @@ def possible_tiles(shape: Shape) -> list[tuple[int, ...]]:
     shape = _merge_width(shape)
     return [
         tile
-        for tile in TILES
+        for tile in (HALF_TILES if shape.half else TILES)
         if shape.filters % tile[1] == 0 and shape.channels % tile[2] == 0 and tile[0] < 2 * max(shape.rows, 32)
     ]
 
 
 def load_tile(shape: Shape, tile: Sequence[int]) -> Launch:
     """The Triton kernel with one tile as a launch."""
-    from deepgap.runtimes.cudnn.kernels import convolve
+    import torch
+
+    from deepgap.runtimes.cudnn.kernels import SUMS, convolve
 
     merged = _merge_width(shape)
     row_tile, filter_tile, channel_tile, warps, stages = tile
@@ -287,6 +310,8 @@ def load_tile(shape: Shape, tile: Sequence[int]) -> Launch:
         "SKIP": shape.skip,
         "RELU": shape.relu,
         "DENSE": shape.kernel == 1 and shape.stride == 1,
+        "HALF": shape.half,
+        "SUM": SUMS[torch.float16 if shape.half else torch.int8],
         "BLOCK_M": row_tile,
         "BLOCK_N": filter_tile,
         "BLOCK_K": channel_tile,
@@ -312,7 +337,7 @@ def load_candidate(candidate: Mapping[str, Any], shape: Shape, plans: Mapping[st
     """The launch of a candidate; `plans` holds the serialised cuDNN plans by their key."""
     if candidate["kernel"] == "triton":
         return load_tile(shape, candidate["tile"])
-    return load_plan(plans[candidate["plan"]])
+    return load_plan(plans[candidate["plan"]], shape.half)
 
 
 if __name__ == "__main__":

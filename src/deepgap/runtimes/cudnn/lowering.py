@@ -1,4 +1,4 @@
-"""The Q/DQ graph of a residual network as a short list of integer steps that a kernel each can run."""
+"""The graph of a residual network, with Q/DQ pairs or in FP16, as a short list of steps of a kernel each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import onnx
 from onnx import numpy_helper
 
 from deepgap.build.quantize.lint import lint_placement
+from deepgap.build.quantize.network import Network
 from deepgap.errors import GraphError
 
 INPUT = "input"
@@ -51,6 +52,7 @@ OPERATORS = {
 class Convolution:
     """y = saturate(round(relu(conv(x, weight) multiplier + offset + skip skip_multiplier))); x, skip, y are int8.
 
+    In FP16, x, skip, y and weight are float16, both multipliers are one, and nothing is rounded to integers.
     `weight` has shape (filters, height, width, channels); `multiplier` and `offset` are float32, one a filter, and
     hold the scales of x, the weights and y, and the bias.
     """
@@ -88,15 +90,15 @@ class Head:
 
 
 @dataclass(frozen=True)
-class IntegerNetwork:
-    """`input` quantised by `input_scale`, the steps in their order, and the head."""
+class Program:
+    """`input` quantised by `input_scale`, which is one in FP16, the steps in their order, and the head."""
 
     input_scale: float
     steps: tuple[Convolution | MaxPool, ...]
     head: Head
 
 
-def lower(model: onnx.ModelProto) -> IntegerNetwork:
+def lower(model: onnx.ModelProto) -> Program:
     """Read the integer network out of a graph made by `quantize.qdq.insert_qdq`.
 
     Raises:
@@ -111,15 +113,25 @@ def lower(model: onnx.ModelProto) -> IntegerNetwork:
     return _Reader(model).network()
 
 
+def lower_half(model: onnx.ModelProto) -> Program:
+    """Read the FP16 program out of an FP16 export.
+
+    Raises:
+        GraphError: it is not a plain residual network in FP16; the sentence names what departs from it.
+    """
+    _check_operators(model.graph)
+    return _HalfReader(model).network()
+
+
 def _check_operators(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.op_type not in OPERATORS:
             raise GraphError(
-                f"The Q/DQ graph holds {node.op_type} {node.name}, and the integer kernels are of plain residual "
+                f"The graph holds {node.op_type} {node.name}, and the fused kernels are of plain residual "
                 "networks; take another runtime."
             )
     if Counter(node.op_type for node in graph.node)["Gemm"] != 1:
-        raise GraphError("The Q/DQ graph is not a residual network with one classifier; take another runtime.")
+        raise GraphError("The graph is not a residual network with one classifier; take another runtime.")
 
 
 class _Reader:
@@ -132,10 +144,10 @@ class _Reader:
             for name in node.input:
                 self.consumers.setdefault(name, []).append(node)
 
-    def network(self) -> IntegerNetwork:
+    def network(self) -> Program:
         steps: list[Convolution | MaxPool] = []
         for node in self.graph.node:
-            if node.op_type == "Conv" and self._only_consumer(node.output[0]).op_type != "Add":
+            if node.op_type == "Conv" and not self._takes_skip(node):
                 steps.append(self._convolution(node))
             elif node.op_type == "Add":
                 # Here and not at the convolution, because the skip may come from one that stands between them.
@@ -144,7 +156,7 @@ class _Reader:
                 steps.append(self._max_pool(node))
             elif node.op_type == "Gemm":
                 head = self._head(node)
-        return IntegerNetwork(self._input_scale(), tuple(steps), head)
+        return Program(self._input_scale(), tuple(steps), head)
 
     def _convolution(self, node: onnx.NodeProto) -> Convolution:
         attributes = CONV_DEFAULTS | _attributes(node)
@@ -157,24 +169,20 @@ class _Reader:
         bias = self._array(node.input[2]) if len(node.input) > 2 else np.zeros(len(stored), np.float32)
 
         output, skip, skip_scale, relu = node.output[0], None, 0.0, False
-        follower = self._only_consumer(output)
-        if follower.op_type == "Add":
+        follower = self._follower(output)
+        if follower is not None and self._takes_skip(node):
             other = next(name for name in follower.input if name != output)
             skip, skip_scale = self._quantised(other)
-            output, follower = follower.output[0], self._only_consumer(follower.output[0])
-        if follower.op_type == "Relu":
+            output = follower.output[0]
+            follower = self._follower(output)
+        if follower is not None and follower.op_type == "Relu":
             relu, output = True, follower.output[0]
-            follower = self._only_consumer(output)
-        if follower.op_type != "QuantizeLinear":
-            raise GraphError(
-                f"Conv {node.name} is followed by {follower.op_type} where its result should be quantised."
-            )
-        y_scale = self._array(follower.input[1]).astype(np.float64)
+        y, y_scale = self._stored(output, node)
         return Convolution(
             name=node.name,
             x=x,
             skip=skip,
-            y=follower.output[0],
+            y=y,
             weight=np.ascontiguousarray(stored.transpose(0, 2, 3, 1)),
             multiplier=(x_scale * weight_scale.astype(np.float64) / y_scale).astype(np.float32),
             offset=(bias.astype(np.float64) / y_scale).astype(np.float32),
@@ -183,6 +191,24 @@ class _Reader:
             padding=pads.pop(),
             relu=relu,
         )
+
+    def _takes_skip(self, convolution: onnx.NodeProto) -> bool:
+        """Whether an Add behind a convolution is fused into it."""
+        return self._only_consumer(convolution.output[0]).op_type == "Add"
+
+    def _follower(self, name: str) -> onnx.NodeProto | None:
+        """The operator that alone reads a tensor and may be fused."""
+        return self._only_consumer(name)
+
+    def _stored(self, name: str, maker: onnx.NodeProto) -> tuple[str, np.ndarray]:
+        """The tensor in which the values of this one, which `maker` ends in, are kept, and its scale."""
+        quantise = self._only_consumer(name)
+        if quantise.op_type != "QuantizeLinear":
+            raise GraphError(
+                f"{maker.op_type} {maker.name} is followed by {quantise.op_type} where its result should be "
+                "quantised."
+            )
+        return quantise.output[0], self._array(quantise.input[1]).astype(np.float64)
 
     def _main_convolution(self, add: onnx.NodeProto) -> onnx.NodeProto:
         makers = [self.producer.get(name) for name in add.input]
@@ -195,7 +221,7 @@ class _Reader:
         if POOL_DEFAULTS | _attributes(node) != POOL:
             raise GraphError(f"MaxPool {node.name} is not 3 x 3 with stride 2 and padding 1.")
         x, _ = self._quantised(node.input[0])
-        return MaxPool(node.name, x, self._only_consumer(node.output[0]).output[0])
+        return MaxPool(node.name, x, self._stored(node.output[0], node)[0])
 
     def _head(self, node: onnx.NodeProto) -> Head:
         attributes = {"alpha": 1.0, "beta": 1.0, "transB": 0, "transA": 0} | _attributes(node)
@@ -240,6 +266,49 @@ class _Reader:
 
     def _array(self, name: str) -> np.ndarray:
         return numpy_helper.to_array(self.constants[name])
+
+
+class _HalfReader(_Reader):
+    """Of an FP16 export: a tensor is kept as it is, and its scale is one."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        super().__init__(model)
+        for tensor in model.graph.initializer:
+            if tensor.data_type != onnx.TensorProto.FLOAT16 and "Conv" in {
+                node.op_type for node in self.consumers.get(tensor.name, ())
+            }:
+                raise GraphError(f"The weight {tensor.name} is not FP16; start from the FP16 export.")
+        outputs = [value.name for value in model.graph.output]
+        skips = Network(model.graph.node, model.graph.initializer, outputs).skips
+        self.skip_of = {use.node.name: use.tensor for use in skips}
+
+    def _takes_skip(self, convolution: onnx.NodeProto) -> bool:
+        add = self._follower(convolution.output[0])
+        return add is not None and add.op_type == "Add" and self.skip_of.get(add.name) != convolution.output[0]
+
+    def _main_convolution(self, add: onnx.NodeProto) -> onnx.NodeProto:
+        main = next(name for name in add.input if name != self.skip_of.get(add.name))
+        node = self.producer.get(main)
+        if add.name not in self.skip_of or node is None or node.op_type != "Conv":
+            raise GraphError(f"Add {add.name} does not add a skip to the result of one convolution.")
+        return node
+
+    def _follower(self, name: str) -> onnx.NodeProto | None:
+        consumers = self.consumers.get(name, [])
+        return consumers[0] if len(consumers) == 1 else None
+
+    def _stored(self, name: str, maker: onnx.NodeProto) -> tuple[str, np.ndarray]:
+        return name, np.ones(())
+
+    def _quantised(self, name: str) -> tuple[str, float]:
+        return (INPUT if name == self.graph.input[0].name else name), 1.0
+
+    def _weight(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        values = self._array(name)
+        return values, np.ones(len(values))
+
+    def _input_scale(self) -> float:
+        return 1.0
 
 
 def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
