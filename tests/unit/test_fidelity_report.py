@@ -34,6 +34,7 @@ from deepgap.build.quantize.placement import calibrated_tensors
 from deepgap.build.quantize.qdq import insert_qdq, insert_qdq_fp16
 from deepgap.build.quantize.thresholds import LARGEST_INTEGER, METHODS, choose_scales, choose_threshold
 from deepgap.build.quantize.u8s8 import insert_u8s8
+from tests.unit.general_networks import NETWORKS, general_graph, general_images, general_network
 from tests.unit.networks import (
     SIZE,
     images,
@@ -164,7 +165,7 @@ def test_decibels_of_a_known_difference():
 def costs(histograms) -> pl.DataFrame:
     plain = small_graph("resnet18")
     reference = run_graph(plain, IMAGES, ["logits"])["logits"]
-    return compare_methods(plain, histograms, IMAGES, reference, reference.argmax(axis=1), say=lambda _: None)
+    return compare_methods(plain, histograms, IMAGES, reference, reference.argmax(axis=1), False, lambda _: None)
 
 
 def test_methods_are_compared_by_their_loss_to_the_best(costs):
@@ -182,7 +183,9 @@ def test_methods_are_compared_by_their_loss_to_the_best(costs):
 def test_unlabelled_images_have_no_accuracy(histograms, monkeypatch):
     monkeypatch.setattr("deepgap.build.fidelity_report.METHODS", ["max"])
     said: list[str] = []
-    costs = compare_methods(small_graph("resnet18"), histograms, IMAGES, np.zeros((3, 1000)), None, said.append)
+    costs = compare_methods(
+        small_graph("resnet18"), histograms, IMAGES, np.zeros((3, 1000)), None, False, said.append
+    )
     assert costs.schema == COSTS and costs.height == len(said) == len(FORMS)
     assert costs["top1_accuracy"].null_count() == costs["reference_top1_accuracy"].null_count() == len(FORMS)
 
@@ -201,3 +204,13 @@ def test_the_fp16_form_with_pairs_is_spelled_out_too(histograms):
     assert np.linalg.norm(spelled["logits"] - logits) < 0.05 * np.linalg.norm(logits)
     wide = graph_layers(full, IMAGES)["logits"]
     assert 0 < np.linalg.norm(spelled["logits"] - wide) < 0.2 * np.linalg.norm(wide)
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_a_network_without_residual_blocks_is_compared_by_its_logits(name):
+    images = general_images(4)
+    found = compare_forms(
+        module_layers(general_network(name), images), {"onnx-fp32": lambda: graph_layers(general_graph(name), images)}
+    )
+    assert found["layer"].to_list() == ["logits"]
+    assert found["sqnr_db"].item() > 80

@@ -228,3 +228,11 @@ def test_values_of_twelve_bits_that_a_decoder_made_black_are_not_calibrated_on(t
         Image.fromarray(dark).save(tmp_path / f"{number}.png")
     with pytest.raises(ImageError, match=f"{FEWEST} images nearly of one colour"):
         choose_photos(tmp_path, 100)
+
+
+def test_attention_is_part_of_a_calibration_where_it_is_quantised(tmp_path):
+    save_good(tmp_path, FEWEST)
+    for images in ("procedural", str(tmp_path)):
+        plain = {"method": "max", "images": images, "count": 8}
+        assert describe_calibration(plain | {"attention": False}) == describe_calibration(plain)
+        assert describe_calibration(plain | {"attention": True}) == describe_calibration(plain) | {"attention": True}

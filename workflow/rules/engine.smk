@@ -55,6 +55,7 @@ rule quantize:
         gpu=1,
     params:
         form="{form}",
+        attention=study.config["calibration"]["attention"],
     message:
         "Insert the {wildcards.form} pairs into {wildcards.model}."
     script:

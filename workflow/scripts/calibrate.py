@@ -24,7 +24,7 @@ def main(job):
     graph, method = Path(job.graph), job.calibration["method"]
     histograms = collect_histograms(
         graph,
-        calibrated_tensors(read_graph(graph)),
+        calibrated_tensors(read_graph(graph), job.calibration["attention"]),
         partial(calibration_images(job.calibration, say).batches, job.image_size),
         say=say,
     )

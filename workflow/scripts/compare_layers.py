@@ -30,7 +30,7 @@ def main(job):
     torch.set_num_threads(host_threads())
     output = Path(job.layers)
     (images,) = read_arrays(Path(job.images), "images")
-    model, _ = load_model(output.name.split("_")[0], Path(job.weights))
+    model, _ = load_model(output.name.removesuffix("_layers.csv"), Path(job.weights))
     layers = report_layers(
         model,
         job.precisions,

@@ -22,7 +22,7 @@ def main(job):
     graph = read_graph(Path(job.graph))
     histograms = collect_histograms(
         Path(job.graph),
-        calibrated_tensors(graph),
+        calibrated_tensors(graph, job.calibration["attention"]),
         partial(calibration_images(job.calibration, say).batches, job.image_size),
         say=say,
     )
@@ -34,6 +34,7 @@ def main(job):
         images[:METHOD_IMAGES],
         reference[:METHOD_IMAGES],
         labels[:METHOD_IMAGES] if job.labelled else None,
+        job.calibration["attention"],
         say=say,
     )
     methods.write_csv(job.methods)

@@ -16,13 +16,13 @@ def main(job):
     take_host()
     model, cache = read_graph(Path(job.source)), Path(job.cache)
     scales = read_cache(cache)
-    check_cache(scales, model, cache)
+    check_cache(scales, model, cache, job.attention)
     print(f"{len(scales)} scales from {cache}", file=sys.stderr)
-    graph = FORMS[job.form](model, scales)
+    graph = FORMS[job.form](model, scales, job.attention)
     if job.form.startswith("qdq"):
         # What TensorRT will not run in INT8 from end to end.
-        print(*lint_placement(graph), *describe_boundaries(graph), sep="\n", file=sys.stderr)
+        print(*lint_placement(graph, job.attention), *describe_boundaries(graph), sep="\n", file=sys.stderr)
     write_graph(Path(job.graph), graph)
 
 
-run_script(main, globals(), inputs=["source", "cache"], outputs=["graph"], params=["form"])
+run_script(main, globals(), inputs=["source", "cache"], outputs=["graph"], params=["form", "attention"])

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     import torch
 
 Layers: TypeAlias = "dict[str, np.ndarray]"
-"""The results of the `stem`, of each residual block (`layer1.0`) and the `logits`, by name, images first."""
+"""The results of the `stem`, of each residual block (`layer1.0`) and the `logits`, by name, images first.
+
+Of a network without such blocks, the logits alone.
+"""
 
 STEM = "stem"
 LAYER_IMAGES, METHOD_IMAGES = 32, 200
@@ -73,7 +76,7 @@ def report_layers(
     """Compare a model in PyTorch and its graphs with the model in FP32 on the CPU; see `LAYERS`.
 
     Args:
-        model: a torchvision ResNet in eval mode, float32, on the CPU.
+        model: in eval mode, float32, on the CPU.
         precisions: in which PyTorch computes it on `device`, "cpu" or "cuda".
         graphs: exported or quantised graphs of it, named `<model>.<key>.<form>.onnx`.
         images: shape (n, 3, size, size), of values that float16 holds.
@@ -104,9 +107,15 @@ def compare_forms(reference: Layers, forms: Mapping[str, Callable[[], Layers]]) 
     rows = [
         {"form": form, "layer": row["tensor"], "sqnr_db": row["sqnr_db"], "cosine": row["cosine"]}
         for form, run in forms.items()
-        for row in compare_layers(reference, run())
+        for row in _compare_common(reference, run())
     ]
     return pl.DataFrame(rows, schema=LAYERS)
+
+
+def _compare_common(reference: Layers, found: Layers) -> list[dict[str, Any]]:
+    """Of what both have: a network may name its blocks as a ResNet does and be none."""
+    common = [name for name in reference if name in found]
+    return compare_layers({name: reference[name] for name in common}, {name: found[name] for name in common})
 
 
 def compare_methods(
@@ -115,6 +124,7 @@ def compare_methods(
     images: np.ndarray,
     reference: np.ndarray,
     labels: np.ndarray | None,
+    attention: bool,
     say: Callable[[str], None],
 ) -> pl.DataFrame:
     """Calibrate a graph by every method and compare its logits with FP32's; see `COSTS`.
@@ -123,6 +133,7 @@ def compare_methods(
         graph: the FP32 export.
         histograms: of each of its `calibrated_tensors`.
         images: shape (n, 3, size, size); reference: their FP32 logits, (n, classes); labels: (n,) or none.
+        attention: as in `calibrated_tensors`.
         say: takes a line of progress for each graph.
     """
     rows: list[dict[str, Any]] = []
@@ -130,19 +141,19 @@ def compare_methods(
         scales = choose_scales(histograms, method)
         for form, quantise in FORMS.items():
             say(f"{method}: running the {form} graph on {len(images)} images")
-            logits = run_graph(quantise(graph, scales), images, [OUTPUT])[OUTPUT]
+            logits = run_graph(quantise(graph, scales, attention), images, [OUTPUT])[OUTPUT]
             rows.append({"form": form, "method": method, **asdict(compare_logits(logits, reference, labels))})
     loss = pl.col("centred_sqnr_db").max().over("form") - pl.col("centred_sqnr_db")
     return pl.DataFrame(rows, schema=COSTS).with_columns(loss_db=loss).sort("form", "loss_db", nulls_last=True)
 
 
 def module_layers(model: torch.nn.Module, images: np.ndarray) -> Layers:
-    """The layers of a torchvision ResNet, float32, computed where it lies and in its type."""
+    """The layers of a model, float32, computed where it lies and in its type."""
     import torch
     from torchvision.models.resnet import BasicBlock, Bottleneck
 
     blocks = {name: module for name, module in model.named_modules() if isinstance(module, BasicBlock | Bottleneck)}
-    shown = {STEM: model.get_submodule("relu"), **blocks, OUTPUT: model.get_submodule("fc")}
+    shown = {STEM: model.get_submodule("relu"), **blocks, OUTPUT: model} if blocks else {OUTPUT: model}
     found: dict[str, list[np.ndarray]] = defaultdict(list)
 
     def keep(name: str, result: torch.Tensor) -> None:
@@ -174,17 +185,18 @@ def graph_layers(graph: onnx.ModelProto, images: np.ndarray) -> Layers:
 def layer_tensors(graph: onnx.ModelProto) -> dict[str, str]:
     """The tensor of each layer: the first Relu's result, that of the Relu behind each Add, and the logits.
 
-    A block is named by its convolutions, whose results are named by their modules (`layer1.0.conv2`).
+    A block is named by its convolutions, whose results are named by their modules (`layer1.0.conv2`). A graph without
+    such convolutions has the logits alone.
     """
     maker = {node.output[0]: node for node in graph.graph.node}
     relus = [node for node in graph.graph.node if node.op_type == "Relu"]
-    tensors = {STEM: str(relus[0].output[0])}
+    blocks = {}
     for relu in relus:
-        add = maker[relu.input[0]]
-        if add.op_type == "Add":
-            convolution = next(name for name in add.input if name.startswith("layer"))
-            tensors[".".join(convolution.split(".")[:2])] = str(relu.output[0])
-    return tensors | {OUTPUT: OUTPUT}
+        add = maker.get(relu.input[0])
+        if add is not None and add.op_type == "Add":
+            for convolution in [name for name in add.input if name.startswith("layer")][:1]:
+                blocks[".".join(convolution.split(".")[:2])] = str(relu.output[0])
+    return {STEM: str(relus[0].output[0]), **blocks, OUTPUT: OUTPUT} if blocks else {OUTPUT: OUTPUT}
 
 
 def spell_out_half(graph: onnx.ModelProto) -> onnx.ModelProto:

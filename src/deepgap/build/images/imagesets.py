@@ -24,11 +24,13 @@ BATCH = 16
 def describe_calibration(calibration: Mapping[str, Any]) -> dict[str, Any]:
     """The `calibration` of the config as a recipe: a folder is told by its content, not by its path.
 
+    The count of a folder's images is the most that are used; attention is told where it is quantised.
+
     Raises:
         ImageError: the folder is missing, unreadable, or holds too few images.
     """
     if calibration["images"] == PROCEDURAL:
-        return dict(calibration)
+        return {key: value for key, value in calibration.items() if key != "attention" or value}
     folder = Path(calibration["images"])
     photos = list_photos(folder)
     others = describe_suffixes(folder)
@@ -38,6 +40,7 @@ def describe_calibration(calibration: Mapping[str, Any]) -> dict[str, Any]:
         "images": "folder",
         "sha256": digest_photos(photos, folder),
         "count": min(calibration["count"], len(photos)),
+        **({"attention": True} if calibration.get("attention") else {}),
     }
 
 

@@ -85,17 +85,18 @@ def read_cache(path: Path) -> dict[str, float]:
     return scales
 
 
-def check_cache(scales: Mapping[str, float], model: onnx.ModelProto, path: Path) -> None:
+def check_cache(scales: Mapping[str, float], model: onnx.ModelProto, path: Path, attention: bool = False) -> None:
     """Check that a cache is of this model.
 
     Args:
         model: the FP32 export.
         path: the cache, for the sentence.
+        attention: as in `calibrated_tensors`.
 
     Raises:
         CalibrationError: the cache lacks a tensor of the model or has one more.
     """
-    needed = calibrated_tensors(model)
+    needed = calibrated_tensors(model, attention)
     missing = [name for name in needed if name not in scales]
     foreign = [name for name in scales if name not in needed]
     if missing or foreign:
