@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 
-from deepgap.measure.measure import make_inputs, set_precision
-from deepgap.measure.timing import CUDA
+from deepgap.measure.arms.timer import CudaTimer
+from deepgap.measure.precision import set_precision
+from deepgap.measure.subject import make_inputs
 from deepgap.runtimes import load_runtime
 from deepgap.sources.models import load_model
 
@@ -47,7 +48,7 @@ def main() -> None:
             torch.cuda.synchronize()
             pipeline, bare = [], []
             for _ in range(options.rounds):
-                host_ms = CUDA.run(call, options.iterations).host_ms
+                host_ms = CudaTimer().queue(call, options.iterations).host_ms
                 pipeline.append(options.iterations * batch_size / host_ms * 1000)
                 bare.append(bare_loop(model, inputs, options.iterations))
             ratios = sorted(ours / theirs for ours, theirs in zip(pipeline, bare, strict=True))

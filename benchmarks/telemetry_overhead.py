@@ -17,9 +17,11 @@ from statistics import median
 
 import torch
 
+from deepgap.measure.arms.timer import CudaTimer
+from deepgap.measure.arms.warm_up import warm_up
 from deepgap.measure.device import matching_devices
-from deepgap.measure.measure import make_inputs, set_precision
-from deepgap.measure.timing import CUDA, warm_up
+from deepgap.measure.precision import set_precision
+from deepgap.measure.subject import make_inputs
 from deepgap.runtimes import load_runtime
 from deepgap.sources.models import build_model
 from deepgap.study.gpus import load_gpus
@@ -47,13 +49,14 @@ def main() -> None:
     set_precision("fp16")
     torch.backends.cudnn.benchmark = True
     torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
+    timer = CudaTimer()
     for runtime, batch_size in CASES:
         with torch.inference_mode():
             model = build_model("resnet50").half().cuda().to(memory_format=torch.channels_last)
             inputs = make_inputs(batch_size, 224, torch.device("cuda"), torch.float16, torch.channels_last)
             call = load_runtime(runtime).prepare(model, inputs, {})
-            warm_up(call, CUDA, 20)
-            count = int(options.seconds * 1000 / median(span.host_ms for span in CUDA.each(call, 50, None)))
+            warm_up(call, timer, 20)
+            count = int(options.seconds * 1000 / median(span.host_ms for span in timer.each(call, 50)))
             ratios, samples = [], []
             for place in range(options.rounds):
                 # The order alternates, so that a drift of the clocks does not look like an effect.
@@ -61,7 +64,7 @@ def main() -> None:
                 times = {}
                 for sampled in order:
                     sampler = start_sampler(device.index) if sampled else None
-                    times[sampled] = median(span.device_ms for span in CUDA.each(call, count, None))
+                    times[sampled] = median(span.device_ms for span in timer.each(call, count))
                     if sampler is not None:
                         samples.append(int(sampler.communicate()[0]))
                 ratios.append(times[True] / times[False])

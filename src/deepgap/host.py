@@ -66,6 +66,14 @@ def host_threads() -> int:
     return max(1, int(usable_cores()))
 
 
+def host_identity(root: Path = Path("/")) -> str:
+    """A text that is the same in all containers of a host until it is started again, and the same on no other host.
+
+    The kernel's boot id; the name of the host where there is none. It is for hashing: a name tells too much.
+    """
+    return _read(root / "proc/sys/kernel/random/boot_id").strip() or platform.node()
+
+
 def cpu_name() -> str:
     """The name that the host's processor gives itself; its architecture where it gives none."""
     for line in _read(Path("/proc/cpuinfo")).splitlines():

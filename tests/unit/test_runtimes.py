@@ -13,7 +13,9 @@ import torch
 
 from deepgap import runtimes
 from deepgap.errors import ConfigError, MissingLibraryError
-from deepgap.measure.measure import INPUT_BUFFERS, make_inputs, set_precision
+from deepgap.measure.arms.timer import INPUT_BUFFERS
+from deepgap.measure.precision import set_precision
+from deepgap.measure.subject import make_inputs
 from deepgap.runtimes import load_runtime, load_runtimes
 from deepgap.runtimes.options import between, fill_options
 from deepgap.sources.models import build_model

@@ -18,11 +18,10 @@ import psutil
 import pynvml
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from deepgap.cells.telemetry_file import (
     CLOCK_EVENT_REASONS,
+    FORMAT,
     INTERVAL_S,
     SAMPLES,
     read_telemetry,
@@ -30,18 +29,16 @@ from deepgap.cells.telemetry_file import (
 )
 from deepgap.errors import TelemetryError
 from deepgap.measure import telemetry as telemetry_module
+from deepgap.measure.energy import aligned_window
 from deepgap.measure.locks import FileLock, lock_folder, release_all, take_host
 from deepgap.measure.telemetry import (
-    MINIMUM_ENERGY_S,
     Reader,
     Samples,
     Telemetry,
     _without_odd_energy,
-    energy_per_image,
-    mean_power_w,
     open_nvml,
-    summarise_samples,
 )
+from tests.unit.fake_device import counter_samples, samples_of
 
 
 def constant(**values: int | float | None) -> Callable[[], Reader]:
@@ -85,6 +82,33 @@ def test_samples_have_the_clock_of_the_process_that_asked_for_them():
     assert set(samples["power_w"]) == {70.5}
     assert set(samples["energy_mj"]) == {3}
     assert samples["sm_clock_mhz"].null_count() == samples.height
+
+
+def test_steps_of_the_energy_counter_are_seen_between_samples():
+    """A counter that steps every 100 ms of the clock."""
+    zero_ns = time.perf_counter_ns()
+
+    def steps() -> int:
+        return (time.perf_counter_ns() - zero_ns) // 100_000_000
+
+    def open_reader() -> Reader:
+        return lambda: {"energy_mj": 1000 * steps()}
+
+    telemetry = Telemetry(open_reader, zero_ns, open_counter=lambda: lambda: 1000 * steps())
+    time.sleep(1.5)
+    moved = telemetry.stop().frame.filter(pl.col("energy_mj").diff() > 0)
+    assert moved.height >= 12
+    late_ms = (moved["energy_since_ms"] - moved["energy_mj"] / 10).to_list()
+    assert min(late_ms) >= 0
+    assert sorted(late_ms)[len(late_ms) // 2] < 15
+    assert (moved["energy_since_ms"] <= moved["time_ms"]).all()
+
+
+def test_without_a_counter_of_its_own_a_step_has_the_time_of_a_sample():
+    telemetry = Telemetry(constant(energy_mj=3), time.perf_counter_ns())
+    time.sleep(0.3)
+    samples = telemetry.stop().frame
+    assert set(samples["energy_since_ms"]) == {samples["time_ms"][0]}
 
 
 def test_a_slow_reader_lowers_the_rate_and_no_more():
@@ -237,7 +261,7 @@ def fake_nvml(monkeypatch, **answers: Any) -> None:
 def test_a_gpu_that_tells_little_is_sampled_with_what_it_tells(monkeypatch):
     fake_nvml(monkeypatch, nvmlDeviceGetTemperature=40)
     reading = open_nvml(0)()
-    assert set(reading) == set(SAMPLES) - {"time_ms"}
+    assert set(reading) == set(SAMPLES) - {"time_ms", "energy_since_ms"}
     assert {name for name, value in reading.items() if value is not None} == {"temperature_c"}
 
 
@@ -371,140 +395,9 @@ assert lock.try_take()
     asked.release()
 
 
-def samples_of(**columns: list[Any]) -> pl.DataFrame:
-    """Samples of some columns every 50 ms from 0, null elsewhere."""
-    count = len(next(iter(columns.values())))
-    times = columns.pop("time_ms", [50.0 * i for i in range(count)])
-    empty = {name: [None] * count for name in SAMPLES if name not in columns}
-    return pl.DataFrame({**empty, **columns, "time_ms": times}, schema=SAMPLES)
-
-
-def test_a_summary_is_of_the_samples_within():
-    reasons = CLOCK_EVENT_REASONS["gpu_idle"], CLOCK_EVENT_REASONS["sw_power_cap"], CLOCK_EVENT_REASONS["hw_slowdown"]
-    samples = samples_of(
-        power_w=[1.0, 10.0, 20.0, 60.0, 500.0],
-        sm_clock_mhz=[210, 1500, 1200, 1400, 300],
-        temperature_c=[90, 40, 44, 42, 95],
-        clock_event_reasons=[reasons[0], reasons[1], reasons[1] | reasons[2], 0, reasons[0]],
-        compute_processes=[9, 1, 3, 2, 9],
-    )
-    assert summarise_samples(samples, 50.0, 150.0) == {
-        "samples": 3,
-        "interval_ms": 50.0,
-        "sm_clock_median_mhz": 1400.0,
-        "sm_clock_min_mhz": 1200,
-        "temperature_max_c": 44,
-        "power_mean_w": 30.0,
-        "power_semantics": "nvmlDeviceGetPowerUsage",
-        "throttle_reasons": ["sw_power_cap", "hw_slowdown"],
-        "other_processes": 2,
-    }
-
-
-def test_instantaneous_power_is_preferred_where_it_is_always_known():
-    known = samples_of(power_w=[10.0, 10.0], power_instant_w=[30.0, 50.0])
-    about = summarise_samples(known, 0.0, 50.0)
-    assert (about["power_mean_w"], about["power_semantics"]) == (40.0, "NVML_FI_DEV_POWER_INSTANT")
-    partly = samples_of(power_w=[10.0, 14.0], power_instant_w=[30.0, None])
-    about = summarise_samples(partly, 0.0, 50.0)
-    assert (about["power_mean_w"], about["power_semantics"]) == (12.0, "nvmlDeviceGetPowerUsage")
-
-
-@pytest.mark.parametrize("span", [(0.0, 1000.0), (5000.0, 6000.0)], ids=["nothing known", "no samples"])
-def test_what_is_not_known_is_null_and_plain(span):
-    about = summarise_samples(samples_of(power_w=[None] * 3), *span)
-    assert json.loads(json.dumps(about)) == about
-    assert about["samples"] in (0, 3)
-    assert about["throttle_reasons"] == []
-    known = {"samples", "interval_ms", "power_semantics", "throttle_reasons"}
-    assert {name for name, value in about.items() if value is not None} <= known
-
-
-def test_a_process_that_is_hidden_is_not_counted_below_zero():
-    assert summarise_samples(samples_of(compute_processes=[0, 0]), 0.0, 50.0)["other_processes"] == 0
-
-
-def counter(
-    seconds: float, watts: float, update_ms: float = 100.0, interval_ms: float = 50.0, phase_ms: float = 0.0
-) -> pl.DataFrame:
-    """Samples of a counter that moves every `update_ms`, of a constant load."""
-    times = [phase_ms + interval_ms * i for i in range(int(seconds * 1000 / interval_ms) + 1)]
-    moved = [time_ms // update_ms * update_ms for time_ms in times]
-    return samples_of(time_ms=times, energy_mj=[int(watts * value) for value in moved])
-
-
-@given(
-    watts=st.floats(20, 1000),
-    update_ms=st.floats(20, 100),
-    phase_ms=st.floats(0, 50),
-    start_ms=st.floats(0, 900),
-)
-def test_the_mean_power_of_a_constant_load(watts, update_ms, phase_ms, start_ms):
-    samples = counter(7, watts, update_ms, phase_ms=phase_ms)
-    assert mean_power_w(samples, start_ms, start_ms + 5000) == pytest.approx(watts, rel=0.03)
-
-
-@given(st.lists(st.floats(0, 20), min_size=120, max_size=120), st.floats(50, 700))
-def test_the_mean_power_when_samples_are_late(late_ms, watts):
-    times = [50.0 * i + late for i, late in enumerate(late_ms)]
-    energy = [int(watts * (time_ms // 100 * 100)) for time_ms in times]
-    samples = samples_of(time_ms=times, energy_mj=energy)
-    assert mean_power_w(samples, 200, 5300) == pytest.approx(watts, rel=0.03)
-
-
-def test_the_mean_power_is_of_the_window_and_not_of_what_surrounds_it():
-    times = [50.0 * i for i in range(240)]
-    watts = [30 if time_ms < 3000 or time_ms >= 9000 else 300 for time_ms in times]
-    energy = [0]
-    for power in watts[:-1]:
-        energy.append(energy[-1] + power * 50)
-    samples = samples_of(time_ms=times, energy_mj=energy)
-    assert mean_power_w(samples, 3200, 8800) == pytest.approx(300, rel=0.01)
-    assert mean_power_w(samples, 0, 2900) == pytest.approx(30, rel=0.01)
-
-
-@pytest.mark.parametrize(
-    "samples",
-    [
-        samples_of(power_w=[100.0] * 200),
-        counter(10, 0.0),
-        counter(10, 100.0, update_ms=2500),
-        counter(3, 100.0),
-        samples_of(energy_mj=[]),
-    ],
-    ids=["no counter", "still", "rarely", "ended early", "no samples"],
-)
-def test_no_mean_power_without_a_counter_that_moves(samples):
-    assert mean_power_w(samples, 500, 5500) is None
-
-
-def test_energy_of_an_image_with_and_without_the_idle_power():
-    idle, load = counter(2, 40.0), counter(8, 240.0)
-    offset_ms, offset_mj = idle["time_ms"][-1] + 100.0, idle["energy_mj"][-1]
-    shifted = load.with_columns(pl.col("time_ms") + offset_ms, pl.col("energy_mj") + offset_mj)
-    samples = pl.concat([idle, shifted])
-    window = (offset_ms + 500, offset_ms + 6500)
-    about = energy_per_image(samples, window, (200.0, 1800.0), images=1000)
-    assert json.loads(json.dumps(about)) == about
-    assert about["window_s"] == pytest.approx(6)
-    assert about["images"] == 1000
-    assert about["joules"] == pytest.approx(240 * 6, rel=0.03)
-    assert about["idle_power_w"] == pytest.approx(40, rel=0.1)
-    assert about["joules_per_image"] == pytest.approx(1.44, rel=0.03)
-    assert about["joules_per_image_above_idle"] == pytest.approx(1.2, rel=0.03)
-    unknown = energy_per_image(samples, window, None, images=1000)
-    assert unknown["joules_per_image"] == about["joules_per_image"]
-    assert unknown["idle_power_w"] is None
-    assert unknown["joules_per_image_above_idle"] is None
-
-
-def test_no_energy_without_a_reason():
-    samples = counter(10, 100.0)
-    short = energy_per_image(samples, (0.0, MINIMUM_ENERGY_S * 1000 - 100), None, images=10)
-    assert short == {"absent": "a window of 4.9 s; 5 s are needed"}
-    still = energy_per_image(samples_of(power_w=[1.0] * 200), (0.0, 6000.0), None, images=10)
-    assert set(still) == {"absent"}
-    assert "energy counter" in still["absent"]
+def counter(seconds: float, watts: float) -> pl.DataFrame:
+    """Samples of a constant load."""
+    return counter_samples(lambda at_ms: watts * at_ms / 1000, 1000 * seconds)
 
 
 def test_samples_are_read_as_they_were_written(tmp_path):
@@ -533,7 +426,7 @@ def of_another_version(path: Path) -> None:
 
 
 def of_other_columns(path: Path) -> None:
-    counter(1, 1.0).drop("energy_mj").write_parquet(path, metadata={"deepgap": json.dumps({"format": 1})})
+    counter(1, 1.0).drop("energy_mj").write_parquet(path, metadata={"deepgap": json.dumps({"format": FORMAT})})
 
 
 def with_a_list_for_a_footer(path: Path) -> None:
@@ -598,7 +491,7 @@ def test_a_gpu_tells_every_column_or_null():
     samples = telemetry.stop().frame
     assert samples.schema == SAMPLES
     assert samples.height >= 15
-    assert set(open_nvml(0)()) == set(SAMPLES) - {"time_ms"}
+    assert set(open_nvml(0)()) == set(SAMPLES) - {"time_ms", "energy_since_ms"}
     last = samples.row(-1, named=True)
     known = {name: value for name, value in last.items() if value is not None}
     # These every data-centre GPU tells.
@@ -614,8 +507,8 @@ def test_a_gpu_tells_every_column_or_null():
     if last["energy_mj"] is not None:
         assert samples["energy_mj"].is_sorted()
         assert samples["energy_mj"][-1] > samples["energy_mj"][0]
-        power = mean_power_w(samples, samples["time_ms"][0], samples["time_ms"][-1])
-        assert power is not None
-        assert 5 < power < 1500
+        window = aligned_window(samples, samples["time_ms"][0], samples["time_ms"][-1])
+        assert window is not None
+        assert 5 < window.joules / window.seconds < 1500
     if last["clock_event_reasons"] is not None:
         assert last["clock_event_reasons"] < 2 * max(CLOCK_EVENT_REASONS.values())

@@ -84,7 +84,7 @@ def test_reading_ahead_may_fail_in_any_way(monkeypatch, error):
     def fail(request: object) -> None:
         raise error
 
-    monkeypatch.setattr("deepgap.measure.measure.preload", fail)
+    monkeypatch.setattr("deepgap.measure.source.preload", fail)
     monkeypatch.setattr(worker_module, "_parse", lambda request: request)
     _preload({})
     gc.unfreeze()

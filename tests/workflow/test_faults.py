@@ -248,7 +248,7 @@ def test_a_file_that_may_not_grow_is_told_in_a_sentence(unmeasured, tmp_path):
 CAPPED = """
 import resource, runpy, sys
 import torch, torchvision
-import deepgap.measure.measure
+import deepgap.measure.cell
 
 room, script = int(sys.argv[1]), sys.argv[2]
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

@@ -27,7 +27,7 @@ from deepgap.build.quantize.network import read_graph
 from deepgap.build.quantize.thresholds import METHODS, choose_scales
 from deepgap.host import host_threads
 from deepgap.measure.fidelity import compare_layers, compare_logits
-from deepgap.measure.measure import set_precision
+from deepgap.measure.precision import set_precision
 
 if TYPE_CHECKING:
     import torch

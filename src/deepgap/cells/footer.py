@@ -116,7 +116,10 @@ HOST = _object(
     memory_gib=_maybe("number", "of the machine"),
     os=_maybe("string", "name and version"),
     kernel=_maybe("string", "release"),
-    host_sha256=_maybe("string", "12 hex digits of the hash of the machine's identity: which cells share a host"),
+    host_sha256=_maybe(
+        "string",
+        "of the hash of the kernel's boot id, 12 hex digits: which cells share a started host",
+    ),
     limits=LIMITS,
 )
 
@@ -230,6 +233,7 @@ FACTS = _object(
     activation_elements=_maybe("number", "read and written, summed over fused groups"),
     largest_activation_elements=_maybe("number", "of one tensor"),
     classes=_maybe("integer", "logits"),
+    blocks=_maybe("integer", "residual additions"),
 )
 
 OBSERVED = _object(
@@ -254,10 +258,10 @@ OBSERVED = _object(
     converged=_maybe("boolean", "whether the latency arm of every run met its stopping rule; true without a rule"),
     launch={
         "type": ["object", "null"],
-        "description": "medians of an operation with next to no work; null on a processor",
+        "description": "medians of a kernel that does nothing (`measure.launch`); null on a processor",
         "properties": {
-            "enqueue_ns": _maybe("number", "host time of a call that launches it"),
-            "device_ns": _maybe("number", "device time of a launch in a queue"),
+            "enqueue_ns": _maybe("number", "host time of a launch with an event before and behind it"),
+            "device_ns": _maybe("number", "device time between the two events"),
         },
     },
     memory=MEMORY,

@@ -16,7 +16,7 @@ import polars as pl
 from deepgap.errors import TelemetryError
 from deepgap.files import put_in_place, read_parquet, write_parquet
 
-FORMAT = 1
+FORMAT = 2
 FOOTER_KEY = "deepgap"
 INTERVAL_S = 0.05
 """Between the beginnings of two samples: 20 Hz."""
@@ -29,6 +29,7 @@ SAMPLES = pl.Schema(
         "power_average_w": pl.Float64,
         "power_instant_w": pl.Float64,
         "energy_mj": pl.Int64,
+        "energy_since_ms": pl.Float64,
         "sm_clock_mhz": pl.Int64,
         "memory_clock_mhz": pl.Int64,
         "utilisation_percent": pl.Int64,
@@ -45,7 +46,8 @@ time_ms: when the sample began, since the cell's start.
 power_w: `nvmlDeviceGetPowerUsage`, whose meaning depends on the device: of the moment up to Turing and on GA100, an
     average over one second on later ones (NVML's documentation). power_average_w and power_instant_w are NVML's
     fields that say which they are.
-energy_mj: total energy counter in millijoules since the driver was loaded.
+energy_mj: total energy counter in millijoules since the driver was loaded. energy_since_ms: when the counter was
+    first seen at this value, since the cell's start; it is read more often than samples are taken.
 clock_event_reasons: NVML's bit mask of why the clocks are not higher; see `CLOCK_EVENT_REASONS`.
 compute_processes: processes with a compute context on the device.
 """

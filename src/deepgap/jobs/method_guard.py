@@ -13,7 +13,7 @@ from deepgap.study.method import METHOD_VERSION
 
 RECORD = "tests/unit/method_digests.json"
 
-ENTRY = "deepgap.measure.measure"
+ENTRY = "deepgap.measure.cell"
 """The module from which a cell is measured."""
 
 SCRIPTS = (

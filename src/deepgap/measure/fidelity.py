@@ -20,17 +20,25 @@ class Fidelity:
         would bring any cosine near 1. Null for fewer than two images or logits that are not finite.
     centred_sqnr_db: power of the centred reference over that of the difference, in decibels; null also where there
         is no difference or no power, for which a decibel figure does not exist.
-    top1_agreement: part of the images with the same first class; a row that is not finite agrees with nothing.
-    top1_accuracy, reference_top1_accuracy: part of the images whose first class is the label; null without labels.
+    top1_agreeing, top1_agreement: images with the same first class, and their part; a row that is not finite agrees
+        with nothing.
+    top1_right, top1_accuracy, reference_top1_accuracy: images whose first class is the label, and their part; null
+        without labels. top5_...: likewise for a label among the first five classes; null also for five classes or
+        fewer. Of equal logits the lowest class is first.
     """
 
     images: int
     all_finite: bool
     centred_cosine: float | None
     centred_sqnr_db: float | None
+    top1_agreeing: int
     top1_agreement: float
-    top1_accuracy: float | None
-    reference_top1_accuracy: float | None
+    top1_right: int | None = None
+    top1_accuracy: float | None = None
+    reference_top1_accuracy: float | None = None
+    top5_right: int | None = None
+    top5_accuracy: float | None = None
+    reference_top5_accuracy: float | None = None
 
 
 def compare_logits(logits: np.ndarray, reference: np.ndarray, labels: np.ndarray | None = None) -> Fidelity:
@@ -44,20 +52,38 @@ def compare_logits(logits: np.ndarray, reference: np.ndarray, labels: np.ndarray
         mean = reference.mean(axis=0)
         cosine = _cosine(logits - mean, reference - mean)
         sqnr_db = _decibels(np.square(reference - mean).sum(), np.square(logits - reference).sum())
-    first, reference_first = logits.argmax(axis=1), reference.argmax(axis=1)
-
-    def share(hits: np.ndarray) -> float:
-        return float(hits.mean())
-
+    agreeing = (logits.argmax(axis=1) == reference.argmax(axis=1)) & finite & reference_finite
     return Fidelity(
         images=len(logits),
         all_finite=all_finite,
         centred_cosine=cosine,
         centred_sqnr_db=sqnr_db,
-        top1_agreement=share((first == reference_first) & finite & reference_finite),
-        top1_accuracy=None if labels is None else share((first == labels) & finite),
-        reference_top1_accuracy=None if labels is None else share((reference_first == labels) & reference_finite),
+        top1_agreeing=int(agreeing.sum()),
+        top1_agreement=float(agreeing.mean()),
+        **({} if labels is None else _accuracy(logits, reference, labels)),
     )
+
+
+def _accuracy(logits: np.ndarray, reference: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """The fields of `Fidelity` that need labels."""
+    found: dict[str, Any] = {}
+    for first in (1, 5):
+        if first > 1 and logits.shape[1] <= first:
+            continue
+        right, expected = (_among_first(values, labels, first) for values in (logits, reference))
+        found |= {
+            f"top{first}_right": int(right.sum()),
+            f"top{first}_accuracy": float(right.mean()),
+            f"reference_top{first}_accuracy": float(expected.mean()),
+        }
+    return found
+
+
+def _among_first(logits: np.ndarray, labels: np.ndarray, first: int) -> np.ndarray:
+    """Which rows have their label among their highest classes; a row that is not finite has not."""
+    highest = np.argsort(-logits, axis=1, kind="stable")[:, :first]
+    hits: np.ndarray = (highest == labels[:, np.newaxis]).any(axis=1) & np.isfinite(logits).all(axis=1)
+    return hits
 
 
 def compare_layers(reference: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:

@@ -7,12 +7,13 @@ import os
 import platform
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from typing import Any
 
-from deepgap.host import cpu_name
+from deepgap.host import cpu_name, host_identity, host_limits
 from deepgap.measure.device import nvml_session
 from deepgap.study.gpus import Device
 
@@ -50,6 +51,8 @@ def collect_provenance(device: Device) -> dict[str, Any]:
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "os": _os_name(),
             "kernel": platform.release(),
+            "host_sha256": _short_hash(host_identity()),
+            "limits": asdict(host_limits()),
         },
         "device": _gpu_facts(device) if device.index >= 0 else {"name": cpu_name(), "uuid_sha256": None},
     }
@@ -67,7 +70,7 @@ def _gpu_facts(device: Device) -> dict[str, Any]:
     properties = torch.cuda.get_device_properties(0)
     facts: dict[str, Any] = {
         "name": device.name,
-        "uuid_sha256": hashlib.sha256(device.uuid.encode()).hexdigest()[:12],
+        "uuid_sha256": _short_hash(device.uuid),
         "compute_capability": f"{properties.major}.{properties.minor}",
         "sm_count": properties.multi_processor_count,
         "l2_cache_bytes": properties.L2_cache_size,
@@ -95,6 +98,10 @@ def _gpu_facts(device: Device) -> dict[str, Any]:
             "pcie_lanes": ask(nvml.nvmlDeviceGetCurrPcieLinkWidth, handle),
         }
     return facts
+
+
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 @cache

@@ -18,10 +18,11 @@ from typing import Any, TypeAlias
 
 import polars as pl
 
-from deepgap.cells.telemetry_file import CLOCK_EVENT_REASONS, INTERVAL_S, SAMPLES
+from deepgap.cells.telemetry_file import INTERVAL_S, SAMPLES
 from deepgap.measure.locks import release_all
 
-MINIMUM_ENERGY_S = 5.0
+COUNTER_INTERVAL_S = 0.005
+"""Between two looks at the energy counter, whose own steps are about 100 ms apart."""
 ANSWER_S = 5.0
 """How long a sampling process may take to hand over its samples: a call of a broken driver may never return."""
 HIGHEST_POWER_W = 3000.0
@@ -47,7 +48,10 @@ COUNTER_DELAY_MS = 1000
 """The energy counter moves in steps: it may tell at once what was used so long before."""
 
 Reader: TypeAlias = "Callable[[], dict[str, int | float | None]]"
-"""Reads one sample without its time: a value for each column of `SAMPLES` that is known."""
+"""Reads one sample without its times: a value for each column of `SAMPLES` that is known."""
+
+Counter: TypeAlias = "Callable[[], int | None]"
+"""Reads the energy counter in millijoules; null where the device has none."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +65,28 @@ class Samples:
 class Telemetry:
     """A process that samples a device until it is stopped, or until the process that started it is gone."""
 
-    def __init__(self, open_reader: Callable[[], Reader], zero_ns: int, core: int | None = None) -> None:
+    def __init__(
+        self,
+        open_reader: Callable[[], Reader],
+        zero_ns: int,
+        core: int | None = None,
+        open_counter: Callable[[], Counter] | None = None,
+    ) -> None:
         """Start sampling.
 
         Args:
             open_reader: called in the sampling process; for a GPU `lambda: open_nvml(index)`.
             zero_ns: the time of `time.perf_counter_ns` from which the samples' times count.
             core: the core on which to run, beside those of what is measured; null leaves it to the system.
+            open_counter: likewise called there; then the energy counter is read between samples, too, for the time
+                of its steps. Null where sampling has no core of its own.
         """
         # A fork, because a new interpreter would take seconds of the cell's time. This process has not touched CUDA.
         context = multiprocessing.get_context("fork")
         self._connection, other = context.Pipe()
         # A daemon, because an interpreter that ends by an exception would wait for any other process before it closes
         # the connection.
-        arguments = (self._connection, other, open_reader, zero_ns, core)
+        arguments = (self._connection, other, open_reader, zero_ns, core, open_counter)
         self._process = context.Process(target=_sample, args=arguments, daemon=True)
         self._process.start()
         other.close()
@@ -112,7 +124,12 @@ class Telemetry:
 
 
 def _sample(
-    mine: Connection, connection: Connection, open_reader: Callable[[], Reader], zero_ns: int, core: int | None
+    mine: Connection,
+    connection: Connection,
+    open_reader: Callable[[], Reader],
+    zero_ns: int,
+    core: int | None,
+    open_counter: Callable[[], Counter] | None,
 ) -> None:
     """Sample until the other end asks for the samples, or is closed."""
     # Never return: what this process inherited is its parent's to clean up.
@@ -124,26 +141,58 @@ def _sample(
             with suppress(OSError):
                 os.sched_setaffinity(0, {core})
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        connection.send(_collect(connection, open_reader, zero_ns))
+        connection.send(_collect(connection, open_reader, zero_ns, open_counter))
     except (EOFError, OSError):
         pass
     finally:
         os._exit(0)
 
 
-def _collect(connection: Connection, open_reader: Callable[[], Reader], zero_ns: int) -> list[dict[str, Any]] | str:
+def _collect(
+    connection: Connection,
+    open_reader: Callable[[], Reader],
+    zero_ns: int,
+    open_counter: Callable[[], Counter] | None,
+) -> list[dict[str, Any]] | str:
     rows: list[dict[str, Any]] = []
     try:
-        read = open_reader()
+        read, counter = open_reader(), open_counter and open_counter()
+        seen = _Seen(zero_ns)
         due = time.perf_counter()
-        while not connection.poll(max(0.0, due - time.perf_counter())):
+        while not _wait(connection, due, seen, counter):
             began = time.perf_counter_ns()
-            rows.append({"time_ms": (began - zero_ns) / 1e6, **within_limits(read())})
+            readings = within_limits(read())
+            seen.look(readings.get("energy_mj"), began)
+            rows.append({"time_ms": (began - zero_ns) / 1e6, **readings, "energy_since_ms": seen.since_ms})
             due = max(due + INTERVAL_S, time.perf_counter())
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     connection.recv()
     return rows
+
+
+@dataclass
+class _Seen:
+    """The energy counter's value, and when it was first seen at it, in milliseconds since the zero."""
+
+    zero_ns: int
+    value: float | None = None
+    since_ms: float | None = None
+
+    def look(self, value: float | None, at_ns: int) -> None:
+        if value != self.value:
+            self.value = value
+            self.since_ms = None if value is None else (at_ns - self.zero_ns) / 1e6
+
+
+def _wait(connection: Connection, due: float, seen: _Seen, counter: Counter | None) -> bool:
+    """Wait until a sample is due and look at the counter meanwhile; whether the samples are asked for."""
+    while counter is not None and due - time.perf_counter() > COUNTER_INTERVAL_S:
+        if connection.poll(COUNTER_INTERVAL_S):
+            return True
+        at_ns = time.perf_counter_ns()
+        seen.look(counter(), at_ns)
+    return connection.poll(max(0.0, due - time.perf_counter()))
 
 
 def within_limits(readings: Mapping[str, int | float | None]) -> dict[str, int | float | None]:
@@ -219,73 +268,16 @@ def open_nvml(index: int) -> Reader:
     return read
 
 
-def summarise_samples(samples: pl.DataFrame, start_ms: float, end_ms: float) -> dict[str, Any]:
-    """The samples between two times as plain JSON values, for the cell's footer; null where nothing is known.
+def open_nvml_counter(index: int) -> Counter:
+    """The energy counter of the device of this NVML index. Starts NVML in the calling process."""
+    import pynvml as nvml
 
-    Returns:
-        samples, interval_ms (median), sm_clock_median_mhz, sm_clock_min_mhz, temperature_max_c, power_mean_w,
-        power_semantics (what power_mean_w averages), throttle_reasons (names of all clock event reasons seen),
-        other_processes (the most compute processes beside this one).
-    """
-    within = samples.filter(pl.col("time_ms").is_between(start_ms, end_ms))
-    power, semantics = "power_w", "nvmlDeviceGetPowerUsage"
-    if within.height and within["power_instant_w"].null_count() == 0:
-        power, semantics = "power_instant_w", "NVML_FI_DEV_POWER_INSTANT"
-    seen = 0
-    for mask in within["clock_event_reasons"].drop_nulls():
-        seen |= mask
-    processes = within["compute_processes"].drop_nulls().to_list()
-    return {
-        "samples": within.height,
-        "interval_ms": within["time_ms"].diff().median(),
-        "sm_clock_median_mhz": within["sm_clock_mhz"].median(),
-        "sm_clock_min_mhz": within["sm_clock_mhz"].min(),
-        "temperature_max_c": within["temperature_c"].max(),
-        "power_mean_w": within[power].mean(),
-        "power_semantics": semantics,
-        "throttle_reasons": [name for name, bit in CLOCK_EVENT_REASONS.items() if seen & bit],
-        "other_processes": max(0, max(processes) - 1) if processes else None,
-    }
+    nvml.nvmlInit()
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
 
-
-def mean_power_w(samples: pl.DataFrame, start_ms: float, end_ms: float) -> float | None:
-    """Mean power between two times by the total energy counter.
-
-    The counter moves in steps of some 20 to 100 ms. Only samples at which it has moved tell its value of that time,
-    so the mean is taken between the first and the last of them. Null with fewer than three, or when they span less
-    than four fifths of the time asked for.
-    """
-    moved = samples.filter(pl.col("energy_mj").diff() > 0, pl.col("time_ms").is_between(start_ms, end_ms))
-    if moved.height < 3:
+    def read() -> int | None:
+        with suppress(nvml.NVMLError):
+            return int(nvml.nvmlDeviceGetTotalEnergyConsumption(handle))
         return None
-    span_ms = moved["time_ms"][-1] - moved["time_ms"][0]
-    if span_ms < 0.8 * (end_ms - start_ms):
-        return None
-    return float((moved["energy_mj"][-1] - moved["energy_mj"][0]) / span_ms)
 
-
-def energy_per_image(
-    samples: pl.DataFrame, window_ms: tuple[float, float], idle_ms: tuple[float, float] | None, images: int
-) -> dict[str, Any]:
-    """Energy of a steady window as plain JSON values, with and without the idle power, or why there is none.
-
-    Args:
-        samples: of the cell, in `SAMPLES`.
-        window_ms: start and end of the run that handled `images`.
-        idle_ms: start and end of a time in which the device had a context and nothing to do.
-    """
-    window_s = (window_ms[1] - window_ms[0]) / 1000
-    if window_s < MINIMUM_ENERGY_S:
-        return {"absent": f"a window of {window_s:.1f} s; {MINIMUM_ENERGY_S:g} s are needed"}
-    power = mean_power_w(samples, *window_ms)
-    if power is None:
-        return {"absent": "the device has no energy counter, or it did not move during the window"}
-    idle = None if idle_ms is None else mean_power_w(samples, *idle_ms)
-    return {
-        "window_s": window_s,
-        "images": images,
-        "joules": power * window_s,
-        "idle_power_w": idle,
-        "joules_per_image": power * window_s / images,
-        "joules_per_image_above_idle": None if idle is None else (power - idle) * window_s / images,
-    }
+    return read

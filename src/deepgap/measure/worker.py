@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 from deepgap.errors import DeepGapError
 
 if TYPE_CHECKING:
-    from deepgap.measure.measure import Request
+    from deepgap.measure.source import Request
 
 SOCKET_VARIABLE = "DEEPGAP_WORKER"
 MAX_REQUEST_BYTES = 1 << 20
@@ -124,13 +124,13 @@ def _connect(address: str) -> socket.socket | None:
 
 
 def _measure(request: Mapping[str, Any]) -> None:
-    from deepgap.measure.measure import measure_cell
+    from deepgap.measure.cell import measure_cell
 
     measure_cell(_parse(request), say=lambda text: print(text, file=sys.stderr, flush=True))
 
 
 def _parse(request: Mapping[str, Any]) -> Request:
-    from deepgap.measure.measure import Request
+    from deepgap.measure.source import Request
     from deepgap.study.gpus import Gpu
 
     files = {name: value and Path(value) for name, value in request.items() if name.endswith("_file")}
@@ -188,7 +188,7 @@ def _answer(listener: socket.socket, lifeline: int) -> None:
 
 def _preload(request: Mapping[str, Any]) -> None:
     """Read what the cell needs into this process. What fails here fails in the cell again, which says why."""
-    from deepgap.measure.measure import preload
+    from deepgap.measure.source import preload
 
     with suppress(Exception):
         preload(_parse(request))
