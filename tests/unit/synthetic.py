@@ -23,16 +23,21 @@ from deepgap.analyse.summary import (
     RUNS,
     TELEMETRY,
     Summary,
-    mode_order,
 )
 from deepgap.cells.cell_file import SCHEMA, Footer, write_cell
 from deepgap.published.values import read_published
 from deepgap.study.gpus import load_gpus
 from deepgap.study.study import cell_id, recipe_digest
+from deepgap.study.words import mode_order
 
 ROOT = Path(__file__).parents[2]
 GPUS = load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")
-REPORTING = {"matched_batch_size": 8, "matched_latency_ms": 10, "latency_batch_sizes": [1, 512]}
+REPORTING = {
+    "paper_gpus": ["H200", "EPYCGenoa"],
+    "matched_batch_size": 8,
+    "matched_latency_ms": 10,
+    "latency_batch_sizes": [1, 512],
+}
 
 RATE = {"resnet18": 1.0, "resnet50": 0.42, "resnet101": 0.24}
 FLOOR_MS = {"resnet18": 0.8, "resnet50": 1.9, "resnet101": 3.6}

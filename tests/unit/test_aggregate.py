@@ -41,7 +41,6 @@ from deepgap.analyse.summary import (
     RUNS,
     load_summary,
     merge_hosts,
-    mode_order,
     write_tables,
 )
 from deepgap.cells.cell_file import Footer, failure_row
@@ -49,6 +48,7 @@ from deepgap.errors import CellError
 from deepgap.measure.fidelity import Fidelity, compare_logits
 from deepgap.stats import ratio_interval
 from deepgap.study import study
+from deepgap.study.words import mode_order
 from tests.unit.synthetic import (
     GPUS,
     REPORTING,

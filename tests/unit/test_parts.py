@@ -97,6 +97,10 @@ def test_the_text_shows_every_figure_and_table_and_no_others():
     assert sorted(shown.tables) == list(TABLES)
 
 
+def test_every_table_has_its_template_and_every_template_its_table():
+    assert sorted(file.name.split(".")[0] for file in (ROOT / "paper/templates").glob("*.tex.j2")) == list(TABLES)
+
+
 def test_what_a_text_shows_is_read_from_its_macros():
     text = r"""
     \newcommand{\pagefigure}[3]{\includegraphics[width=\textwidth]{#1}}
@@ -104,8 +108,8 @@ def test_what_a_text_shows_is_read_from_its_macros():
     % \pagefigure{not_shown}{}{}
     \input{numbers.tex} \input{tables/peaks.tex} \includegraphics[width=2cm]{figures/third}
     """
-    assert shown_in(text) == Shown(("second", "first", "third"), ("peaks",))
-    assert read_shown(ROOT / "no/such.tex") == Shown((), ())
+    assert shown_in(text) == Shown(("second", "first", "third"), ("peaks",), ("CaptionFirst", "CaptionSecond"))
+    assert read_shown(ROOT / "no/such.tex") == Shown()
 
 
 def test_parts_stand_in_the_order_of_the_text_and_new_ones_last(tmp_path: Path):

@@ -244,7 +244,7 @@ def test_no_table_prints_a_hostile_name_as_latex(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_numbers_of_the_prose_hold_no_free_text(text: str) -> None:
-    assert text not in write_numbers(hostile_summary(text), {})
+    assert text not in write_numbers(hostile_summary(text), {}, ())
 
 
 @pytest.mark.parametrize("text", HOSTILE)

@@ -11,7 +11,7 @@ from deepgap.analyse.aggregate import summarise_families
 from deepgap.analyse.design import describe_expected
 from deepgap.analyse.measurements import read_measurements
 from deepgap.errors import ConfigError
-from deepgap.paper.numbers import macro_name
+from deepgap.paper.numbers.macro import macro_name
 from deepgap.study.gpus import SITE_PATTERN, find_sites, in_config, split_site, with_sites
 from deepgap.study.study import load_study
 from tests.unit.synthetic import synthetic_footer, synthetic_recipe, synthetic_rows, write_synthetic_cell

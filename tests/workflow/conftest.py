@@ -27,7 +27,7 @@ from tests.conftest import ROOT, read_yaml
 
 PARTS = ("Snakefile", "config", "data", "envs", "paper", "profiles", "src", "workflow")
 CACHES = shutil.ignore_patterns("__pycache__", "*.egg-info")
-GENERATED = shutil.ignore_patterns("tables", "figures", "numbers.tex", "paper.pdf")
+GENERATED = shutil.ignore_patterns("tables", "figures", "numbers.tex", "claims.tex", "paper.pdf")
 
 TINY: dict[str, Any] = {
     "models": ["resnet18"],

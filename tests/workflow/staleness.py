@@ -508,7 +508,7 @@ ROWS = (
     Row(
         "the same, and ask for `pdf`",
         both(render_the_paper, delete("results/CPU/cells/*eager-fp32_b1_*", ".snakemake")),
-        {"measure_cell": 1, "compile_paper": 1, "pdf": 1, **of_paper("cpu")},
+        {"measure_cell": 1, "write_claims": 1, "compile_paper": 1, "pdf": 1, **of_paper("cpu")},
         "the other cells, weights, graphs, calibration",
         targets=("pdf",),
     ),

@@ -30,13 +30,13 @@ from deepgap.analyse.summary import (
     RATIOS,
     RUNS,
     merge_hosts,
-    mode_order,
 )
 from deepgap.analyse.telemetry import summarise_telemetry
 from deepgap.cells.bounds import peak_share
 from deepgap.cells.cell_file import OK
 from deepgap.stats import Floats, ratio_interval, run_interval
 from deepgap.study.gpus import Gpu
+from deepgap.study.words import mode_order
 
 BASELINE = {"runtime": "eager", "precision": "fp32"}
 

@@ -11,8 +11,7 @@ import polars as pl
 from deepgap.analyse.peaks import intervals_overlap
 from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
-from deepgap.paper.latex import significant
-from deepgap.paper.wording import MODELS
+from deepgap.text import significant
 
 UNITS = {"throughput": "img/s", "per_joule": "images/J", "per_euro": "images/EUR"}
 """The objectives, as in the config's schema, and the unit of each."""
@@ -81,7 +80,7 @@ def recommend(summary: Summary, slo_ms: float, objective: str) -> Recommendation
     if not points:
         raise DeepGapError(" ".join(notes))
     rows: list[dict[str, Any]] = []
-    for model in sorted(set(families["model"]), key=MODELS.index):
+    for model in summary.order_models(families["model"]):
         of_model = [point for point in points if point["model"] == model]
         within = [point for point in of_model if point["latency_ms"] <= slo_ms]
         if within:

@@ -9,7 +9,8 @@ import polars as pl
 
 from deepgap.analyse.peaks import family_points, find_peak, intervals_overlap
 from deepgap.analyse.summary import Summary
-from deepgap.sources.traffic import BYTES_PER_ELEMENT, find_traffic
+from deepgap.sources.traffic import find_traffic
+from deepgap.study.words import BYTES_PER_ELEMENT
 
 
 @dataclass(frozen=True)

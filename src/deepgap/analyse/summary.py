@@ -19,24 +19,14 @@ from deepgap.errors import DeepGapError
 from deepgap.files import put_in_place, read_parquet, write_parquet
 from deepgap.jobs.arguments import list_paths, run_script
 from deepgap.study.gpus import Gpu, load_gpus, with_sites
+from deepgap.study.words import Place, mode_order, place
 
 MEASURED, PUBLISHED = "measured", "published"
+HOST = "CPU"
+"""The key of a machine's own processor in gpus.yaml."""
 ALL_THREADS = 0
 """As in `deepgap.study.study`, which nothing that renders needs otherwise."""
 STRINGS: Any = pl.List(pl.String)
-
-PRECISIONS = ("fp32", "tf32", "fp16", "int8")
-RUNTIMES = ("eager", "graph", "compile", "ort", "tensorrt", "cudnn")
-
-
-def mode_order(runtime: str, precision: str) -> tuple[Any, ...]:
-    """Sorts modes from the plainest to the most specialised: by precision, then by runtime, others last by name."""
-
-    def place(name: str, order: Sequence[str]) -> tuple[int, str]:
-        return (order.index(name) if name in order else len(order)), name
-
-    return place(precision, PRECISIONS), place(runtime, RUNTIMES)
-
 
 KEY = {
     "gpu": pl.String,
@@ -166,7 +156,7 @@ RATIOS = pl.Schema(
 )
 """One row a pair of modes at one gpu, model, batch size and number of threads: the ratio of their throughputs.
 
-numerator, denominator: modes; the numerator is the later one of `mode_order`.
+numerator, denominator: modes; the numerator is the later one of `words.mode_order`.
 ratio: of the medians over runs. low, high: its 95 % bootstrap interval over runs; null with fewer than three.
 runs, cells: what each operand was computed from; cells are file names without their ending.
 """
@@ -404,22 +394,26 @@ class Summary:
 
     @cached_property
     def measured(self) -> pl.DataFrame:
-        """The families with all threads that have numbers, with their `mode`, in the order of gpus.yaml, model,
-        `mode_order` and batch."""
+        """The families with all threads that have numbers, with their `mode`, in the order of gpus.yaml, the study's
+        models, `words.mode_order` and batch."""
         return self._ordered(self.families.filter(pl.col("status") == "ok", pl.col("threads") == ALL_THREADS))
 
     @cached_property
     def processor(self) -> str:
-        """The processor that GPUs are compared with: this machine's own where it was measured, or a committed one."""
+        """The processor that GPUs are compared with and the published one stands beside: this machine's own where it
+        was measured, or a committed one."""
         measured = set(self.measured["gpu"])
         processors = [key for key, gpu in self.gpus.items() if gpu.device == "cpu"]
-        return next((key for key in processors if key in measured), processors[0])
+        return next((key for key in processors if key in measured), processors[0] if processors else HOST)
 
-    @property
-    def processor_cores(self) -> str | None:
-        """The logical cores of that processor in words, several numbers where it has several hosts; None where they
-        are not known."""
-        cores = self.hosts.filter(gpu=self.processor)["logical_cores"].drop_nulls().unique().sort()
+    def is_processor(self, key: str) -> bool:
+        """Whether a key is that of a processor; the published one, which gpus.yaml does not have, is one, too."""
+        return key not in self.gpus or self.gpus[key].device == "cpu"
+
+    def cores(self, gpu: str) -> str | None:
+        """The logical cores of a device's hosts in words, several numbers where they differ; None where they are not
+        known."""
+        cores = self.hosts.filter(gpu=gpu)["logical_cores"].drop_nulls().unique().sort()
         return " or ".join(map(str, cores)) or None
 
     @cached_property
@@ -439,16 +433,31 @@ class Summary:
         """These GPUs in the order of gpus.yaml; others (a published host) after them, by name."""
         return [key for key in self.gpus if key in keys] + sorted(keys - self.gpus.keys())
 
+    def order_models(self, keys: Iterable[str]) -> list[str]:
+        """These models as `place_model` sorts them."""
+        return sorted(set(keys), key=self.place_model)
+
+    def place_model(self, model: str) -> Place:
+        """Sorts models as the study names them, of its lists the longest first; others by name."""
+        return place(model, self._models)
+
+    @cached_property
+    def _models(self) -> list[str]:
+        lists = [models or [] for models in self.design["models"].to_list()]
+        lists.append(list(dict.fromkeys(self.published["model"].drop_nulls())))
+        return list(dict.fromkeys(model for models in sorted(lists, key=len, reverse=True) for model in models))
+
     def _ordered(self, families: pl.DataFrame) -> pl.DataFrame:
         gpus = pl.Enum(self.order_gpus(set(families["gpu"])))
         known = sorted(set(families.select("runtime", "precision").iter_rows()), key=lambda mode: mode_order(*mode))
         modes = pl.Enum(["-".join(mode) for mode in known])
+        models = pl.Enum(self.order_models(families["model"]))
         return (
             families.with_columns(mode=pl.format("{}-{}", "runtime", "precision"))
-            .with_columns(_gpu=pl.col("gpu").cast(gpus), _depth=pl.col("model").str.extract(r"(\d+)").cast(pl.Int64))
+            .with_columns(_gpu=pl.col("gpu").cast(gpus), _model=pl.col("model").cast(models))
             .with_columns(_mode=pl.col("mode").cast(modes), _all=pl.col("threads") == ALL_THREADS)
-            .sort("_gpu", "_depth", "model", "_mode", "batch_size", "_all", "threads")
-            .drop("_gpu", "_depth", "_mode", "_all")
+            .sort("_gpu", "_model", "_mode", "batch_size", "_all", "threads")
+            .drop("_gpu", "_model", "_mode", "_all")
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import jinja2
 
 from deepgap.errors import DeepGapError
+from deepgap.text import significant
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -54,16 +55,6 @@ def number(value: float | None) -> Latex:
 def rounded(value: float | None, digits: int = 4) -> Latex:
     r"""`\num{...}` of a measured value with this many significant digits, zeros kept; a dash for None."""
     return ABSENT if value is None else Latex(rf"\num{{{significant(value, digits)}}}")
-
-
-def significant(value: float, digits: int) -> str:
-    """This many significant digits without an exponent: 38932 with 3 is 38900, 2.0 with 2 is 2.0."""
-    if value == 0:
-        return "0"
-    # The exponent after rounding, because 9.96 with 2 digits is 10 and not 10.0.
-    exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
-    places = digits - 1 - exponent
-    return f"{round(value, places):.{max(places, 0)}f}"
 
 
 def interval(low: float | None, high: float | None, digits: int = 4) -> Latex:

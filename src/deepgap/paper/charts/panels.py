@@ -45,9 +45,10 @@ from deepgap.paper.charts.theme import (
     CONFIG,
     INK,
 )
-from deepgap.paper.wording import HOST, MODELS, failures_in_words, model_label, nothing_measured
+from deepgap.paper.wording import failures_in_words, nothing_measured
 from deepgap.published.values import CPU_LABEL
 from deepgap.study.gpus import in_config
+from deepgap.study.words import model_label
 
 DrawPanel: TypeAlias = Callable[[Sequence[Row], Sequence[Row], Sequence[Row], "Place"], Panel]
 """A panel from its points, its failures, all points of its row, and its place."""
@@ -116,7 +117,7 @@ def row_title(summary: Summary, gpu: str, published: bool, note: str = "", of: s
         of: `run`, or `cell` where a point is from the cells of a family and not from each of their runs.
     """
     counts = summary.measured.filter(pl.col("gpu") == gpu)["runs" if of == "run" else "sweeps"]
-    of_other_cpu = f" ({CPU_LABEL})" if gpu == HOST else ""
+    of_other_cpu = f" ({CPU_LABEL})" if gpu == summary.processor else ""
     if summary.families.filter(pl.col("gpu") == gpu).is_empty():
         return f"{gpu}: published only{of_other_cpu}. {nothing_measured(gpu)}"
     if counts.is_empty():
@@ -136,10 +137,10 @@ class Columns:
     width: int = PANEL_WIDTH
 
 
-def model_columns(rows: Iterable[Row]) -> Columns:
+def model_columns(summary: Summary, rows: Iterable[Row]) -> Columns:
     """A column for each model that is in these rows."""
-    models = {row["model"] for row in rows}
-    return Columns("model", {model: model_label(model) for model in MODELS if model in models})
+    models = summary.order_models(row["model"] for row in rows)
+    return Columns("model", {model: model_label(model) for model in models})
 
 
 def draw_grid(
@@ -171,7 +172,7 @@ def draw_grid(
     present = {row["gpu"] for row in [*points, *failed]}
     if not present:
         return nothing_at_all(what)
-    columns = columns or model_columns([*points, *failed])
+    columns = columns or model_columns(summary, [*points, *failed])
     charts: list[alt.HConcatChart] = []
     gpus = summary.order_gpus(present)
     legend = draw_legend(entries)

@@ -15,7 +15,8 @@ from deepgap.paper.charts.legend import PUBLISHED_POINT, Entry, mode_entries
 from deepgap.paper.charts.marks import failed_points, failure_note, hollow_points, mode_colour, mode_shape
 from deepgap.paper.charts.panels import draw_grid
 from deepgap.paper.charts.theme import INK, QUIET, tint
-from deepgap.paper.latex import significant
+from deepgap.study.words import mode_parts
+from deepgap.text import significant
 
 CAPTION = (
     "From eager FP32 to INT8 in steps, at the smallest, the matched and the largest batch size of each GPU's sweep: "
@@ -72,7 +73,7 @@ def step_points(found: Attribution) -> list[dict[str, Any]]:
     level, top = 1.0, 1.0
     points: list[dict[str, Any]] = []
     for place, step in enumerate(found.steps):
-        runtime, _, precision = step.mode.rpartition("-")
+        runtime, precision, _ = mode_parts(step.mode)
         after = level * step.ratio if step.ratio is not None else level if step.present else None
         points.append(
             {

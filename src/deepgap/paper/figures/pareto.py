@@ -47,7 +47,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
     )
     points = [
         *measured_points(measured, "throughput_img_s", None, None, "median_ms"),
-        *published_points(pairs, "throughput_img_s", "median_ms"),
+        *published_points(summary, pairs, "throughput_img_s", "median_ms"),
     ]
     failed = failed_points(summary)
 

@@ -32,7 +32,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
             summary.measured, "throughput_img_s", "throughput_low_img_s", "throughput_high_img_s"
         )
     ]
-    published = published_points(table1_peaks(summary.published), "throughput_img_s")
+    published = published_points(summary, table1_peaks(summary.published), "throughput_img_s")
     points, failed = [*measured, *published], failed_points(summary)
 
     def panel(here: Sequence[Row], lost: Sequence[Row], in_row: Sequence[Row], place: Place) -> Panel:

@@ -8,7 +8,8 @@ from typing import Any
 from deepgap.analyse.attribution import KINDS, Attribution, Step, attribute, outside_chains
 from deepgap.analyse.summary import PUBLISHED, Summary
 from deepgap.paper.latex import ABSENT, Latex, interval, rounded
-from deepgap.paper.wording import gpu_label, model_label
+from deepgap.paper.wording import gpu_label
+from deepgap.study.words import model_label
 
 DIGITS = 3
 
