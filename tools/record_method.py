@@ -20,8 +20,8 @@ def main() -> None:
         "digest": syntax_digest(METHOD_MODULES),
         "reason": parser.parse_args().reason,
     }
-    entries = json.loads(RECORD.read_text()) if RECORD.exists() else []
-    RECORD.write_text(json.dumps([*entries, entry], indent=2) + "\n")
+    entries = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else []
+    RECORD.write_text(json.dumps([*entries, entry], indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 def cpu_name() -> str:
     """The name that the host's processor gives itself; its architecture where it gives none."""
     with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()

@@ -16,7 +16,7 @@ from deepgap.published.values import read_published
 from tests.unit.synthetic import GPUS, ROOT, empty_summary, synthetic_summary
 
 FILE = ROOT / "data/published/deep_gap.csv"
-ROWS = list(csv.DictReader(FILE.read_text().splitlines()))
+ROWS = list(csv.DictReader(FILE.read_text(encoding="utf-8").splitlines()))
 NAMES = [check.__name__ for check in CHECKS]
 
 
@@ -46,11 +46,11 @@ def peak(gpu: str, model: str, precision: str) -> float:
 
 
 def with_changes(tmp_path: Path, *changes: tuple[str, str]) -> dict[str, Finding]:
-    text = FILE.read_text()
+    text = FILE.read_text(encoding="utf-8")
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
-    (tmp_path / "changed.csv").write_text(text)
+    (tmp_path / "changed.csv").write_text(text, encoding="utf-8")
     return findings(tmp_path / "changed.csv")
 
 

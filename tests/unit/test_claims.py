@@ -14,7 +14,7 @@ from deepgap.paper.claims import CLAIMS, NOT_MEASURED, check_claims, prose_gpu, 
 from tests.conftest import ROOT
 from tests.unit.synthetic import empty_summary, h200_rows, synthetic_summary
 
-TEXT = (ROOT / "paper/main.tex").read_text()
+TEXT = (ROOT / "paper/main.tex").read_text(encoding="utf-8")
 
 
 def test_every_claim_of_the_text_is_tested_and_every_test_is_of_the_text():

@@ -369,7 +369,7 @@ def test_specification_and_pictures_are_the_same_bytes_every_time(name: str, tmp
 
 
 def test_rendering_without_a_font_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "s.json").write_text("{}")
+    (tmp_path / "s.json").write_text("{}", encoding="utf-8")
     with pytest.raises(DeepGapError, match="font"):
         render_spec(str(tmp_path / "s.json"), str(tmp_path), "a.pdf", "a.svg", "a.png")
 

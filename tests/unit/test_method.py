@@ -16,7 +16,7 @@ RECORD = Path(__file__).with_name("method_digests.json")
 
 
 def test_every_change_of_the_method_is_decided():
-    last = json.loads(RECORD.read_text())[-1]
+    last = json.loads(RECORD.read_text(encoding="utf-8"))[-1]
     assert (METHOD_VERSION, syntax_digest(METHOD_MODULES)) == (last["method_version"], last["digest"]), (
         "A module that can change a measured number was edited. Raise METHOD_VERSION in src/deepgap/study/method.py "
         "when the edit can change a number or a cell's contents; then, in either case, record it with: "
@@ -33,9 +33,9 @@ def copied_package(tmp_path, monkeypatch):
 
     def edit(file: str, old: str, new: str) -> None:
         path = package / file
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert old in text
-        path.write_text(text.replace(old, new))
+        path.write_text(text.replace(old, new), encoding="utf-8")
         for cached in (digest._source, digest._parse, digest._meaning, digest._imports):
             cached.cache_clear()
 

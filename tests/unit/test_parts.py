@@ -76,7 +76,7 @@ def test_some_show_the_cells_of_some_devices_alone():
 
 def test_a_constant_is_read_without_importing_its_file(tmp_path: Path):
     file = tmp_path / "figure.py"
-    file.write_text('raise SystemExit\nCAPTION = "a " "b"\n')
+    file.write_text('raise SystemExit\nCAPTION = "a " "b"\n', encoding="utf-8")
     assert read_declared(file, "CAPTION") == "a b"
     assert read_declared(file, "DEVICES", ()) == ()
     with pytest.raises(LookupError, match=r"figure\.py has no DEVICES"):
@@ -86,7 +86,7 @@ def test_a_constant_is_read_without_importing_its_file(tmp_path: Path):
 @pytest.mark.parametrize("devices", ['"cuda"', '("gpu",)', '["cpu"]'])
 def test_devices_that_are_none_are_refused(tmp_path: Path, devices: str):
     file = tmp_path / "figure.py"
-    file.write_text(f"DEVICES = {devices}\n")
+    file.write_text(f"DEVICES = {devices}\n", encoding="utf-8")
     with pytest.raises(DeepGapError, match=r"figure\.py has DEVICES = .*; it may be a tuple of 'cpu' and 'cuda'"):
         shown_devices(file)
 

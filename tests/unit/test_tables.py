@@ -361,7 +361,7 @@ def test_the_weights_of_two_machines_are_compared_model_by_model() -> None:
 
 
 def test_the_algorithm_has_the_constants_of_the_timed_loops() -> None:
-    text = (ROOT / "paper/main.tex").read_text()
+    text = (ROOT / "paper/main.tex").read_text(encoding="utf-8")
     warm_up = f"within {100 * timing.STEADY:g}\\,\\% and {timing.WARMUP_MS}\\,ms are over"
     assert warm_up in " ".join(text.split())
     assert timing.WARMUP_BLOCKS == 10 and timing.WARMUP_LIMIT_MS == 1000
@@ -372,7 +372,7 @@ def test_the_algorithm_has_the_constants_of_the_timed_loops() -> None:
 
 
 def test_every_figure_has_a_caption_in_the_prose() -> None:
-    prose = (ROOT / "paper/main.tex").read_text()
+    prose = (ROOT / "paper/main.tex").read_text(encoding="utf-8")
     for name in FIGURES:
         assert f"{{{name}}}" in prose and f"\\{macro_name('Caption', name)}" in prose
 
@@ -400,13 +400,13 @@ def test_significant_digits(value: float, digits: int, text: str) -> None:
 def test_latex_is_escaped_once(tmp_path: Path) -> None:
     assert escape(r"a_b & 50 % \x {y}") == r"a\_b \& 50 \% \textbackslash{}x \{y\}"
     template = tmp_path / "t.tex.j2"
-    template.write_text(r"\VAR{plain} \VAR{done}")
+    template.write_text(r"\VAR{plain} \VAR{done}", encoding="utf-8")
     assert render(template, {"plain": "50%", "done": Latex(r"50\%")}) == r"50\% 50\%"
 
 
 def test_a_template_may_not_name_what_is_missing(tmp_path: Path) -> None:
     template = tmp_path / "t.tex.j2"
-    template.write_text(r"\VAR{missing}")
+    template.write_text(r"\VAR{missing}", encoding="utf-8")
     with pytest.raises(jinja2.UndefinedError):
         render(template, {})
 

@@ -186,7 +186,7 @@ time.sleep(60)
 @pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_the_sampler_ends_when_its_parent_does(killer):
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
     )
     assert parent.stdout is not None
     sampler = psutil.Process(int(parent.stdout.readline()))
@@ -213,7 +213,7 @@ def test_a_lock_of_the_parent_outlives_the_sampler(tmp_path):
             end(Telemetry(constant(power_w=1.0), time.perf_counter_ns()))
             # Asked by another process: this one's own second lock could be the first.
             ask = f"from filelock import FileLock; FileLock({str(path)!r}).acquire(timeout=0)"
-            other = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True)
+            other = subprocess.run([sys.executable, "-c", ask], capture_output=True, encoding="utf-8")
             assert Timeout.__name__ in other.stderr
     finally:
         held.release()
@@ -222,7 +222,7 @@ def test_a_lock_of_the_parent_outlives_the_sampler(tmp_path):
 def test_the_sampler_of_a_killed_cell_does_not_keep_its_lock(tmp_path):
     path = tmp_path / "device.lock"
     lock = f"from filelock import FileLock\nlock = FileLock({str(path)!r})\nlock.acquire()\n"
-    parent = subprocess.Popen([sys.executable, "-c", lock + PARENT], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", lock + PARENT], stdout=subprocess.PIPE, encoding="utf-8")
     assert parent.stdout is not None
     parent.stdout.readline()
     with pytest.raises(Timeout):

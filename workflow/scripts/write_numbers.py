@@ -6,10 +6,11 @@ from pathlib import Path
 from deepgap.analyse.design import describe_coverage
 from deepgap.analyse.summary import run_summary_script
 from deepgap.paper.numbers import write_numbers
+from deepgap.text import write_text
 
 
 def main(job, summary):
-    Path(job.tex).write_text(write_numbers(summary, job.captions, job.macros), encoding="utf-8")
+    write_text(Path(job.tex), write_numbers(summary, job.captions, job.macros))
     print(describe_coverage(summary.coverage), file=sys.stderr)
 
 

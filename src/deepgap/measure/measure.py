@@ -483,7 +483,7 @@ def _reset_host_peak() -> int | None:
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:
         return None
     return _host_memory("VmRSS")
@@ -491,7 +491,7 @@ def _reset_host_peak() -> int | None:
 
 def _host_memory(field: str) -> int:
     """A memory field of /proc/self/status in bytes; its kB are 1024 bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     raise OSError(f"/proc/self/status has no {field}")

@@ -13,7 +13,7 @@ PLAN_VARIABLE = "DEEPGAP_PLAN"
 
 def write_plan(path: Path, cell_files: Sequence[str]) -> None:
     """Keep the cells of this run, for `describe_progress` in the jobs that measure them."""
-    path.write_text(json.dumps(list(cell_files)))
+    path.write_text(json.dumps(list(cell_files)), encoding="utf-8")
     os.environ[PLAN_VARIABLE] = str(path)
 
 
@@ -27,7 +27,7 @@ def describe_progress() -> str:
     plan = Path(os.environ.get(PLAN_VARIABLE, ""))
     if not plan.is_file():
         return ""
-    files = json.loads(plan.read_text())
+    files = json.loads(plan.read_text(encoding="utf-8"))
     done = sum(Path(file).exists() for file in files)
     place = f"cell {done + 1} of {len(files)}"
     started = plan.with_suffix(".started")

@@ -17,6 +17,7 @@ from deepgap.cells.cell_file import LATENCY, read_cell
 from deepgap.paper.charts.theme import PRECISION_COLOURS, mode_mark
 from deepgap.published.values import table1_peaks
 from deepgap.study.words import by_mode
+from deepgap.text import read_text
 
 MOST_RUNS = 30000
 """With more runs than this the page, which would be slow, holds the families alone."""
@@ -74,10 +75,9 @@ def write_page(
         "root": root,
     }
     figures = [
-        {"name": name, "caption": captions[name], "spec": json.loads(path.read_text())}
-        for name, path in specs.items()
+        {"name": name, "caption": captions[name], "spec": json.loads(read_text(path))} for name, path in specs.items()
     ]
-    return environment.from_string(template.read_text()).render(
+    return environment.from_string(read_text(template)).render(
         content=_script(content),
         figures=figures,
         specs=_script([figure["spec"] for figure in figures]),

@@ -457,7 +457,9 @@ def _cuda_major() -> int | None:
     torch = importlib.util.find_spec("torch")
     if torch is None or torch.origin is None:
         return None
-    found = re.search(r"^cuda\b.*?'(\d+)", Path(torch.origin).with_name("version.py").read_text(), re.MULTILINE)
+    found = re.search(
+        r"^cuda\b.*?'(\d+)", Path(torch.origin).with_name("version.py").read_text(encoding="utf-8"), re.MULTILINE
+    )
     return int(found[1]) if found else None
 
 
