@@ -12,6 +12,7 @@ from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
 from deepgap.paper import figures, tables
 from deepgap.paper.figures import FIGURES, load_figure
+from deepgap.paper.numbers import write_numbers
 from deepgap.paper.parts import (
     DEVICES,
     Shown,
@@ -23,6 +24,7 @@ from deepgap.paper.parts import (
     shown_in,
 )
 from deepgap.paper.tables import TABLES, load_table
+from deepgap.study.words import model_label
 from tests.conftest import ROOT
 from tests.unit.synthetic import cpu_rows, cpu_summary, empty_summary, full_summary, h200_rows, synthetic_summary
 
@@ -95,6 +97,21 @@ def test_the_text_shows_every_figure_and_table_and_no_others():
     shown = read_shown(ROOT / "paper/main.tex")
     assert sorted(shown.figures) == list(FIGURES)
     assert sorted(shown.tables) == list(TABLES)
+
+
+def test_every_part_takes_any_model_runtime_and_precision():
+    """None of these models' operations are known here, and neither the runtime nor the precision is listed."""
+    models = ("vit_b_16", "timm:resnet10t", "convnext_tiny")
+    known = [row for row in [*h200_rows(), *cpu_rows()] if row["model"] == "resnet18"]
+    rows = [{**row, "model": model} for model in models for row in known]
+    rows += [{**row, "runtime": "alpha", "precision": "fp4"} for row in rows if row["runtime"] == "graph"]
+    for published in (True, False):
+        summary = synthetic_summary(rows, published=published)
+        for name in FIGURES:
+            load_figure(name)(summary)
+        contexts = {name: load_table(name)(summary) for name in TABLES}
+        assert {row["model"] for row in contexts["peaks"]["measured"]} == set(map(model_label, models))
+        assert "HTwoZeroZeroVitBOneSixAlphaFpFour" in write_numbers(summary, {}, ())
 
 
 def test_every_table_has_its_template_and_every_template_its_table():

@@ -36,9 +36,10 @@ from deepgap.study.words import PRECISION_KEYS, model_label
 CAPTION = (
     "Temperature, power, utilisation and SM clock of each GPU, by precision. Shown are the seconds between the first "
     "and the last timed call of each cell, warm-ups of later repeats included and all preparation left out. Cells "
-    "were measured in a random order, on several cards where Table II says so; here those of one precision are laid "
-    "end to end, model by model (vertical lines; the numbers are the depths of the ResNets) and in each model in the "
-    "order of their start, so a step between neighbours is a change of cell, not of the device's course. Lines are "
+    "were measured in a random order, on several cards where the table of hosts says so; here those of one precision "
+    "are laid end to end, model by model (vertical lines; the numbers are the depths of the ResNets) and in each "
+    "model in the order of their start, so a step between neighbours is a change of cell, not of the device's "
+    "course. Lines are "
     "medians and bands lowest and highest values of equal spans of time; utilisation is what the driver reports over "
     "its own sampling period. Marks at the foot of the clock say that the driver gave a reason for holding the "
     "clocks down. Published temperatures are the range that the study states for all of its runs, without a time."

@@ -42,55 +42,35 @@ def published_numbers(summary: Summary) -> Iterator[Number]:
         rows = f"published: Table I, {', '.join(key)}"
         yield Number(macro_name("PublishedPeak", *key), number(row["throughput_img_s"]), rows)
         yield Number(macro_name("PublishedPeakBatch", *key), number(row["batch_size"]), rows)
-
-    def stated(section: str, quantity: str) -> float | None:
-        found = values.filter(pl.col("section") == section, pl.col("quantity") == quantity)["value"]
-        return None if found.is_empty() else float(found[0])
-
-    headline = "published: Abstract"
-    yield Number(
-        "PublishedSpeedupCpu",
-        exact(stated("Abstract", "speedup_vs_cpu")),
-        f"{headline}, speedup_vs_cpu",
-    )
-    yield Number(
-        "PublishedRatio",
-        exact(stated("Abstract", "throughput_ratio")),
-        f"{headline}, throughput_ratio",
-    )
-
-    mode_of_model = ["model", "runtime", "precision"]
-    t4, l4 = (peaks.filter(pl.col("gpu") == gpu) for gpu in ("T4", "L4"))
-    ratios = (
-        l4.join(t4, on=mode_of_model)
-        .select(ratio=pl.col("throughput_img_s") / pl.col("throughput_img_s_right"))["ratio"]
-        .sort()
-    )
-    others = ratios.head(-1).to_list()
-    yield Number(
-        "PublishedRatioCells",
-        number(len(others)),
-        "published: Table I, L4 over T4, all cells but the highest",
-    )
-    yield from low_and_high(
-        "PublishedRatioOther", others, PUBLISHED_DIGITS, "published: Table I, L4 over T4, all cells but the highest"
-    )
-
-    steps = (
-        l4.filter(pl.col("precision") == "int8")
-        .join(l4.filter(pl.col("precision") == "fp16"), on="model")
-        .select(ratio=pl.col("throughput_img_s") / pl.col("throughput_img_s_right"))["ratio"]
-    )
-    int8_rows = "published: Table I, L4, int8 over fp16"
-    yield from low_and_high("PublishedIntEightStep", steps.to_list(), PUBLISHED_DIGITS, int8_rows)
+    for name, quantity in (("PublishedSpeedupCpu", "speedup_vs_cpu"), ("PublishedRatio", "throughput_ratio")):
+        found = values.filter(section="Abstract", quantity=quantity)["value"]
+        yield Number(name, exact(None if found.is_empty() else found[0]), f"published: Abstract, {quantity}")
+    yield from _ratios_of_peaks(peaks)
     yield from _matched(summary)
     yield from _cached(summary)
-
-    pair = pareto_pairs(values).filter(pl.col("gpu") == "L4").sort("throughput_img_s").tail(1)
+    pair = pareto_pairs(values).filter(gpu="L4").sort("throughput_img_s").tail(1)
     batch = None if pair.is_empty() else pair["throughput_img_s"][0] * pair["median_ms"][0] / 1000
-    yield Number(
-        "PublishedImpliedBatch", rounded_or_not(batch, 3), "published: V-F, highest L4 pair, throughput x latency"
+    rows = "published: V-F, highest L4 pair, throughput x latency"
+    yield Number("PublishedImpliedBatch", rounded_or_not(batch, 3), rows)
+
+
+def _ratios_of_peaks(peaks: pl.DataFrame) -> Iterator[Number]:
+    """L4 over T4 in all cells but the headline's, and INT8 over FP16 on the L4, each at its own batch size."""
+    t4, l4 = (peaks.filter(gpu=gpu) for gpu in ("T4", "L4"))
+    others = _ratios(l4, t4, "model", "runtime", "precision").sort().head(-1).to_list()
+    rows = "published: Table I, L4 over T4, all cells but the highest"
+    yield Number("PublishedRatioCells", number(len(others)), rows)
+    yield from low_and_high("PublishedRatioOther", others, PUBLISHED_DIGITS, rows)
+    steps = _ratios(l4.filter(precision="int8"), l4.filter(precision="fp16"), "model").to_list()
+    yield from low_and_high(
+        "PublishedIntEightStep", steps, PUBLISHED_DIGITS, "published: Table I, L4, int8 over fp16"
     )
+
+
+def _ratios(over: pl.DataFrame, under: pl.DataFrame, *key: str) -> pl.Series:
+    """The ratios of the throughputs of two frames in the rows of equal keys."""
+    both = over.join(under, on=key, suffix="_under")
+    return both["throughput_img_s"] / both["throughput_img_s_under"]
 
 
 def _matched(summary: Summary) -> Iterator[Number]:

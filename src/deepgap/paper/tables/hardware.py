@@ -49,7 +49,7 @@ def best_shares(summary: Summary) -> list[dict[str, Any]]:
     for row in candidates:
         gpu = summary.gpus.get(row["gpu"])
         peak = gpu.peak_tops.get(row["precision"]) if gpu else None
-        if peak is None:
+        if peak is None or row["model_key"] not in GMAC_PER_IMAGE:
             continue
         achieved = row["throughput"] * 2 * GMAC_PER_IMAGE[row["model_key"]] / 1000
         full = row | {
