@@ -43,7 +43,7 @@ def main() -> None:
     options = parser.parse_args()
 
     def read_yaml(name: str) -> Any:
-        return yaml.safe_load((ROOT / name).read_text())
+        return yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
 
     gpus = load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")
     config = read_yaml("config/config.yaml") | {"gpu": options.gpu}

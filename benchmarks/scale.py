@@ -60,11 +60,11 @@ def fill(project: Path, count: int) -> None:
     Its batch sizes are set so that it has at least as many.
     """
     path = project / "config/config.yaml"
-    config = yaml.safe_load(path.read_text())
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
     per_batch = len(GPUS) * len(config["models"]) * len(config["modes"]) * config["protocols"]["paper"]["sweeps"]
     config["batch_sizes"] = list(range(1, math.ceil(count / per_batch) + 1))
     config["overrides"] = {}
-    path.write_text(yaml.safe_dump(config))
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
     gpus = load_gpus(project / "config/gpus.yaml", project / "workflow/schemas/gpus.schema.yaml")
     study = load_study(config, _read(project / "workflow/schemas/config.schema.yaml"), gpus, load_runtimes())
     cells = [cell for gpu in GPUS for cell in study.cells(gpu)]
@@ -125,7 +125,7 @@ def synthetic_footer(cell: Cell) -> dict[str, Any]:
 def run(project: Path, arguments: list[str]) -> dict[str, Any]:
     """Run Snakemake: seconds by the wall and of the processors, and the most memory of its processes together."""
     started, before, most = time.monotonic(), _processor_s(), 0
-    with (project / "run.log").open("w") as log:
+    with (project / "run.log").open("w", encoding="utf-8") as log:
         process = psutil.Popen(
             [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
             cwd=project,
@@ -138,7 +138,9 @@ def run(project: Path, arguments: list[str]) -> dict[str, Any]:
             time.sleep(POLL_S)
     seconds = time.monotonic() - started
     if process.returncode:
-        raise SystemExit(f"snakemake {' '.join(arguments)} failed:\n{(project / 'run.log').read_text()[-2000:]}")
+        raise SystemExit(
+            f"snakemake {' '.join(arguments)} failed:\n{(project / 'run.log').read_text(encoding='utf-8')[-2000:]}"
+        )
     processor_s = _processor_s() - before
     return {"seconds": round(seconds, 1), "processor_s": round(processor_s, 1), "memory_mib": most >> 20}
 
@@ -159,7 +161,7 @@ def _memory_bytes(process: psutil.Process) -> int:
 
 
 def _read(path: Path) -> Any:
-    return yaml.safe_load(path.read_text())
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def main() -> None:

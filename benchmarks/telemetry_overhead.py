@@ -88,7 +88,7 @@ def main() -> None:
 def start_sampler(index: int) -> subprocess.Popen[str]:
     """A sampler in a new interpreter, because this one has used CUDA and must not fork."""
     command = [sys.executable, "-c", SAMPLER, str(index)]
-    sampler = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    sampler = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
     time.sleep(1.5)
     return sampler
 

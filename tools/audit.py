@@ -19,7 +19,7 @@ OWN = "deepgap"
 
 
 def main() -> int:
-    pins = read_pins(CONSTRAINTS.read_text())
+    pins = read_pins(CONSTRAINTS.read_text(encoding="utf-8"))
     installed = {normalise(found.name): found.version for found in metadata.distributions()}
     problems = unpinned(pins, installed) + disagreements()
     answer = ask_index()
@@ -54,7 +54,7 @@ def unpinned(pins: dict[str, str], installed: dict[str, str]) -> list[str]:
 
 def disagreements() -> list[str]:
     """What pip check says about packages that do not fit each other."""
-    run = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True, check=False)
+    run = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, encoding="utf-8", check=False)
     return run.stdout.splitlines() if run.returncode else []
 
 
@@ -62,7 +62,7 @@ def ask_index() -> dict[str, Any] | None:
     """pip-audit's report on all pins; null when it could not make one."""
     command = [sys.executable, "-m", "pip_audit", "--vulnerability-service", "pypi", "--progress-spinner", "off"]
     command += ["--requirement", str(CONSTRAINTS), "--no-deps", "--disable-pip", "--format", "json"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     try:
         report: dict[str, Any] = json.loads(run.stdout)
     except ValueError:

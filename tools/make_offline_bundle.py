@@ -76,8 +76,8 @@ def closure(have: set[str]) -> list[str]:
 
 def requirement_lines() -> list[str]:
     """All of the workflow's requirements, and those for measuring that a node with PyTorch and ONNX lacks."""
-    workflow = (ROOT / "envs/workflow.txt").read_text().splitlines()
-    measure = (ROOT / "envs/measure.txt").read_text().splitlines()
+    workflow = (ROOT / "envs/workflow.txt").read_text(encoding="utf-8").splitlines()
+    measure = (ROOT / "envs/measure.txt").read_text(encoding="utf-8").splitlines()
     lines = workflow + [line for line in measure if line.startswith(MEASURE_EXTRA)]
     return [line for line in lines if line and not line.startswith("#")]
 

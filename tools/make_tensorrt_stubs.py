@@ -86,7 +86,7 @@ def make(version: str) -> None:
     digest = hashlib.sha256(b"\0".join(sources)).hexdigest()
     folder = OUTPUT / version
     ready = folder / READY
-    if ready.exists() and ready.read_text() == digest:
+    if ready.exists() and ready.read_text(encoding="utf-8") == digest:
         print(f"TensorRT {version}: {folder.relative_to(ROOT)} is ready.")
         return
     with tempfile.TemporaryDirectory(dir=OUTPUT) as temporary:
@@ -94,7 +94,7 @@ def make(version: str) -> None:
         fetch(version, partial / "site")
         compile_standin(version, partial / "site/tensorrt_bindings")
         write_stubs(version, partial)
-        (partial / READY).write_text(digest)
+        (partial / READY).write_text(digest, encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
     print(f"TensorRT {version}: {folder.relative_to(ROOT)} is made.")
@@ -121,7 +121,7 @@ def fetch(version: str, site: Path) -> None:
     package = site / "tensorrt"
     package.mkdir()
     (package / "__init__.py").write_text(
-        "from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n"
+        "from tensorrt_bindings import *\nfrom tensorrt_bindings import __version__\n", encoding="utf-8"
     )
 
 
@@ -141,11 +141,11 @@ def write_stubs(version: str, folder: Path) -> None:
     command = [sys.executable, "-m", "pybind11_stubgen", "tensorrt_bindings.tensorrt", "--output-dir", str(raw)]
     run(command, "pybind11-stubgen cannot read the bindings; run make setup", site)
     stubs.mkdir(parents=True)
-    text = (raw / "tensorrt_bindings/tensorrt.pyi").read_text()
-    (stubs / "__init__.pyi").write_text(clean(text))
+    text = (raw / "tensorrt_bindings/tensorrt.pyi").read_text(encoding="utf-8")
+    (stubs / "__init__.pyi").write_text(clean(text), encoding="utf-8")
     shutil.rmtree(raw)
     names = run([sys.executable, "-c", SURFACE], "the bindings do not import beside the stand-in", site)
-    (folder / "surface.json").write_text(json.dumps(json.loads(names), indent=1))
+    (folder / "surface.json").write_text(json.dumps(json.loads(names), indent=1), encoding="utf-8")
 
 
 def clean(text: str) -> str:
@@ -220,7 +220,7 @@ def run(command: Sequence[str], problem: str, path: Path | None = None) -> str:
     """
     environment = os.environ | ({} if path is None else {"PYTHONPATH": str(path)})
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
     except FileNotFoundError:
         raise Failed(f"{problem} ({command[0]} was not found).") from None
     if done.returncode:

@@ -41,7 +41,7 @@ class TelemetryError(DeepGapError):
 
 
 class DiskError(DeepGapError):
-    """There is no room for a file."""
+    """A file cannot be read or written; what it holds is not in question."""
 
 
 class WeightsError(DeepGapError):

@@ -8,7 +8,7 @@ import io
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,22 @@ from deepgap.errors import DeepGapError, DiskError, first_line
 if TYPE_CHECKING:
     import polars as pl
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+ADVICE = {
+    errno.EACCES: "its owner can give you the right to",
+    errno.EPERM: "its owner can give you the right to",
+    errno.EROFS: "its disk is mounted for reading only; work in a copy elsewhere",
+    errno.ENOSPC: "make room on its disk and run Snakemake again",
+    errno.EDQUOT: "make room on its disk and run Snakemake again",
+    errno.EFBIG: "make room on its disk and run Snakemake again",
+    errno.EIO: "its disk may be failing; what it holds may be whole",
+    errno.ESTALE: "its network disk was mounted anew; run Snakemake again",
+    errno.EMFILE: "too many files are open; raise 'ulimit -n'",
+    errno.EISDIR: "a folder stands in its place; move it away",
+    errno.ENOTDIR: "a file stands where its folder belongs; move it away",
+    errno.ELOOP: "its link leads back to itself; mend the link",
+    errno.ENAMETOOLONG: "its path is too long; move the checkout to a shorter one",
+}
+"""What to do about an error of the file system. None says that a file is damaged, so none is to delete it."""
 
 SEAL_KEY = "seal"
 SEAL_MARK = b"deepgap sha256 of the file with zeros here: "
@@ -49,6 +64,7 @@ def read_parquet(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not a parquet file, or not as it was written; the text says how, without its name.
+        DiskError: the file cannot be read; nothing is said about what it holds.
         DeepGapError: the `SHA256SUMS` cannot be read.
     """
     import polars as pl
@@ -58,7 +74,7 @@ def read_parquet(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise ValueError(error.strerror) from None
+        raise DiskError(unreadable(path, error)) from None
     sealed = _is_sealed(content)
     if not sealed:
         listed = _listed_digest(path)
@@ -115,12 +131,23 @@ def _read_digests(file: Path, changed_ns: int, size: int) -> dict[str, str]:
     return digests
 
 
+def unreadable(path: Path, error: OSError) -> str:
+    """The sentence for a file that cannot be read: the system's reason, and what to do about that reason."""
+    return _told(path, "cannot be read", error)
+
+
+def _told(path: Path, what: str, error: OSError) -> str:
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    advice = ADVICE.get(error.errno or 0)
+    return f"{path} {what} ({reason})" + (f"; {advice}." if advice else ".")
+
+
 @contextmanager
 def put_in_place(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to: it becomes `path` when the block ends, and is removed if it fails.
 
     Raises:
-        DiskError: there is no room for the file.
+        DiskError: there is no room for the file, or no right to write it.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -128,11 +155,11 @@ def put_in_place(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        # What the block reads may fail as well: that is another file's name.
+        named = error.filename is None or Path(os.fsdecode(error.filename)) in (partial, *path.parents)
+        if error.errno not in ADVICE or not named:
             raise
-        reason = os.strerror(error.errno)
-        raise DiskError(
-            f"{path} could not be written ({reason}); make room on its disk and run Snakemake again."
-        ) from None
+        raise DiskError(_told(path, "could not be written", error)) from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()

@@ -1,6 +1,35 @@
-"""Numbers as text."""
+"""Text in files, and numbers in text."""
 
 from __future__ import annotations
+
+from pathlib import Path
+
+from deepgap.errors import DiskError
+from deepgap.files import put_in_place, unreadable
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, whatever the locale; Windows line ends become plain ones, a byte order mark goes.
+
+    Raises:
+        DiskError: the file cannot be read, or is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise DiskError(unreadable(path, error)) from None
+    except UnicodeDecodeError as error:
+        raise DiskError(f"{path} is not UTF-8 text (byte {error.start + 1}); save it as UTF-8.") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file in one step, whatever the locale: a run that ends here leaves the old file or the new one.
+
+    Raises:
+        DiskError: there is no room for the file, or no right to write it.
+    """
+    with put_in_place(path) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def significant(value: float, digits: int) -> str:

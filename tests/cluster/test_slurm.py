@@ -23,12 +23,13 @@ def test_the_profile_reruns_and_orders_as_the_default_one() -> None:
 
 
 def test_just_the_rules_that_take_the_device_ask_slurm_for_a_gpu() -> None:
-    text = "\n".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
     rules = re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", text, re.MULTILINE)
     scripts = {name: re.search(r'"\.\./(scripts/\w+\.py)"', body) for name, body in rules if "        gpu=1," in body}
     assert len(scripts) == text.count("        gpu=1,") > 5
     takes = {
-        name: re.search("take_device|run_request", (ROOT / "workflow" / script[1]).read_text()) is not None
+        name: re.search("take_device|run_request", (ROOT / "workflow" / script[1]).read_text(encoding="utf-8"))
+        is not None
         for name, script in scripts.items()
         if script is not None
     }
@@ -42,5 +43,7 @@ def test_just_the_rules_that_take_the_device_ask_slurm_for_a_gpu() -> None:
 @pytest.mark.skipif(REASON is not None, reason=str(REASON))
 def test_a_study_runs_through_slurm_and_a_killed_cell_is_measured_again() -> None:
     command = [sys.executable, "-m", "tests.cluster.try_slurm"]
-    run = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    run = subprocess.run(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", check=False
+    )
     assert run.returncode == 0 and "All held." in run.stdout, run.stdout

@@ -121,9 +121,9 @@ def slurm(folder: Path) -> Iterator[None]:
     host = socket.gethostname().split(".")[0]
     controller_port, node_port = free_ports(2)
     text = SLURM_CONF.format(host=host, folder=folder, controller_port=controller_port, node_port=node_port)
-    (folder / "slurm.conf").write_text(text)
+    (folder / "slurm.conf").write_text(text, encoding="utf-8")
     # Slurm 22.05 counts no GPU without a file.
-    (folder / "gres.conf").write_text("Name=gpu File=/dev/zero\nName=gpu File=/dev/full\n")
+    (folder / "gres.conf").write_text("Name=gpu File=/dev/zero\nName=gpu File=/dev/full\n", encoding="utf-8")
     key = folder / "munge.key"
     key.write_bytes(os.urandom(128))
     key.chmod(0o400)
@@ -153,7 +153,7 @@ def slurm(folder: Path) -> Iterator[None]:
 @contextmanager
 def daemon(command: list[str], folder: Path) -> Iterator[None]:
     """A process in the foreground, ended with all its children; its output goes to a file in `folder`."""
-    with (folder / f"{command[0]}.out").open("w") as output:
+    with (folder / f"{command[0]}.out").open("w", encoding="utf-8") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     try:
         yield
@@ -177,7 +177,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def ask(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False).stdout
 
 
 def wait_for(condition: Callable[[], bool], what: str, process: subprocess.Popen[str] | None = None) -> None:
@@ -231,7 +231,7 @@ def measure(project: Project) -> subprocess.CompletedProcess[str]:
 def logs(project: Project) -> str:
     """What the failed jobs of Slurm said."""
     files = (project.root / ".snakemake/slurm_logs").rglob("*.log")
-    return "".join(f"\n{path}:\n{path.read_text()}" for path in files)
+    return "".join(f"\n{path}:\n{path.read_text(encoding='utf-8')}" for path in files)
 
 
 def measure_all(project: Project) -> None:
@@ -307,7 +307,7 @@ def submit_allocation(project: Project, *options: str) -> str:
         cwd=project.root,
         env=project.environment({}),
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         check=False,
         timeout=RUN_S,
     )
@@ -322,17 +322,21 @@ def measure_in_one_allocation(project: Project) -> None:
     project.change(protocol="other", batch_sizes=[1, 2], protocols={**TINY["protocols"], "other": other})
     before = cells(project)
     job = submit_allocation(project)
-    wait_for(lambda: output.exists() and "[cell 1 of 2]" in output.read_text(), "the first cell")
+    wait_for(lambda: output.exists() and "[cell 1 of 2]" in output.read_text(encoding="utf-8"), "the first cell")
     time.sleep(IN_CELL_S)
     subprocess.run(["scancel", job], check=True)
     wait_for(lambda: job not in ask("squeue", "--noheader", "-o", "%i").split(), "the end of the allocation")
-    check(cells(project) == before, "a cancelled allocation leaves no cell", output.read_text())
+    check(cells(project) == before, "a cancelled allocation leaves no cell", output.read_text(encoding="utf-8"))
     check(not list(project.root.rglob("*.tmp")), "and no partial file")
     submit_allocation(project, "--wait")
     measured = set(cells(project)) - set(before)
-    check(measured == planned(project), "submitted again it measures its 2 cells", output.read_text())
-    check("[cell 2 of 2" in output.read_text(), "with the warm worker", output.read_text())
-    print(*re.findall("Elapsed time: .*", output.read_text()))
+    check(measured == planned(project), "submitted again it measures its 2 cells", output.read_text(encoding="utf-8"))
+    check(
+        "[cell 2 of 2" in output.read_text(encoding="utf-8"),
+        "with the warm worker",
+        output.read_text(encoding="utf-8"),
+    )
+    print(*re.findall("Elapsed time: .*", output.read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

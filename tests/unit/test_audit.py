@@ -10,12 +10,13 @@ import pytest
 
 from deepgap.analyse.schemas import PUBLISHED_VALUES
 from deepgap.paper.tables.audit import context
-from deepgap.published.audit import CHECKS, FAILS, HOLDS, OPEN, Finding, audit
+from deepgap.published.audit import CHECKS, audit
+from deepgap.published.audit.evidence import FAILS, HOLDS, OPEN, Finding
 from deepgap.published.values import read_published
 from tests.unit.synthetic import GPUS, ROOT, empty_summary, synthetic_summary
 
 FILE = ROOT / "data/published/deep_gap.csv"
-ROWS = list(csv.DictReader(FILE.read_text().splitlines()))
+ROWS = list(csv.DictReader(FILE.read_text(encoding="utf-8").splitlines()))
 NAMES = [check.__name__ for check in CHECKS]
 
 
@@ -45,11 +46,11 @@ def peak(gpu: str, model: str, precision: str) -> float:
 
 
 def with_changes(tmp_path: Path, *changes: tuple[str, str]) -> dict[str, Finding]:
-    text = FILE.read_text()
+    text = FILE.read_text(encoding="utf-8")
     for old, new in changes:
         assert old in text
         text = text.replace(old, new)
-    (tmp_path / "changed.csv").write_text(text)
+    (tmp_path / "changed.csv").write_text(text, encoding="utf-8")
     return findings(tmp_path / "changed.csv")
 
 
@@ -208,6 +209,30 @@ def test_values_that_are_not_printed_leave_it_open(tmp_path: Path) -> None:
     for name in ("p99_above_the_median", "p99_reductions", "one_host"):
         assert changed[name].verdict == OPEN and "lacks" in changed[name].evidence
     assert changed["pairs_of_one_batch"].verdict == FAILS
+
+
+def test_an_error_in_a_check_is_none_of_the_transcription(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(values: object) -> Finding:
+        return {}["no such key"]
+
+    monkeypatch.setattr("deepgap.published.audit.CHECKS", (broken,))
+    with pytest.raises(KeyError):
+        audit(read_published(FILE), GPUS)
+
+
+@pytest.mark.parametrize("quantity", sorted({row["quantity"] for row in ROWS}))
+def test_every_quantity_may_be_missing_or_not_available(tmp_path: Path, quantity: str) -> None:
+    """Each check that needs it is open, and none stops."""
+    values = read_published(FILE)
+    here = pl.col("quantity") == quantity
+    for changed in (
+        values.filter(~here),
+        values.with_columns(
+            value=pl.when(here).then(None).otherwise("value"),
+            approx=pl.when(here).then(pl.lit("not_available")).otherwise("approx"),
+        ),
+    ):
+        assert len(audit(changed, GPUS)) == len(CHECKS)
 
 
 def test_nothing_published_is_no_finding() -> None:

@@ -131,18 +131,18 @@ def test_every_committed_measurement_has_a_seal_or_is_listed():
     for file in sorted((ROOT / "results").glob("*/*/*.parquet")):
         if file.parent.name in ("cells", "telemetry"):
             listed = file.with_name(DIGEST_LIST)
-            names = listed.read_text().split() if listed.exists() else []
+            names = listed.read_text(encoding="utf-8").split() if listed.exists() else []
             assert b"deepgap sha256" in file.read_bytes() or file.name in names, file
 
 
 def test_a_list_of_digests_that_is_none_is_refused(tmp_path):
     path = committed(tmp_path, "cells")
-    path.with_name(DIGEST_LIST).write_text("no digest\n")
+    path.with_name(DIGEST_LIST).write_text("no digest\n", encoding="utf-8")
     refused(read_cell, path, DIGEST_LIST, "line 1")
 
 
 def test_a_cell_measured_anew_does_not_need_the_list(tmp_path, cell):
-    cell.with_name(DIGEST_LIST).write_text(f"{'0' * 64}  {cell.name}\n")
+    cell.with_name(DIGEST_LIST).write_text(f"{'0' * 64}  {cell.name}\n", encoding="utf-8")
     assert read_cell(cell)[0].height
 
 
@@ -233,7 +233,7 @@ def link_to_itself(path: Path) -> None:
 OTHER_FILES: dict[str, Callable[[Path], Any]] = {
     "empty": lambda path: path.touch(),
     "folder": lambda path: path.mkdir(),
-    "text": lambda path: path.write_text("status,reason\nok,\n" * 100),
+    "text": lambda path: path.write_text("status,reason\nok,\n" * 100, encoding="utf-8"),
     "foreign parquet": lambda path: pl.DataFrame({"a": [1]}).write_parquet(path),
     "footer of a list": lambda path: pl.DataFrame({"a": [1]}).write_parquet(path, metadata={FOOTER_KEY: "[1]"}),
     "deep footer": lambda path: pl.DataFrame({"a": [1]}).write_parquet(path, metadata={FOOTER_KEY: "[" * 100_000}),
@@ -370,7 +370,7 @@ def test_a_damaged_image_is_refused_or_is_another_calibration(tmp_path):
 def test_odd_folders_are_calibrated_on_or_refused_by_name(tmp_path):
     folder = tmp_path / "photos"
     refused(calibrate, folder, "photos", "does not exist")
-    folder.write_text("a file")
+    folder.write_text("a file", encoding="utf-8")
     refused(calibrate, folder, "photos", "is a file")
     refused(calibrate, tmp_path / ("x" * 300), "xxx", "cannot be read")
     folder.unlink()
@@ -468,6 +468,7 @@ def test_no_damage_of_an_engine_or_of_arrays_goes_unnoticed(tmp_path):
 # Published numbers
 
 PUBLISHED = ROOT / "data/published/deep_gap.csv"
+TEXT = PUBLISHED.read_text(encoding="utf-8")
 VIEWS = (
     table1_peaks, sweep_batch_sizes, median_latencies, p99_latencies, temperature_ranges, device_memory, pareto_pairs,
     speedup_ranges,
@@ -485,37 +486,37 @@ def read_all_views(path: Path) -> None:
 @pytest.mark.parametrize("value", ["NaN", "nan", "inf", "-inf", "-5", "0", "x", "", "NA", "1e999", "0x10", "12,5"])
 def test_a_published_value_that_is_none_is_refused(tmp_path, value):
     path = tmp_path / "deep_gap.csv"
-    lines = PUBLISHED.read_text().splitlines()
+    lines = PUBLISHED.read_text(encoding="utf-8").splitlines()
     place = lines[0].split(",").index("value")
     for row in (1, 100, 300):
         fields = lines[row].split(",")
         fields[place] = value
-        path.write_text("\n".join([*lines[:row], ",".join(fields), *lines[row + 1 :]]) + "\n")
+        path.write_text("\n".join([*lines[:row], ",".join(fields), *lines[row + 1 :]]) + "\n", encoding="utf-8")
         refused(read_all_views, path, path.name)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "", "\n", "a,b\n1,2\n", "\0" * 100, PUBLISHED.read_text().replace("quantity", "quality", 1),
-        PUBLISHED.read_text().split("\n", 1)[1], PUBLISHED.read_text().replace(",value,", ",value,value,", 1),
+        "", "\n", "a,b\n1,2\n", "\0" * 100, TEXT.replace("quantity", "quality", 1),
+        TEXT.split("\n", 1)[1], TEXT.replace(",value,", ",value,value,", 1),
     ],
 )  # fmt: skip
 def test_a_published_table_with_another_header_is_refused(tmp_path, text):
     path = tmp_path / "deep_gap.csv"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     refused(read_all_views, path, path.name)
 
 
 @pytest.mark.parametrize("batch", ["8x", "-1", "1.5", "9" * 30, "8-16"])
 def test_a_published_batch_that_is_none_is_refused(tmp_path, batch):
     path = tmp_path / "deep_gap.csv"
-    lines = PUBLISHED.read_text().splitlines()
+    lines = PUBLISHED.read_text(encoding="utf-8").splitlines()
     place = lines[0].split(",").index("batch")
     row = next(row for row, line in enumerate(lines) if line.startswith("Table I,"))
     fields = lines[row].split(",")
     fields[place] = batch
-    path.write_text("\n".join([*lines[:row], ",".join(fields), *lines[row + 1 :]]) + "\n")
+    path.write_text("\n".join([*lines[:row], ",".join(fields), *lines[row + 1 :]]) + "\n", encoding="utf-8")
     refused(read_all_views, path, path.name, f"line {row + 1},", "belongs")
 
 

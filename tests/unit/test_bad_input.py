@@ -170,7 +170,7 @@ def test_a_mutated_config_is_refused_or_can_be_used(config, gpu):
 @cases(50)
 @given(document=mutated(PROJECT_GPUS))
 def test_a_mutated_list_of_gpus_is_refused_or_can_be_used(gpus_file, document):
-    gpus_file.write_text(yaml.safe_dump(document, sort_keys=False))
+    gpus_file.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     load(PROJECT_CONFIG, gpus_file)
 
 
@@ -200,7 +200,7 @@ def broken_text(draw: st.DrawFn, text: str) -> bytes:
 
 
 @cases(30)
-@given(content=broken_text(GPUS.read_text()))
+@given(content=broken_text(GPUS.read_text(encoding="utf-8")))
 def test_a_broken_text_of_gpus_is_refused_or_can_be_used(gpus_file, content):
     gpus_file.write_bytes(content)
     load(PROJECT_CONFIG, gpus_file)
@@ -240,7 +240,7 @@ def test_values_that_no_schema_of_yaml_refuses_by_itself(changes, parts):
 
 @pytest.mark.parametrize("value", ["", None, {}, {"y" * 3000: 1}])
 def test_a_name_of_thousands_of_letters_does_not_fill_the_sentence(gpus_file, value):
-    gpus_file.write_text(yaml.safe_dump(PROJECT_GPUS | {"x" * 5000: value}, sort_keys=False))
+    gpus_file.write_text(yaml.safe_dump(PROJECT_GPUS | {"x" * 5000: value}, sort_keys=False), encoding="utf-8")
     with pytest.raises(DeepGapError) as caught:
         load_gpus(gpus_file, GPUS_SCHEMA)
     check_sentence(caught.value, "gpus.yaml: xxx")
@@ -254,7 +254,7 @@ def test_values_that_hold_themselves_are_refused():
     check_sentence(caught.value, "config.yaml", "nested too deeply")
 
 
-TEXT = GPUS.read_text()
+TEXT = GPUS.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ TEXT = GPUS.read_text()
 )  # fmt: skip
 def test_a_list_of_gpus_that_is_none_is_refused(gpus_file, text, parts):
     assert text != TEXT
-    gpus_file.write_text(text)
+    gpus_file.write_text(text, encoding="utf-8")
     with pytest.raises(DeepGapError) as caught:
         load_gpus(gpus_file, GPUS_SCHEMA)
     check_sentence(caught.value, "gpus.yaml", *parts)

@@ -105,8 +105,14 @@ def test_weights_that_differ_between_sites_are_told(tmp_path):
         (lambda file: file.write_bytes(file.read_bytes()[:900]), "not a readable parquet file"),
         (lambda file: file.rename(file.with_name(file.name.replace("_b8_", "_b9_"))), "give it that name"),
         (lambda file: file.rename(file.with_name("x" + file.name[-20:])), "holds"),
-        (lambda file: file.with_name("notes.txt").write_text("x"), "notes.txt is not a cell; remove it"),
-        (lambda file: file.with_name(f".{file.name}.7.tmp").write_text("x"), "is not a cell; remove it"),
+        (
+            lambda file: file.with_name("notes.txt").write_text("x", encoding="utf-8"),
+            "notes.txt is not a cell; remove it",
+        ),
+        (
+            lambda file: file.with_name(f".{file.name}.7.tmp").write_text("x", encoding="utf-8"),
+            "is not a cell; remove it",
+        ),
         (lambda file: _move(file, "L4"), "holds a cell of H200; move it to"),
         (lambda file: _move(file, "B999"), "config/gpus.yaml has no B999"),
         (lambda file: _telemetry(file, file.name), "is damaged or is not telemetry"),

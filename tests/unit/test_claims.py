@@ -10,11 +10,11 @@ import pytest
 
 from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
-from deepgap.paper.claims import CLAIMS, GPU, NOT_MEASURED, check_claims, write_claims
+from deepgap.paper.claims import CLAIMS, NOT_MEASURED, check_claims, prose_gpu, write_claims
 from tests.conftest import ROOT
 from tests.unit.synthetic import empty_summary, h200_rows, synthetic_summary
 
-TEXT = (ROOT / "paper/main.tex").read_text()
+TEXT = (ROOT / "paper/main.tex").read_text(encoding="utf-8")
 
 
 def test_every_claim_of_the_text_is_tested_and_every_test_is_of_the_text():
@@ -47,7 +47,7 @@ def summary(mode: str | None = None, **changes: float) -> Summary:
 
 def holds(name: str, of: Summary) -> bool | None:
     (claim,) = (claim for claim in CLAIMS if claim.name == name)
-    return claim.holds(of)
+    return claim.holds(of, "H200")
 
 
 @pytest.mark.parametrize(
@@ -143,6 +143,8 @@ def test_graphs_are_launch_bound_nowhere():
 
 def test_a_sweep_that_is_not_measured_to_its_end_tells_nothing_of_its_peak():
     part = synthetic_summary(h200_rows((1, 64)))
+    whole = pl.lit([1, 64, 512], pl.List(pl.Int64))
+    part = replace(part, design=part.design.with_columns(batch_sizes=whole))
     small = replace(part, hosts=part.hosts.with_columns(l2_cache_bytes=pl.lit(60 << 20, pl.Int64)))
     for name in ("PeaksMeetThePowerLimit", "PeaksLieBeyondTheCache", "TheCacheIsNoEdge"):
         assert holds(name, small) is None
@@ -201,7 +203,19 @@ def test_fidelity_and_energy_and_the_headline():
     assert holds("HeadlineIsOneCell", replace(made, published=values)) is False
 
 
-def test_a_broken_claim_stops_the_build_by_its_name():
+def test_a_broken_claim_stops_the_pdf_by_its_name():
     with pytest.raises(DeepGapError, match="TfThirtyTwoIsFaster") as caught:
         write_claims(summary("eager-tf32", throughput_img_s=0.5))
-    assert GPU in str(caught.value) and "paper/main.tex" in str(caught.value)
+    assert "on the H200" in str(caught.value) and "paper/main.tex" in str(caught.value)
+
+
+def test_claims_are_about_the_first_gpu_that_the_prose_is_written_for():
+    made = summary("eager-tf32", throughput_img_s=0.5)
+    assert prose_gpu(made) == "H200"
+    for gpus in (["EPYCGenoa", "L4"], ["CPU"], []):
+        others = replace(made, reporting=made.reporting | {"paper_gpus": gpus})
+        told = check_claims(others)
+        assert {name for name, known in told.items() if known} == {"TheCacheFitsTheLFour", "HeadlineIsOneCell"}
+    unknown = replace(made, reporting=made.reporting | {"paper_gpus": ["H2000"]})
+    with pytest.raises(DeepGapError, match=r"paper_gpus in config/config.yaml names H2000, which .* does not have"):
+        check_claims(unknown)

@@ -283,7 +283,7 @@ def test_a_timing_cache_that_cannot_be_used_is_made_again(ask, timed, damage):
     if damage == "truncated":
         cache.write_bytes(cache.read_bytes()[:-40])
     elif damage == "foreign":
-        cache.write_text("not a cache")
+        cache.write_text("not a cache", encoding="utf-8")
     count = len(timed)
     timed.clear()
     runtime.build(wanted)
@@ -466,7 +466,7 @@ def interpreted(tmp_path_factory) -> dict[str, np.ndarray]:
         np.save(folder / f"{name}.npy", scenes(batch, seed=7))
     command = [sys.executable, "-m", "tests.unit.test_cudnn", str(folder)]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     with np.load(folder / "results.npz") as results:
         return {name: results[name] for name in results.files}

@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from itertools import pairwise, product
 from math import ceil
@@ -20,6 +20,7 @@ import vl_convert
 
 from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
+from deepgap.paper.charts.axes import batch_axis
 from deepgap.paper.charts.layout import in_rows
 from deepgap.paper.charts.marks import ARROW, BOUNDS
 from deepgap.paper.charts.panels import row_title, why_empty
@@ -33,10 +34,10 @@ from deepgap.paper.charts.theme import (
     mode_mark,
     precision_colour,
 )
-from deepgap.paper.figures import FIGURES, load_figure, read_caption
+from deepgap.paper.figures import FIGURES, is_narrow, load_figure, read_caption, shown_devices, shown_values
+from deepgap.paper.parts import DEVICES, SHOWS, SPAN
 from deepgap.published.values import median_latencies, p99_latencies, pareto_pairs, table1_peaks
-from deepgap.study.words import PRECISION_KEYS as PRECISIONS
-from deepgap.study.words import RUNTIME_KEYS as RUNTIMES
+from deepgap.study.words import PRECISION_KEYS, RUNTIME_KEYS
 from tests.unit.synthetic import (
     FEW,
     GPUS,
@@ -76,13 +77,11 @@ SUMMARIES = {
     "nothing": empty_summary,
 }
 FONTS = str(ROOT / "paper/fonts")
-COLUMN = ("structure", "precision", "operations")
-"""Figures of one column's width."""
-NOT_MEASURED = ("generations", *COLUMN)
-"""Figures of the data sheets, the formats and the study, without a value that was measured or published."""
-RESULTS = tuple(name for name in FIGURES if name not in NOT_MEASURED)
-ON_GPUS = tuple(name for name in RESULTS if name != "cpu_threads")
-UNPUBLISHED = ("performance_per_watt", "fidelity_against_speed")
+COLUMN = tuple(filter(is_narrow, FIGURES))
+RESULTS = tuple(filter(shown_values, FIGURES))
+"""Figures of what was measured or published, and not of data sheets, formats and the study alone."""
+ON_GPUS = tuple(name for name in RESULTS if "cuda" in shown_devices(name))
+UNPUBLISHED = tuple(name for name in RESULTS if "published" not in shown_values(name))
 """Figures of what the published study does not state."""
 
 
@@ -202,10 +201,26 @@ def test_published_marks_say_so_and_belong_to_gpus_that_were_not_measured(name: 
     assert {row["gpu"] for row in rows if row["source"] == "measured"} <= {"H200", "CPU"}
 
 
-@pytest.mark.parametrize("name", [name for name in ON_GPUS if name != "telemetry"])
+FAILURES = [name for name in ON_GPUS if name != "telemetry"]
+
+
+def failures_shown(name: str) -> tuple[int, int]:
+    """Crosses in the panels, those of the legend left out, and texts that say which mode was out of memory."""
+    crosses = [m for m in marks_of(name, "full") if m["shape"] == "cross" and m["panel"].count("concat") > 1]
+    texts = [str(mark["text"]) for mark in marks_of(name, "full", "text")]
+    return len(crosses), sum("eager-fp32" in text and "out of memory" in text for text in texts)
+
+
+@pytest.mark.parametrize("name", FAILURES)
 def test_a_failed_family_is_marked(name: str) -> None:
-    text = json.dumps(draw(name, "full"))
-    assert "out of memory" in text or "out_of_memory" in text
+    """ResNet-101 in eager-fp32 at 512 images is out of memory: a cross in its panel, or the words."""
+    crosses, texts = failures_shown(name)
+    assert crosses or texts
+    (failure,) = full_summary().failed.to_dicts()
+    if not texts:
+        marks = [row for row in rows_of(draw(name, "full")) if row.get("status") == failure["status"]]
+        keys = ("gpu", "model", "mode", "batch_size")
+        assert {tuple(row[key] for key in keys) for row in marks} == {tuple(failure[key] for key in keys)}
 
 
 def test_a_mode_that_failed_everywhere_is_told_in_words() -> None:
@@ -264,11 +279,13 @@ def test_no_peak_hides_another_in_its_place() -> None:
 
 def test_marks_or_dashes_tell_all_modes_of_a_colour_and_fp32_from_tf32() -> None:
     marks = {
-        (runtime, precision): mode_mark(f"{runtime}-{precision}") for runtime in RUNTIMES for precision in PRECISIONS
+        (runtime, precision): mode_mark(f"{runtime}-{precision}")
+        for runtime in RUNTIME_KEYS
+        for precision in PRECISION_KEYS
     }
-    for precision in PRECISIONS:
+    for precision in PRECISION_KEYS:
         of_colour = [shape for (_, other), (shape, _) in marks.items() if other == precision]
-        assert len(set(of_colour)) == len(RUNTIMES)
+        assert len(set(of_colour)) == len(RUNTIME_KEYS)
     for runtime in ("eager", "tensorrt"):
         (shape, dash), (other_shape, other_dash) = marks[runtime, "fp32"], marks[runtime, "tf32"]
         assert shape != other_shape and dash != other_dash
@@ -352,7 +369,7 @@ def test_specification_and_pictures_are_the_same_bytes_every_time(name: str, tmp
 
 
 def test_rendering_without_a_font_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "s.json").write_text("{}")
+    (tmp_path / "s.json").write_text("{}", encoding="utf-8")
     with pytest.raises(DeepGapError, match="font"):
         render_spec(str(tmp_path / "s.json"), str(tmp_path), "a.pdf", "a.svg", "a.png")
 
@@ -371,5 +388,51 @@ def lightness_of(colour: str) -> float:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_the_caption_is_read_without_drawing(name):
-    assert read_caption(name) == importlib.import_module(f"deepgap.paper.figures.{name}").CAPTION
+def test_what_a_figure_declares_is_what_it_has_and_drawing_changes_nothing(name: str) -> None:
+    module = importlib.import_module(f"deepgap.paper.figures.{name}")
+    assert read_caption(name) == module.CAPTION and module.CAPTION.endswith(".")
+    assert shown_devices(name) == getattr(module, "DEVICES", DEVICES)
+    assert shown_values(name) == getattr(module, "SHOWS", SHOWS)
+    assert getattr(module, "SPAN", SPAN) in ("page", "column") and not set(name) & set("0123456789") - {"9"}
+    summary = full_summary()
+    frames = {field.name: getattr(summary, field.name) for field in fields(Summary)}
+    before = {key: frame.clone() for key, frame in frames.items() if isinstance(frame, pl.DataFrame)}
+    chart = load_figure(name)
+    assert chart(summary).to_dict() == chart(summary).to_dict()
+    assert all(frames[key].equals(frame) for key, frame in before.items())
+
+
+def test_the_published_processor_stands_beside_the_committed_one() -> None:
+    genoa = [{**row, "gpu": "EPYCGenoa"} for row in cpu_rows()]
+    spec = load_figure("throughput")(synthetic_summary([*h200_rows(), *genoa])).to_dict()
+    places = {(row["gpu"], row["source"]) for row in rows_of(spec) if "source" in row}
+    assert {("EPYCGenoa", "measured"), ("EPYCGenoa", "published"), ("H200", "measured")} <= places
+    assert "CPU" not in {gpu for gpu, _ in places}
+    assert "EPYCGenoa: measured, 3 runs a point; hollow: published (Granite Rapids" in json.dumps(spec)
+
+
+def test_a_processor_has_batch_sizes_of_its_own() -> None:
+    genoa = [{**row, "gpu": "EPYCGenoa"} for row in cpu_rows()]
+    summary = synthetic_summary([*h200_rows(), *genoa])
+    axes = [
+        batch_axis(summary, summary.measured.with_columns(source=pl.lit("measured")).to_dicts(), gpu)
+        for gpu in ("H200", "EPYCGenoa")
+    ]
+    assert [axis.high for axis in axes] == [512 * 1.25, 8 * 1.25]
+
+
+def test_a_study_without_a_processor_in_the_hardware_facts_is_drawn() -> None:
+    gpus = {key: gpu for key, gpu in GPUS.items() if gpu.device == "cuda"}
+    summary = replace(synthetic_summary(h200_rows()), gpus=gpus)
+    assert summary.processor == "CPU"
+    for name in RESULTS:
+        load_figure(name)(summary)
+
+
+def test_models_stand_in_the_order_of_the_study() -> None:
+    models = ("vit_b_16", "resnet50", "convnext_tiny")
+    rows = [row | {"model": model} for model in models for row in h200_rows() if row["model"] == "resnet18"]
+    summary = synthetic_summary(rows, published=False)
+    assert summary.measured["model"].unique(maintain_order=True).to_list() == list(models)
+    text = json.dumps(load_figure("throughput")(summary).to_dict())
+    assert text.index("ViT-B/16") < text.index("ResNet-50") < text.index("ConvNeXt-Tiny")

@@ -183,5 +183,5 @@ def test_memory_falls_where_a_smaller_batch_used_more() -> None:
 
 
 def test_the_documentation_explains_every_flag():
-    text = (ROOT / "docs/measuring.md").read_text()
+    text = (ROOT / "docs/measuring.md").read_text(encoding="utf-8")
     assert [name for name, sentence in FLAGS.items() if f"| {name} | {sentence} |" not in text] == []

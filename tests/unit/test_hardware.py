@@ -330,14 +330,14 @@ def test_a_bad_hardware_file_is_refused(tmp_path, change, part):
     entries = read_yaml(ROOT / "config/gpus.yaml")
     entries["T4"] |= change
     file = tmp_path / "gpus.yaml"
-    file.write_text(yaml.safe_dump(entries))
+    file.write_text(yaml.safe_dump(entries), encoding="utf-8")
     with pytest.raises(ConfigError, match=re.escape(part)):
         load_gpus(file, SCHEMA)
 
 
 def test_broken_yaml_is_refused(tmp_path):
     file = tmp_path / "gpus.yaml"
-    file.write_text("T4: [")
+    file.write_text("T4: [", encoding="utf-8")
     with pytest.raises(ConfigError, match="is not YAML"):
         load_gpus(file, SCHEMA)
 

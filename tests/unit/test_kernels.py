@@ -256,7 +256,7 @@ def interpreted(tmp_path_factory) -> dict[str, np.ndarray]:
     path = tmp_path_factory.mktemp("kernels") / "results.npz"
     command = [sys.executable, "-m", "tests.unit.test_kernels", str(path)]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     with np.load(path) as results:
         return {name: results[name] for name in results.files}

@@ -16,11 +16,11 @@ ENVIRONMENTS = {"measure": ("workflow", "measure"), "paper": ("workflow", "paper
 UNTESTED = {"tensorrt-cu13"}
 """Optional packages that the tested environment does not have."""
 
-CONSTRAINTS = read_pins((ROOT / "envs/constraints.txt").read_text())
+CONSTRAINTS = read_pins((ROOT / "envs/constraints.txt").read_text(encoding="utf-8"))
 
 
 def pins(name: str) -> dict[str, str]:
-    return read_pins((ROOT / f"envs/{name}.txt").read_text())
+    return read_pins((ROOT / f"envs/{name}.txt").read_text(encoding="utf-8"))
 
 
 def disagreements(environment: str, expected: dict[str, str]) -> list[str]:
@@ -44,13 +44,17 @@ def test_a_conda_environment_has_the_pins_of_its_requirements(environment: str) 
 
 
 def test_every_environment_of_a_rule_is_checked() -> None:
-    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow/rules").glob("*.smk"))
     assert set(re.findall(r"envs/(\w+)\.yaml", rules)) == set(ENVIRONMENTS)
 
 
 @pytest.mark.parametrize("file", sorted(path.stem for path in (ROOT / "envs").glob("*.txt")))
 def test_every_requirement_is_pinned_as_the_constraints_have_it(file: str) -> None:
-    lines = [line for line in (ROOT / f"envs/{file}.txt").read_text().splitlines() if line and line[0] != "#"]
+    lines = [
+        line
+        for line in (ROOT / f"envs/{file}.txt").read_text(encoding="utf-8").splitlines()
+        if line and line[0] != "#"
+    ]
     assert all(re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", line) for line in lines) and lines
     assert {
         name: version for name, version in pins(file).items() if CONSTRAINTS.get(name) != version
@@ -74,7 +78,7 @@ def test_a_vulnerability_is_told_and_a_package_that_the_index_does_not_know_is_n
 
 
 def test_the_citation_has_the_version_and_the_licence_of_the_project() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     citation = read_yaml(ROOT / "CITATION.cff")
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
     assert citation["cff-version"] == "1.2.0" and citation["authors"] and citation["title"] == "deep-gap"
@@ -83,7 +87,7 @@ def test_the_citation_has_the_version_and_the_licence_of_the_project() -> None:
 def test_the_hooks_are_local_programs_of_the_checks() -> None:
     hooks = [hook for repo in read_yaml(ROOT / ".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]
     assert {repo["repo"] for repo in read_yaml(ROOT / ".pre-commit-config.yaml")["repos"]} == {"local"}
-    checks = (ROOT / "Makefile").read_text()
+    checks = (ROOT / "Makefile").read_text(encoding="utf-8")
     for hook in hooks:
         program, *arguments = hook["entry"].removeprefix(".venv/bin/").split()
         command = " ".join([program, *(word for word in arguments if word != "--force-exclude")])

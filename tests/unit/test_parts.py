@@ -12,6 +12,7 @@ from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
 from deepgap.paper import figures, tables
 from deepgap.paper.figures import FIGURES, load_figure
+from deepgap.paper.numbers import write_numbers
 from deepgap.paper.parts import (
     DEVICES,
     Shown,
@@ -23,6 +24,7 @@ from deepgap.paper.parts import (
     shown_in,
 )
 from deepgap.paper.tables import TABLES, load_table
+from deepgap.study.words import model_label
 from tests.conftest import ROOT
 from tests.unit.synthetic import cpu_rows, cpu_summary, empty_summary, full_summary, h200_rows, synthetic_summary
 
@@ -76,7 +78,7 @@ def test_some_show_the_cells_of_some_devices_alone():
 
 def test_a_constant_is_read_without_importing_its_file(tmp_path: Path):
     file = tmp_path / "figure.py"
-    file.write_text('raise SystemExit\nCAPTION = "a " "b"\n')
+    file.write_text('raise SystemExit\nCAPTION = "a " "b"\n', encoding="utf-8")
     assert read_declared(file, "CAPTION") == "a b"
     assert read_declared(file, "DEVICES", ()) == ()
     with pytest.raises(LookupError, match=r"figure\.py has no DEVICES"):
@@ -86,7 +88,7 @@ def test_a_constant_is_read_without_importing_its_file(tmp_path: Path):
 @pytest.mark.parametrize("devices", ['"cuda"', '("gpu",)', '["cpu"]'])
 def test_devices_that_are_none_are_refused(tmp_path: Path, devices: str):
     file = tmp_path / "figure.py"
-    file.write_text(f"DEVICES = {devices}\n")
+    file.write_text(f"DEVICES = {devices}\n", encoding="utf-8")
     with pytest.raises(DeepGapError, match=r"figure\.py has DEVICES = .*; it may be a tuple of 'cpu' and 'cuda'"):
         shown_devices(file)
 
@@ -97,6 +99,25 @@ def test_the_text_shows_every_figure_and_table_and_no_others():
     assert sorted(shown.tables) == list(TABLES)
 
 
+def test_every_part_takes_any_model_runtime_and_precision():
+    """None of these models' operations are known here, and neither the runtime nor the precision is listed."""
+    models = ("vit_b_16", "timm:resnet10t", "convnext_tiny")
+    known = [row for row in [*h200_rows(), *cpu_rows()] if row["model"] == "resnet18"]
+    rows = [{**row, "model": model} for model in models for row in known]
+    rows += [{**row, "runtime": "alpha", "precision": "fp4"} for row in rows if row["runtime"] == "graph"]
+    for published in (True, False):
+        summary = synthetic_summary(rows, published=published)
+        for name in FIGURES:
+            load_figure(name)(summary)
+        contexts = {name: load_table(name)(summary) for name in TABLES}
+        assert {row["model"] for row in contexts["peaks"]["measured"]} == set(map(model_label, models))
+        assert "HTwoZeroZeroVitBOneSixAlphaFpFour" in write_numbers(summary, {}, ())
+
+
+def test_every_table_has_its_template_and_every_template_its_table():
+    assert sorted(file.name.split(".")[0] for file in (ROOT / "paper/templates").glob("*.tex.j2")) == list(TABLES)
+
+
 def test_what_a_text_shows_is_read_from_its_macros():
     text = r"""
     \newcommand{\pagefigure}[3]{\includegraphics[width=\textwidth]{#1}}
@@ -104,8 +125,8 @@ def test_what_a_text_shows_is_read_from_its_macros():
     % \pagefigure{not_shown}{}{}
     \input{numbers.tex} \input{tables/peaks.tex} \includegraphics[width=2cm]{figures/third}
     """
-    assert shown_in(text) == Shown(("second", "first", "third"), ("peaks",))
-    assert read_shown(ROOT / "no/such.tex") == Shown((), ())
+    assert shown_in(text) == Shown(("second", "first", "third"), ("peaks",), ("CaptionFirst", "CaptionSecond"))
+    assert read_shown(ROOT / "no/such.tex") == Shown()
 
 
 def test_parts_stand_in_the_order_of_the_text_and_new_ones_last(tmp_path: Path):

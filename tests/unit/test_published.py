@@ -35,7 +35,7 @@ def one(view: pl.DataFrame, gpu: str, model: str, precision: str) -> list[dict[s
 
 def test_every_row_is_read_with_the_contract_schema_and_marked_as_published(values: pl.DataFrame) -> None:
     assert values.schema == PUBLISHED_VALUES
-    assert values.height == len(FILE.read_text().splitlines()) - 1
+    assert values.height == len(FILE.read_text(encoding="utf-8").splitlines()) - 1
     assert set(values["source"]) == {"published"}
 
 
@@ -104,7 +104,7 @@ def test_the_sweep_is_the_published_one(values: pl.DataFrame) -> None:
 )
 def test_a_damaged_transcription_is_refused_in_one_sentence(tmp_path: Path, old: str, new: str, match: str) -> None:
     file = tmp_path / "published.csv"
-    file.write_text(FILE.read_text().replace(old, new))
+    file.write_text(FILE.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     with pytest.raises(DeepGapError, match=match):
         read_published(file)
 

@@ -289,10 +289,10 @@ def test_a_cache_is_in_the_format_of_tensorrt(tmp_path):
     path = tmp_path / "new" / "resnet18.cache"
     write_cache(path, {"input": 1.0, "relu": 0.007874016}, "entropy")
     text = "TRT-8501-EntropyCalibration2\ninput: 3f800000\nrelu: 3c010204\n"
-    assert path.read_text() == f"{text}deepgap_crc32: {zlib.crc32(text.encode()):08x}\n"
-    assert all(re.fullmatch(r"\S+: [0-9a-f]{8}", line) for line in path.read_text().splitlines()[1:])
+    assert path.read_text(encoding="utf-8") == f"{text}deepgap_crc32: {zlib.crc32(text.encode()):08x}\n"
+    assert all(re.fullmatch(r"\S+: [0-9a-f]{8}", line) for line in path.read_text(encoding="utf-8").splitlines()[1:])
     write_cache(path, {"input": 1.0}, "mse")
-    assert path.read_text().startswith("TRT-8501-MinMaxCalibration\ninput: 3f800000\ndeepgap_crc32: ")
+    assert path.read_text(encoding="utf-8").startswith("TRT-8501-MinMaxCalibration\ninput: 3f800000\ndeepgap_crc32: ")
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
@@ -337,13 +337,13 @@ layer2.0.downsample.0: 322bcc77
 )
 def test_damaged_caches_are_refused_by_name(tmp_path, content, problem):
     path = tmp_path / "resnet18.cache"
-    path.write_text(TEXT)
+    path.write_text(TEXT, encoding="utf-8")
     assert read_cache(path) == {
         "input": pytest.approx(0.0301),
         "relu_3": 1.5,
         "layer2.0.downsample.0": pytest.approx(1e-8),
     }
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     with pytest.raises(CalibrationError) as caught:
         read_cache(path)
     assert str(path) in str(caught.value) and problem in str(caught.value)
@@ -381,7 +381,7 @@ def test_no_flipped_bit_gives_other_scales_to_the_same_tensors(tmp_path):
 def test_an_edited_cache_is_refused_by_its_checksum(tmp_path, change):
     path = tmp_path / "resnet18.cache"
     write_cache(path, {"input": 0.0301, "relu_3": 1.5}, "entropy")
-    path.write_text(change(path.read_text()))
+    path.write_text(change(path.read_text(encoding="utf-8")), encoding="utf-8")
     with pytest.raises(CalibrationError) as caught:
         read_cache(path)
     assert str(caught.value) == (

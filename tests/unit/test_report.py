@@ -31,7 +31,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 def page(summary: Summary, folder: Path) -> str:
     spec = folder / "throughput.vl.json"
-    spec.write_text(json.dumps(SPEC))
+    spec.write_text(json.dumps(SPEC), encoding="utf-8")
     return write_page(summary, {"throughput": spec}, {"throughput": "A caption."}, [], TEMPLATE, root="../")
 
 
@@ -59,10 +59,10 @@ def test_a_hostile_name_stays_text(tmp_path):
 def render(text: str, folder: Path, address: str = "") -> str:
     """The page after its scripts have run, in a real browser."""
     file = folder / "report.html"
-    file.write_text(text)
+    file.write_text(text, encoding="utf-8")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=8000", "--dump-dom"]
     command.append(file.as_uri() + address)
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=True).stdout
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium to run the page's scripts")

@@ -163,7 +163,11 @@ def test_what_is_safe_is_not(code: str) -> None:
 
 def test_no_code_of_the_project_runs_data() -> None:
     assert len(SOURCES) > 60
-    found = [f"{path.relative_to(ROOT)}:{danger}" for path in SOURCES for danger in dangers(path.read_text())]
+    found = [
+        f"{path.relative_to(ROOT)}:{danger}"
+        for path in SOURCES
+        for danger in dangers(path.read_text(encoding="utf-8"))
+    ]
     assert found == []
 
 
@@ -180,9 +184,13 @@ def unquoted(rules: str) -> list[str]:
 
 
 def test_shell_commands_hold_nothing_of_the_config_unquoted() -> None:
-    commands = sum(len(SHELL.findall(path.read_text())) for path in RULES)
-    assert commands == sum(len(re.findall(r"^ +shell:", path.read_text(), re.MULTILINE)) for path in RULES) > 0
-    assert [field for path in RULES for field in unquoted(path.read_text())] == []
+    commands = sum(len(SHELL.findall(path.read_text(encoding="utf-8"))) for path in RULES)
+    assert (
+        commands
+        == sum(len(re.findall(r"^ +shell:", path.read_text(encoding="utf-8"), re.MULTILINE)) for path in RULES)
+        > 0
+    )
+    assert [field for path in RULES for field in unquoted(path.read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.parametrize(
@@ -245,7 +253,7 @@ def test_no_table_prints_a_hostile_name_as_latex(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_the_numbers_of_the_prose_hold_no_free_text(text: str) -> None:
-    assert text not in write_numbers(hostile_summary(text), {})
+    assert text not in write_numbers(hostile_summary(text), {}, ())
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -261,18 +269,20 @@ def test_the_page_holds_a_hostile_name_as_text(text: str, tmp_path: Path) -> Non
 @pytest.mark.skipif(shutil.which("latexmk") is None, reason="needs latexmk to compile the tables")
 def test_latex_compiles_tables_with_hostile_names_and_reads_no_file_for_them(tmp_path: Path) -> None:
     secret = tmp_path / "secret.tex"
-    secret.write_text("LEAKED")
+    secret.write_text("LEAKED", encoding="utf-8")
     text = rf"\input{{{secret}}} \write18{{touch owned}} $x 100% #1 a_b ^^5c ~ {{c & \\" + "\x00"
     bodies = "\n\n".join(tables(hostile_summary(text)).values())
-    preamble = (ROOT / "paper/main.tex").read_text().partition(r"\begin{document}")[0]
+    preamble = (ROOT / "paper/main.tex").read_text(encoding="utf-8").partition(r"\begin{document}")[0]
     preamble = re.sub(r"\\input\{[^}]*\}", "", preamble)
     work = tmp_path / "work"
     work.mkdir()
-    (work / "t.tex").write_text(f"{preamble}\n\\begin{{document}}\n\\tiny\n{bodies}\n\\end{{document}}\n")
+    (work / "t.tex").write_text(
+        f"{preamble}\n\\begin{{document}}\n\\tiny\n{bodies}\n\\end{{document}}\n", encoding="utf-8"
+    )
     command = ["latexmk", "-pdf", "-recorder", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
-    run = subprocess.run(command, cwd=work, capture_output=True, text=True, errors="replace", check=False)
+    run = subprocess.run(command, cwd=work, capture_output=True, encoding="utf-8", errors="replace", check=False)
     assert run.returncode == 0, run.stdout[-3000:]
-    assert "secret" not in (work / "t.fls").read_text()
+    assert "secret" not in (work / "t.fls").read_text(encoding="utf-8")
     assert not (work / "owned").exists()
 
 
@@ -298,7 +308,7 @@ def test_a_gpu_whose_key_is_a_path_is_refused(key: str, tmp_path: Path) -> None:
     entries = read_yaml(ROOT / "config/gpus.yaml")
     entries[key] = entries["T4"]
     file = tmp_path / "gpus.yaml"
-    file.write_text(yaml.safe_dump(entries))
+    file.write_text(yaml.safe_dump(entries), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"gpus\.yaml: .*letter"):
         load_gpus(file, ROOT / "workflow/schemas/gpus.schema.yaml")
 

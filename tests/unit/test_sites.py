@@ -10,7 +10,7 @@ import pytest
 from deepgap.analyse.aggregate import aggregate
 from deepgap.analyse.design import describe_expected
 from deepgap.errors import ConfigError
-from deepgap.paper.numbers import macro_name
+from deepgap.paper.numbers.macro import macro_name
 from deepgap.runtimes import load_runtimes
 from deepgap.study.checks import load_study
 from deepgap.study.gpus import SITE_PATTERN, find_sites, in_config, split_site, with_sites

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import astuple, replace
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -23,6 +23,7 @@ from deepgap.paper.latex import render
 from deepgap.paper.tables import load_table
 from tests.unit.synthetic import (
     GPUS,
+    RATE,
     ROOT,
     cpu_rows,
     cpu_summary,
@@ -120,12 +121,14 @@ def test_structure_without_cells_is_a_sentence(summary: Summary) -> None:
 
 
 def test_bits_add_up_to_the_width() -> None:
-    assert {name: sum(bits) for name, bits in BITS.items()} == {"fp32": 32, "tf32": 32, "fp16": 16, "int8": 8}
+    assert {name: bits.stored for name, bits in BITS.items()} == {
+        **{"fp32": 32, "tf32": 32, "fp16": 16, "bf16": 16, "int8": 8, "fp8": 8}
+    }
     boxes = rows_of(full_spec("precision"), "part")
-    for name, bits in BITS.items():
+    for name in {row["precision"] for row in boxes}:
         own = sorted((row for row in boxes if row["precision"] == name), key=lambda row: row["left"])
         counts = [len([row for row in own if row["part"] == part]) for part in dict.fromkeys(r["part"] for r in own)]
-        assert counts == [count for count in bits if count]
+        assert counts == [count for count in astuple(BITS[name]) if count]
         assert all(one["right"] == pytest.approx(two["left"]) for one, two in pairwise(own))
 
 
@@ -138,7 +141,7 @@ def test_a_precision_names_the_gpus_whose_data_sheets_rate_it() -> None:
         if not having:
             assert text == ""
             continue
-        assert text.startswith(f"{sum(BITS[name][:3])} ")
+        assert text.startswith(f"{BITS[name].used} ")
         assert text.endswith("; all GPUs" if len(having) == len(gpus) else f" {', '.join(having)}")
 
 
@@ -163,10 +166,20 @@ def test_cells_are_laid_end_to_end_model_by_model_in_the_order_of_their_start() 
         synthetic_second("H200", "resnet18", "eager-fp16", 1, started_unix_s=9.0, power_w=200.0, duration_s=1.5),
         synthetic_second("H200", "resnet18", "graph-fp16", 8, started_unix_s=2.0, power_w=100.0, duration_s=2.0),
     )
-    spans = course(frame)
+    spans = course(frame, list(RATE))
     assert [span["power_w"] for span in spans] == [100.0, 200.0, 300.0]
     assert [(span["elapsed_s"], span["end_s"]) for span in spans] == [(0.0, 2.0), (2.0, 3.5), (3.5, 4.5)]
     assert [span["depth"] for span in spans] == ["18", "18", "50"]
+
+
+def test_every_reason_has_a_mark_in_the_legend() -> None:
+    names = [f"reason_{number}" for number in range(9)]
+    summary = full_summary()
+    seen = summary.telemetry.with_columns(throttle_reasons=pl.lit(names, pl.List(pl.String)))
+    rows = rows_of(spec_of("telemetry", replace(summary, telemetry=seen)), "words")
+    shapes = {row["label"]: row["shape"] for row in rows if row["label"].startswith("held down")}
+    assert list(shapes) == [f"held down: reason {number}" for number in range(9)]
+    assert len(set(shapes.values())) == 9
 
 
 def test_a_span_keeps_the_extremes_and_all_reasons_of_its_seconds() -> None:
@@ -183,7 +196,7 @@ def test_a_span_keeps_the_extremes_and_all_reasons_of_its_seconds() -> None:
         )
         for second in range(10 * SPANS)
     ]
-    spans = course(seconds(*rows))
+    spans = course(seconds(*rows), list(RATE))
     assert SPANS - 1 <= len(spans) <= SPANS + 1
     first = spans[0]
     assert (first["temperature_c_low"], first["temperature_c_high"], first["sm_clock_mhz_low"]) == (0.0, 9.0, 900.0)

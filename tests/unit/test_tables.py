@@ -17,10 +17,14 @@ from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
 from deepgap.measure import telemetry, timing
 from deepgap.paper.figures import FIGURES, read_caption
-from deepgap.paper.latex import Latex, escape, render, rounded, significant
-from deepgap.paper.numbers import macro_name, weights_compared, write_numbers
+from deepgap.paper.latex import Latex, escape, render, rounded
+from deepgap.paper.numbers import FAMILY, write_numbers
+from deepgap.paper.numbers.macro import macro_name
+from deepgap.paper.numbers.measured import weights_compared
+from deepgap.paper.parts import read_shown
 from deepgap.paper.tables import TABLES, load_table
 from deepgap.paper.tables.fidelity import rounded_down
+from deepgap.text import significant
 from tests.unit.synthetic import (
     GPUS,
     REPORTING,
@@ -253,19 +257,26 @@ def test_a_share_is_rounded_down_exactly(share: float, text: str) -> None:
 
 
 def test_macros_are_letters_unique_and_all_that_the_prose_uses() -> None:
-    prose = (ROOT / "paper/main.tex").read_text()
-    families = "Peak|PeakBatch|PeakGain|Latency|LatencyGain|Published|Cells|Devices|Matched|Caption|Runs|Calls|Design"
-    families += (
-        "|Flagged|Families|Throttled|Fidelity|Cache|Largest|Bandwidth|Sqnr|Weights|Audit|Energy|Processor|Over"
-        "|Calibration"
-    )
-    used = set(re.findall(rf"\\((?:{families})[A-Z]\w*)", prose))
+    macros_of_text = read_shown(ROOT / "paper/main.tex").macros
+    used = {name for name in macros_of_text if FAMILY.match(name)}
     assert len(used) > 20
     for make in (full_summary, cpu_summary, lambda: synthetic_summary([])):
-        lines = write_numbers(make(), CAPTIONS).splitlines()
+        summary = make()
+        others = replace(summary, reporting=summary.reporting | {"paper_gpus": ["T4"]})
+        assert all(map(FAMILY.match, macros(summary)))
+        lines = write_numbers(others, CAPTIONS, macros_of_text).splitlines()
         names = [re.fullmatch(r"\\newcommand\{\\([A-Za-z]+)\}\{.*\} % .+", line).group(1) for line in lines]  # type: ignore[union-attr]
         assert len(names) == len(set(names))
         assert used <= set(names)
+        assert "Peak" + "HTwoZeroZeroResnetFiveZeroEagerFpOneSix" in names, "the text uses it"
+
+
+def test_what_the_text_uses_and_the_data_do_not_give_prints_as_not_measured() -> None:
+    used = ("PeakHTwoZeroZeroResnetFiveZeroCompileFpOneSix", "CellsMeasured", "State", "ClaimTheCacheIsNoEdge")
+    text = write_numbers(empty_summary(), {}, used)
+    assert rf"\newcommand{{\{used[0]}}}{{\notmeasured}}" in text and r"\newcommand{\notmeasured}{\mbox{" in text
+    assert text.count("CellsMeasured") == 1 and "State" not in text and "Claim" not in text
+    assert "notmeasured" not in write_numbers(empty_summary(), {}, ())
 
 
 def test_numbers_say_what_the_frames_say() -> None:
@@ -279,7 +290,7 @@ def test_numbers_say_what_the_frames_say() -> None:
     assert numbers[f"Peak{key}EagerFpOneSix"] == r"\num{12340}"
     assert numbers[f"PeakBatch{key}EagerFpOneSix"] == r"\num{64}"
     assert numbers[f"LatencyGain{key}GraphFpOneSix"] == r"\num{4.00}"
-    assert numbers[f"Peak{key}CompileFpOneSix"] == "n/a"
+    assert f"Peak{key}CompileFpOneSix" not in numbers
     assert numbers["PublishedRatioOtherLow"] == r"\num{2.3}"
     assert numbers["PublishedRatioOtherHigh"] == r"\num{3.0}"
     assert numbers["PublishedImpliedBatch"] == r"\num{584}"
@@ -295,7 +306,7 @@ def test_numbers_say_what_the_frames_say() -> None:
 
 
 def macros(summary: Summary) -> dict[str, str]:
-    return dict(re.findall(r"\\newcommand\{\\(\w+)\}\{(.*)\} %", write_numbers(summary, CAPTIONS)))
+    return dict(re.findall(r"\\newcommand\{\\(\w+)\}\{(.*)\} %", write_numbers(summary, CAPTIONS, ())))
 
 
 def test_numbers_of_flags_count_families_and_say_from_which_batch_size_on() -> None:
@@ -316,7 +327,7 @@ def test_numbers_of_flags_count_families_and_say_from_which_batch_size_on() -> N
     assert numbers[f"Flagged{h200}Variable"] == r"\num{2}"
     assert numbers[f"Flagged{h200}VariableLaunchBound"] == r"\num{1}"
     assert numbers[f"ThrottledFrom{h200}EagerFpOneSix"] == r"\num{8} to \num{64}"
-    assert numbers[f"ThrottledFrom{h200}EagerFpThreeTwo"] == "n/a"
+    assert f"ThrottledFrom{h200}EagerFpThreeTwo" not in numbers
 
 
 def test_numbers_of_the_protocol_and_of_the_size_of_a_family() -> None:
@@ -353,7 +364,7 @@ def test_the_weights_of_two_machines_are_compared_model_by_model() -> None:
 
 
 def test_the_algorithm_has_the_constants_of_the_timed_loops() -> None:
-    text = (ROOT / "paper/main.tex").read_text()
+    text = (ROOT / "paper/main.tex").read_text(encoding="utf-8")
     warm_up = f"within {100 * timing.STEADY:g}\\,\\% and {timing.WARMUP_MS}\\,ms are over"
     assert warm_up in " ".join(text.split())
     assert timing.WARMUP_BLOCKS == 10 and timing.WARMUP_LIMIT_MS == 1000
@@ -364,7 +375,7 @@ def test_the_algorithm_has_the_constants_of_the_timed_loops() -> None:
 
 
 def test_every_figure_has_a_caption_in_the_prose() -> None:
-    prose = (ROOT / "paper/main.tex").read_text()
+    prose = (ROOT / "paper/main.tex").read_text(encoding="utf-8")
     for name in FIGURES:
         assert f"{{{name}}}" in prose and f"\\{macro_name('Caption', name)}" in prose
 
@@ -392,13 +403,13 @@ def test_significant_digits(value: float, digits: int, text: str) -> None:
 def test_latex_is_escaped_once(tmp_path: Path) -> None:
     assert escape(r"a_b & 50 % \x {y}") == r"a\_b \& 50 \% \textbackslash{}x \{y\}"
     template = tmp_path / "t.tex.j2"
-    template.write_text(r"\VAR{plain} \VAR{done}")
+    template.write_text(r"\VAR{plain} \VAR{done}", encoding="utf-8")
     assert render(template, {"plain": "50%", "done": Latex(r"50\%")}) == r"50\% 50\%"
 
 
 def test_a_template_may_not_name_what_is_missing(tmp_path: Path) -> None:
     template = tmp_path / "t.tex.j2"
-    template.write_text(r"\VAR{missing}")
+    template.write_text(r"\VAR{missing}", encoding="utf-8")
     with pytest.raises(jinja2.UndefinedError):
         render(template, {})
 

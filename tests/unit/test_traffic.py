@@ -7,12 +7,12 @@ import pytest
 from deepgap.sources.models import GMAC_PER_IMAGE, build_model
 from deepgap.sources.traffic import (
     BLOCKS,
-    BYTES_PER_ELEMENT,
     Layer,
     arithmetic_intensity,
     find_traffic,
     resnet_layers,
 )
+from deepgap.study.words import BYTES_PER_ELEMENT
 
 
 def test_layers_of_resnet18_as_computed_by_hand() -> None:

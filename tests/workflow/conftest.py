@@ -29,7 +29,7 @@ from tests.conftest import ROOT, read_yaml
 
 PARTS = ("Snakefile", "config", "data", "envs", "paper", "profiles", "src", "workflow")
 CACHES = shutil.ignore_patterns("__pycache__", "*.egg-info")
-GENERATED = shutil.ignore_patterns("tables", "figures", "numbers.tex", "paper.pdf")
+GENERATED = shutil.ignore_patterns("tables", "figures", "numbers.tex", "claims.tex", "paper.pdf")
 
 TINY: dict[str, Any] = {
     "models": ["resnet18"],
@@ -62,7 +62,7 @@ TINY: dict[str, Any] = {
 def planner() -> subprocess.Popen[str]:
     """The process that makes dry runs; it ends with this one, whose pipe it reads."""
     script = Path(__file__).with_name("planner.py")
-    return subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ class Project:
     def change(self, **changes: Any) -> None:
         """Replace keys of config.yaml."""
         path = self.root / "config/config.yaml"
-        path.write_text(yaml.safe_dump(read_yaml(path) | changes))
+        path.write_text(yaml.safe_dump(read_yaml(path) | changes), encoding="utf-8")
 
     def edit(self, file: str, old: str, new: str) -> None:
         path = self.root / file
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, new))
+        assert old in path.read_text(encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -88,7 +88,7 @@ class Project:
             env=self.environment(environment),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             start_new_session=True,
         )
 
@@ -99,7 +99,7 @@ class Project:
 
     def plan(self, *arguments: str) -> dict[str, int]:
         """The jobs of a dry run by rule, without `total`; empty when there is nothing to do."""
-        with tempfile.NamedTemporaryFile(mode="r") as output:
+        with tempfile.NamedTemporaryFile(mode="r", encoding="utf-8") as output:
             request = {"folder": str(self.root), "arguments": arguments, "output": output.name}
             print(json.dumps(request), file=planner().stdin, flush=True)
             status = planner().stdout.readline()
@@ -184,7 +184,7 @@ def measured(weighted, tmp_path_factory) -> Project:
     project = Project(root)
     run = project.run(*SUMMARY_TARGETS, "--config", "gpu=CPU")
     assert run.returncode == 0, run.stdout
-    (root / "first_run.log").write_text(run.stdout)
+    (root / "first_run.log").write_text(run.stdout, encoding="utf-8")
     return project
 
 

@@ -11,8 +11,6 @@ import sys
 from collections.abc import Sequence
 
 import snakemake.cli
-import snakemake.executors.local
-import snakemake.report
 
 
 def plan(folder: str, arguments: Sequence[str], output: str) -> int:

@@ -149,7 +149,7 @@ def edit(file: str, old: str, new: str) -> Callable[[Project], None]:
 
 def append(file: str, text: str) -> Callable[[Project], None]:
     def change(project: Project) -> None:
-        with (project.root / file).open("a") as opened:
+        with (project.root / file).open("a", encoding="utf-8") as opened:
             opened.write(text)
 
     return change
@@ -183,7 +183,7 @@ def add_gpu(project: Project) -> None:
     """As a user would: its facts, and its axes."""
     path = project.root / "config/gpus.yaml"
     gpus = read_yaml(path)
-    path.write_text(yaml.safe_dump({**gpus, "Bench": gpus["CPU"]}, sort_keys=False))
+    path.write_text(yaml.safe_dump({**gpus, "Bench": gpus["CPU"]}, sort_keys=False), encoding="utf-8")
     overrides = read_yaml(project.root / "config/config.yaml")["overrides"]
     project.change(overrides={**overrides, "Bench": {"batch_sizes": [1, 4]}})
 
@@ -513,7 +513,7 @@ ROWS = (
     Row(
         "the same, and ask for `pdf`",
         both(render_the_paper, delete("results/CPU/cells/*eager-fp32_b1_*", ".snakemake")),
-        {"measure_cell": 1, "compile_paper": 1, "pdf": 1, **of_paper("cpu")},
+        {"measure_cell": 1, "write_claims": 1, "compile_paper": 1, "pdf": 1, **of_paper("cpu")},
         "the other cells, weights, graphs, calibration",
         targets=("pdf",),
     ),
@@ -709,4 +709,4 @@ def write_document(text: str) -> str:
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(write_document(DOCUMENT.read_text()))
+    DOCUMENT.write_text(write_document(DOCUMENT.read_text(encoding="utf-8")), encoding="utf-8")

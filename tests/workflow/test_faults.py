@@ -178,7 +178,7 @@ def small_disk(fresh) -> Iterator[Path]:
     results = fresh.root / "results"
     results.mkdir()
     mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(results)], capture_output=True, text=True
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(results)], capture_output=True, encoding="utf-8"
     )
     if mount.returncode:
         pytest.skip(f"a disk cannot be mounted here: {mount.stderr.strip()}")
@@ -232,7 +232,13 @@ def measure_by_hand(
     locks = tempfile.mkdtemp(dir=output.parent)
     environment = project.environment({FOLDER_VARIABLE: locks, "PYTHONDONTWRITEBYTECODE": "1"})
     return subprocess.run(
-        command, cwd=project.root, env=environment, capture_output=True, text=True, preexec_fn=limit, timeout=120
+        command,
+        cwd=project.root,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        preexec_fn=limit,
+        timeout=120,
     )
 
 

@@ -41,7 +41,7 @@ def test_a_run_measures_and_aggregates_every_cell(measured):
 
 
 def test_a_run_tells_where_it_stands(measured):
-    log = (measured.root / "first_run.log").read_text()
+    log = (measured.root / "first_run.log").read_text(encoding="utf-8")
     assert "[cell 1 of 4] CPU resnet18 eager-fp32 batch" in log
     assert "[cell 4 of 4, about " in log
     assert "CPU: 4 of 4 cells" in log
@@ -52,7 +52,7 @@ def test_the_figure_is_rendered_and_reported_with_its_caption(project):
     assert (project.root / FIGURE).read_bytes().startswith(b"\x89PNG")
     run = project.run(FIGURE, "--report", "report.html")
     assert run.returncode == 0, run.stdout
-    assert read_caption("throughput") in (project.root / "report.html").read_text()
+    assert read_caption("throughput") in (project.root / "report.html").read_text(encoding="utf-8")
 
 
 def test_published_and_measured_are_never_mixed(measured):

@@ -23,7 +23,9 @@ ABSENT = {"models": ["resnet18"], "modes": ["eager-fp16"], "batch_sizes": [1]}
 
 def git(folder: Path, *arguments: str) -> str:
     identity = ("-c", "user.name=test", "-c", "user.email=test@localhost")
-    run = subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, text=True)
+    run = subprocess.run(
+        ["git", *identity, *arguments], cwd=folder, check=True, capture_output=True, encoding="utf-8"
+    )
     return run.stdout
 
 
@@ -93,7 +95,7 @@ def test_exactly_what_a_change_concerns_runs_again(row: Row, repository, folder)
 
 
 def test_the_documents_table_is_that_of_the_rows():
-    text = DOCUMENT.read_text()
+    text = DOCUMENT.read_text(encoding="utf-8")
     assert text == write_document(text), f"docs/staleness.md is not what its rows say; write it again with: {COMMAND}"
 
 
@@ -132,9 +134,9 @@ def test_the_committed_cells_are_the_studys(real_study):
 def test_a_new_batch_size_adds_models_times_modes_times_sweeps(real_study):
     _, missing = present_and_missing(list(real_study.study().cells("H200")), real_study.root)
     path = real_study.root / "config/config.yaml"
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert "96, 128, 256, 384, 512]" in text
-    path.write_text(text.replace("96, 128, 256, 384, 512]", "96, 128, 160, 256, 384, 512]"))
+    path.write_text(text.replace("96, 128, 256, 384, 512]", "96, 128, 160, 256, 384, 512]"), encoding="utf-8")
     plan = real_study.plan("cells", "--config", "gpu=H200")
     assert plan["measure_cell"] - len(missing) == 3 * 6 * 3
 
@@ -153,7 +155,7 @@ def test_a_digest_of_code_has_the_script_of_its_rule():
     """An edit of what a script does renders again what it made."""
     found = 0
     for file in (ROOT / "workflow/rules").glob("*.smk"):
-        for rule in file.read_text().split("\nrule ")[1:]:
+        for rule in file.read_text(encoding="utf-8").split("\nrule ")[1:]:
             if "code_digest(" in rule:
                 (script,) = re.findall(r'"\.\./scripts/(\w+\.py)"', rule)
                 assert f'script="workflow/scripts/{script}"' in rule, script
@@ -163,4 +165,4 @@ def test_a_digest_of_code_has_the_script_of_its_rule():
 
 def test_the_scripts_fit_the_trap_of_snakemakes_preamble():
     for script in Path(ROOT / "workflow/scripts").glob("*.py"):
-        assert "from __future__" not in script.read_text(), script.name
+        assert "from __future__" not in script.read_text(encoding="utf-8"), script.name

@@ -49,9 +49,30 @@ rule paper:
         "All tables, figures and numbers of the paper are rendered."
 
 
+rule write_claims:
+    input:
+        **summary_of(),
+    output:
+        tex="paper/claims.tex",
+    log:
+        "logs/write_claims.log",
+    conda:
+        "../../envs/paper.yaml"
+    params:
+        reporting=study.config["reporting"],
+        code=code_digest(
+            "deepgap.paper.claims", script="workflow/scripts/write_claims.py"
+        ),
+    message:
+        "Check the claims of the text."
+    script:
+        "../scripts/write_claims.py"
+
+
 rule compile_paper:
     input:
         main="paper/main.tex",
+        claims="paper/claims.tex",
         refs="paper/refs.bib",
         parts=PARTS,
     output:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from deepgap.analyse.recommend import describe, recommend
 from deepgap.jobs.summary import run_summary_script
+from deepgap.text import write_text
 
 
 def main(job, summary):
@@ -12,7 +13,7 @@ def main(job, summary):
     heading = (
         f"Within {job.slo_ms:g} ms, by {job.objective}; latency is the p99 where it may be stated, else the median."
     )
-    Path(job.text).write_text(f"{heading}\n\n{describe(found.rows, found.notes)}\n")
+    write_text(Path(job.text), f"{heading}\n\n{describe(found.rows, found.notes)}\n")
 
 
 run_summary_script(main, globals(), outputs=["points", "text"], params=["slo_ms", "objective"])

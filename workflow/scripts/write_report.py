@@ -5,12 +5,13 @@ from pathlib import Path
 from deepgap.jobs.arguments import list_paths
 from deepgap.jobs.summary import run_summary_script
 from deepgap.paper.report import write_page
+from deepgap.text import write_text
 
 
 def main(job, summary):
     specs = {file.name.split(".")[0]: file for file in list_paths(job.specs)}
     page = write_page(summary, specs, job.captions, list_paths(job.cells), Path(job.template), root="../")
-    Path(job.page).write_text(page)
+    write_text(Path(job.page), page)
 
 
 run_summary_script(

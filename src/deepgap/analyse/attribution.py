@@ -12,9 +12,9 @@ import polars as pl
 
 from deepgap.analyse.schemas import MEASURED, PUBLISHED
 from deepgap.analyse.summary import Summary
-from deepgap.paper.wording import MODELS, by_precision
 from deepgap.published.values import median_latencies, sweep_batch_sizes
 from deepgap.study.cell import ALL_THREADS
+from deepgap.study.words import by_mode, mode_parts
 
 RUNTIME, PRECISION, BOTH = "runtime", "precision", "runtime and precision"
 KINDS = (PRECISION, RUNTIME, BOTH)
@@ -112,7 +112,7 @@ def attribute(summary: Summary) -> list[Attribution]:
         here = tried.filter(pl.col("gpu") == gpu)
         batch_sizes = operating_batches(set(here["batch_size"]), summary.reporting["matched_batch_size"])
         for chain in _chains(summary, gpu, set(here["mode"])):
-            for model in [model for model in MODELS if model in set(here["model"])]:
+            for model in summary.order_models(here["model"]):
                 for batch_size in batch_sizes:
                     place = (gpu, model, batch_size)
                     bound = {mode for mode in chain if LAUNCH_BOUND in (flags.get((*place, mode)) or ())}
@@ -129,7 +129,7 @@ def outside_chains(summary: Summary) -> dict[str, list[str]]:
         modes = set(summary.measured.filter(pl.col("gpu") == gpu)["mode"])
         outside = modes.difference(*_chains(summary, gpu, modes))
         if outside:
-            found[gpu] = sorted(outside, key=by_precision)
+            found[gpu] = sorted(outside, key=by_mode)
     return found
 
 
@@ -142,7 +142,7 @@ def _chains(summary: Summary, gpu: str, modes: set[str]) -> list[tuple[str, ...]
     """The chains that these modes ask for, without the precisions that the device does not have."""
     profile = summary.gpus[gpu]
     possible = [
-        tuple(mode for mode in chain if mode.rpartition("-")[2] in profile.peak_tops)
+        tuple(mode for mode in chain if mode_parts(mode).precision in profile.peak_tops)
         for chain in CHAINS
         if (chain == ORT_CHAIN) == (profile.device == "cpu")
     ]
@@ -162,7 +162,7 @@ def published_attributions(summary: Summary) -> list[Attribution]:
     for (gpu, model), rows in medians.group_by("gpu", "model", maintain_order=True):
         latency = {f"{r['runtime']}-{r['precision']}": r["median_ms"] for r in rows.iter_rows(named=True)}
         known = summary.gpus[str(gpu)].peak_tops if gpu in summary.gpus else {}
-        chain = tuple(mode for mode in TENSORRT_CHAIN if mode.rpartition("-")[2] in known)
+        chain = tuple(mode for mode in TENSORRT_CHAIN if mode_parts(mode).precision in known)
         ratios: dict[tuple[str, ...], Ratio] = {
             (top, bottom): {"ratio": latency[bottom] / latency[top], "low": None, "high": None}
             for bottom, top in _pairs([mode for mode in chain if mode in latency])
@@ -170,7 +170,7 @@ def published_attributions(summary: Summary) -> list[Attribution]:
         place = (str(gpu), str(model), max(sweep))
         found.append(_attribution(place, chain, ratios, set(), PUBLISHED))
     gpus = summary.order_gpus({item.gpu for item in found})
-    return sorted(found, key=lambda item: (gpus.index(item.gpu), MODELS.index(item.model)))
+    return sorted(found, key=lambda item: (gpus.index(item.gpu), summary.place_model(item.model)))
 
 
 def _pairs(modes: Sequence[str]) -> list[tuple[str, str]]:
@@ -220,7 +220,7 @@ def _step(start: str, mode: str, ratios: Mapping[tuple[str, ...], Ratio], bound:
 
 def kind_of(start: str, mode: str) -> str:
     """What changes between two modes."""
-    runtimes, precisions = zip(start.split("-"), mode.split("-"), strict=True)
-    if runtimes[0] == runtimes[1]:
+    before, after = mode_parts(start), mode_parts(mode)
+    if before.runtime == after.runtime:
         return PRECISION
-    return RUNTIME if precisions[0] == precisions[1] else BOTH
+    return RUNTIME if before.precision == after.precision else BOTH

@@ -64,7 +64,7 @@ def _parse(module: str) -> ast.Module:
     path = Path(module) if module.endswith(".py") else _source(module)
     if path is None:
         raise ModuleNotFoundError(f"{module} is not a module of deepgap")
-    return ast.parse(path.read_text())
+    return ast.parse(path.read_text(encoding="utf-8"))
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 
 from deepgap.errors import DeepGapError
-from deepgap.text import significant as significant
+from deepgap.text import significant
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -109,7 +109,9 @@ def compile_pdf(main: Path, pdf: Path) -> None:
         )
     with tempfile.TemporaryDirectory() as folder:
         command = ["latexmk", "-pdf", "-interaction=nonstopmode", "-halt-on-error", f"-outdir={folder}", main.name]
-        run = subprocess.run(command, cwd=main.parent, capture_output=True, text=True, errors="replace", check=False)
+        run = subprocess.run(
+            command, cwd=main.parent, capture_output=True, encoding="utf-8", errors="replace", check=False
+        )
         if run.returncode:
             problem = next((line for line in run.stdout.splitlines() if line.startswith("!")), "see its output")
             raise DeepGapError(f"LaTeX stopped in {main}: {problem.lstrip('! ')}")

@@ -18,17 +18,27 @@ from deepgap.errors import DeepGapError
 DEVICES = ("cpu", "cuda")
 """The kinds of device whose cells a figure or a table shows, unless it says otherwise."""
 
+SHOWS = ("measured", "published")
+"""The kinds of values that a figure shows, unless it says otherwise; none in one of data sheets or of the study."""
+
+SPAN = "page"
+"""How wide a figure is, unless it says `column`."""
+
 SHOWN_FIGURE = re.compile(r"\\(?:pagefigure|columnfigure)\{(\w+)\}|\\includegraphics(?:\[[^]]*\])?\{figures/(\w+)\}")
 SHOWN_TABLE = re.compile(r"\\input\{tables/(\w+)\.tex\}")
+USED_MACRO = re.compile(r"\\([A-Z][A-Za-z]+)")
+DEFINED_MACRO = re.compile(r"\\newcommand\{\\([A-Z][A-Za-z]+)\}")
+"""Those whose names begin with a capital, as all do that are written here."""
 COMMENT = re.compile(r"(?<!\\)%.*")
 
 
 @dataclass(frozen=True)
 class Shown:
-    """The figures and tables that a text shows, each in the order of the text."""
+    """The figures and tables that a text shows, in its order, and the macros that it uses and does not define."""
 
-    figures: tuple[str, ...]
-    tables: tuple[str, ...]
+    figures: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+    macros: tuple[str, ...] = ()
 
 
 def find_parts(folder: Path) -> tuple[str, ...]:
@@ -38,10 +48,14 @@ def find_parts(folder: Path) -> tuple[str, ...]:
 
 
 def shown_in(text: str) -> Shown:
-    r"""What a LaTeX text shows by `\pagefigure`, `\columnfigure`, `\includegraphics` and `\input{tables/...}`."""
+    r"""What a LaTeX text shows, and which macros it uses.
+
+    It shows figures by `\pagefigure`, `\columnfigure` or `\includegraphics`, tables by `\input{tables/...}`.
+    """
     plain = COMMENT.sub("", text)
     figures = dict.fromkeys(one or other for one, other in SHOWN_FIGURE.findall(plain))
-    return Shown(tuple(figures), tuple(dict.fromkeys(SHOWN_TABLE.findall(plain))))
+    macros = set(USED_MACRO.findall(plain)) - set(DEFINED_MACRO.findall(plain))
+    return Shown(tuple(figures), tuple(dict.fromkeys(SHOWN_TABLE.findall(plain))), tuple(sorted(macros)))
 
 
 def read_shown(file: Path) -> Shown:
@@ -75,9 +89,17 @@ def shown_devices(file: Path) -> tuple[str, ...]:
     Raises:
         DeepGapError: it names what is no kind of device, or not a tuple.
     """
-    devices = read_declared(file, "DEVICES", DEVICES)
-    if not isinstance(devices, tuple) or not set(devices) <= set(DEVICES):
-        raise DeepGapError(
-            f"{file} has DEVICES = {devices!r}; it may be a tuple of {' and '.join(map(repr, DEVICES))}."
-        )
-    return devices
+    return _some_of(file, "DEVICES", DEVICES)
+
+
+def shown_values(file: Path) -> tuple[str, ...]:
+    """The kinds of values that the figure of this file shows: its `SHOWS`, or all. Raises: see `shown_devices`."""
+    return _some_of(file, "SHOWS", SHOWS)
+
+
+def _some_of(file: Path, name: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    declared = read_declared(file, name, known)
+    if not isinstance(declared, tuple) or not set(declared) <= set(known):
+        allowed = " and ".join(map(repr, known))
+        raise DeepGapError(f"{file} has {name} = {declared!r}; it may be a tuple of {allowed}.")
+    return declared

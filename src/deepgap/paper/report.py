@@ -15,8 +15,9 @@ from deepgap.analyse.flags import FLAGS
 from deepgap.analyse.summary import Summary
 from deepgap.cells.cell_file import LATENCY, read_cell
 from deepgap.paper.charts.theme import PRECISION_COLOURS, mode_mark
-from deepgap.paper.wording import MODELS, by_precision
 from deepgap.published.values import table1_peaks
+from deepgap.study.words import by_mode
+from deepgap.text import read_text
 
 MOST_RUNS = 30000
 """With more runs than this the page, which would be slow, holds the families alone."""
@@ -70,14 +71,13 @@ def write_page(
         "flags": FLAGS,
         "quantities": QUANTITIES,
         "colours": PRECISION_COLOURS,
-        "shapes": {mode: mode_mark(mode)[0] for mode in sorted(modes, key=by_precision)},
+        "shapes": {mode: mode_mark(mode)[0] for mode in sorted(modes, key=by_mode)},
         "root": root,
     }
     figures = [
-        {"name": name, "caption": captions[name], "spec": json.loads(path.read_text())}
-        for name, path in specs.items()
+        {"name": name, "caption": captions[name], "spec": json.loads(read_text(path))} for name, path in specs.items()
     ]
-    return environment.from_string(template.read_text()).render(
+    return environment.from_string(read_text(template)).render(
         content=_script(content),
         figures=figures,
         specs=_script([figure["spec"] for figure in figures]),
@@ -122,8 +122,8 @@ def _in_order(summary: Summary, frame: pl.DataFrame) -> list[dict[str, Any]]:
     rows = _rows(frame.with_columns(mode=pl.format("{}-{}", "runtime", "precision")))
     rows.sort(
         key=lambda row: (
-            MODELS.index(row["model"]) if row["model"] in MODELS else len(MODELS),
-            by_precision(row["mode"]),
+            summary.place_model(row["model"]),
+            by_mode(row["mode"]),
             row.get("batch_size"),
             row.get("threads"),
         ),

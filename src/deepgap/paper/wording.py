@@ -5,31 +5,43 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from deepgap.analyse.summary import Summary
+from deepgap.errors import DeepGapError
 from deepgap.published.values import CPU as PUBLISHED_CPU
 from deepgap.published.values import CPU_LABEL
-from deepgap.sources.models import GMAC_PER_IMAGE
 from deepgap.study.gpus import in_config
-from deepgap.study.words import PRECISION_KEYS, mode_order
-
-HOST = "CPU"
-"""The key of the host's own processor in gpus.yaml."""
-
-PRECISIONS = PRECISION_KEYS
-MODELS = tuple(GMAC_PER_IMAGE)
-
-
-def model_label(model: str) -> str:
-    return model.replace("resnet", "ResNet-")
-
-
-def by_precision(mode: str) -> tuple[Any, ...]:
-    """Sorts modes as figures and tables list them: `summary.mode_order` of a mode's name."""
-    runtime, _, precision = mode.rpartition("-")
-    return mode_order(runtime, precision)
 
 
 def gpu_label(gpu: str) -> str:
     return CPU_LABEL if gpu == PUBLISHED_CPU else gpu
+
+
+def prose_gpus(summary: Summary) -> list[str]:
+    """The devices for which the prose is written, `reporting.paper_gpus` of the config.
+
+    Raises:
+        DeepGapError: one of them is not in gpus.yaml.
+    """
+    gpus = list(summary.reporting["paper_gpus"])
+    unknown = [gpu for gpu in gpus if gpu not in summary.gpus]
+    if unknown:
+        raise DeepGapError(
+            f"reporting.paper_gpus in config/config.yaml names {unknown[0]}, which config/gpus.yaml does not have; "
+            f"it has {', '.join(summary.gpus)}."
+        )
+    return gpus
+
+
+def prose_processor(summary: Summary) -> str:
+    """The first processor of the prose that has cells, so that a machine's own does not change the text; without one
+    that which GPUs are compared with elsewhere."""
+    measured = set(summary.measured["gpu"])
+    return next((g for g in prose_gpus(summary) if summary.is_processor(g) and g in measured), summary.processor)
+
+
+def measured_modes(summary: Summary, gpu: str) -> list[str]:
+    """The modes of a device that have numbers, in order."""
+    return list(dict.fromkeys(summary.measured.filter(gpu=gpu)["mode"]))
 
 
 def nothing_measured(gpu: str) -> str:

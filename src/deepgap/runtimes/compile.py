@@ -41,7 +41,6 @@ def prepare(model: torch.nn.Module, inputs: Inputs, options: Mapping[str, Any]) 
 
 def preload() -> None:
     """torch.compile imports its compilers at its first call."""
-    import torch._dynamo
     import torch._inductor.compile_fx  # noqa: F401
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cache
 
 from deepgap.sources.models import GMAC_PER_IMAGE
+from deepgap.study.words import BYTES_PER_ELEMENT
 
 IMAGE_SIDE = 224
 IMAGE_CHANNELS = 3
 CLASSES = 1000
 
-BYTES_PER_ELEMENT = {"fp32": 4, "tf32": 4, "fp16": 2, "int8": 1}
 """TF32 is stored as FP32."""
 
 BLOCKS = {

@@ -16,7 +16,6 @@ from deepgap.paper.charts.layout import (
     Place,
     Row,
 )
-from deepgap.paper.wording import HOST
 from deepgap.published.values import sweep_batch_sizes
 
 
@@ -83,13 +82,16 @@ class Axis:
 
 
 def batch_axis(summary: Summary, rows: Iterable[Row], gpu: str) -> Axis:
-    """Batch sizes on a binary logarithm: one range for the rows of all GPUs, one for the host; a tick at
-    each of `gpu`.
+    """Batch sizes on a binary logarithm: one range for all GPUs, one for all processors; a tick at each of `gpu`.
 
     A GPU without measured cells has the ticks of the published sweep.
     """
     sweep = sweep_batch_sizes(summary.published)
-    same = [row for row in rows if (row["gpu"] == HOST) == (gpu == HOST) and row["batch_size"] is not None]
+    same = [
+        row
+        for row in rows
+        if summary.is_processor(row["gpu"]) == summary.is_processor(gpu) and row["batch_size"] is not None
+    ]
     own = {row["batch_size"] for row in same if row["gpu"] == gpu and row["source"] == MEASURED}
     ticks = tuple(sorted(own or set(sweep)))
     known = [*ticks, *(row["batch_size"] for row in same)]

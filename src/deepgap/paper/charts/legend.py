@@ -26,6 +26,7 @@ from deepgap.paper.charts.theme import (
     mode_mark,
     precision_colour,
 )
+from deepgap.study.words import mode_parts
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def mode_entries(points: Sequence[Row], line: bool = True) -> list[Entry]:
     measured = {row["mode"] for row in points if row["source"] == MEASURED}
     entries = []
     for mode in order_modes(points):
-        precision = mode.rpartition("-")[2]
+        precision = mode_parts(mode).precision
         shape, dash = mode_mark(mode)
         if mode in measured:
             entries.append(Entry(mode, precision_colour(precision), shape, tuple(dash) if line else None))

@@ -22,8 +22,9 @@ from deepgap.paper.charts.theme import (
     mode_mark,
     precision_colour,
 )
-from deepgap.paper.wording import HOST, by_precision, failures_in_words
+from deepgap.paper.wording import failures_in_words
 from deepgap.published.values import CPU as PUBLISHED_CPU
+from deepgap.study.words import by_mode
 
 HOLLOW_SIZE = 38
 OUTLINE = 0.7
@@ -51,10 +52,11 @@ def measured_points(
     )
 
 
-def published_points(view: pl.DataFrame, value: str, *extra: str) -> list[dict[str, Any]]:
-    """Rows of a published view as points; those of the published processor belong to the host's row."""
+def published_points(summary: Summary, view: pl.DataFrame, value: str, *extra: str) -> list[dict[str, Any]]:
+    """Rows of a published view as points; those of the published processor belong to the row of
+    `summary.processor`."""
     return view.select(
-        pl.col("gpu").replace(PUBLISHED_CPU, HOST),
+        pl.col("gpu").replace(PUBLISHED_CPU, summary.processor),
         *("model", "runtime", "precision", "batch_size", *extra),
         pl.format("{}-{}", "runtime", "precision").alias("mode"),
         pl.col(value).alias("value"),
@@ -172,4 +174,4 @@ def failure_note(lost: Sequence[Row], height: int | None = None, letters: int = 
 
 def order_modes(rows: Iterable[Row]) -> list[str]:
     """The modes of these rows, as tables list them."""
-    return sorted({row["mode"] for row in rows}, key=by_precision)
+    return sorted({row["mode"] for row in rows}, key=by_mode)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import altair as alt
@@ -46,9 +46,10 @@ from deepgap.paper.charts.theme import (
     CONFIG,
     INK,
 )
-from deepgap.paper.wording import HOST, MODELS, failures_in_words, model_label, nothing_measured
+from deepgap.paper.wording import failures_in_words, nothing_measured
 from deepgap.published.values import CPU_LABEL
 from deepgap.study.gpus import in_config
+from deepgap.study.words import model_label
 
 DrawPanel: TypeAlias = Callable[[Sequence[Row], Sequence[Row], Sequence[Row], "Place"], Panel]
 """A panel from its points, its failures, all points of its row, and its place."""
@@ -117,7 +118,7 @@ def row_title(summary: Summary, gpu: str, published: bool, note: str = "", of: s
         of: `run`, or `cell` where a point is from the cells of a family and not from each of their runs.
     """
     counts = summary.measured.filter(pl.col("gpu") == gpu)["runs" if of == "run" else "sweeps"]
-    of_other_cpu = f" ({CPU_LABEL})" if gpu == HOST else ""
+    of_other_cpu = f" ({CPU_LABEL})" if gpu == summary.processor else ""
     if summary.families.filter(pl.col("gpu") == gpu).is_empty():
         return f"{gpu}: published only{of_other_cpu}. {nothing_measured(gpu)}"
     if counts.is_empty():
@@ -137,10 +138,10 @@ class Columns:
     width: int = PANEL_WIDTH
 
 
-def model_columns(rows: Iterable[Row]) -> Columns:
+def model_columns(summary: Summary, rows: Iterable[Row]) -> Columns:
     """A column for each model that is in these rows."""
-    models = {row["model"] for row in rows}
-    return Columns("model", {model: model_label(model) for model in MODELS if model in models})
+    models = summary.order_models(row["model"] for row in rows)
+    return Columns("model", {model: model_label(model) for model in models})
 
 
 def draw_grid(
@@ -172,7 +173,7 @@ def draw_grid(
     present = {row["gpu"] for row in [*points, *failed]}
     if not present:
         return nothing_at_all(what)
-    columns = columns or model_columns([*points, *failed])
+    columns = columns or model_columns(summary, [*points, *failed])
     charts: list[alt.HConcatChart] = []
     gpus = summary.order_gpus(present)
     legend = draw_legend(entries)
@@ -181,32 +182,48 @@ def draw_grid(
     lowest = {row[columns.key]: gpu for gpu in gpus for row in points if row["gpu"] == gpu}
     for gpu in gpus:
         in_row = [row for row in points if row["gpu"] == gpu]
-        drawn: dict[Any, Panel] = {}
-        reasons: dict[Any, str] = {}
-        for value, heading in columns.headings.items():
-            here = [row for row in in_row if row[columns.key] == value]
-            lost = [row for row in failed if row["gpu"] == gpu and row[columns.key] == value]
-            if here:
-                place = Place(inner=bool(drawn), bottom=lowest[value] == gpu, height=height)
-                drawn[value] = draw_panel(here, lost, in_row, place)
-            else:
-                reasons[value] = why_empty(summary, gpu, columns.key, value, heading, lost)
-        highest = max((panel.height for panel in drawn.values()), default=height)
-        panels = [
-            drawn[value] if value in drawn else words(reasons[value], columns.width, highest)
-            for value in columns.headings
-        ]
+        places = {value: Place(inner=False, bottom=lowest[value] == gpu, height=height) for value in lowest}
+        lost = [row for row in failed if row["gpu"] == gpu]
+        panels = _draw_row(summary, gpu, in_row, lost, draw_panel, columns, places, height)
         if not charts:
             panels = [add_heading(p, h) for p, h in zip(panels, columns.headings.values(), strict=True)]
         published = any(row["source"] == PUBLISHED for row in in_row)
-        title = alt.Title(
-            row_title(summary, gpu, published, (notes or {}).get(gpu, ""), of),
-            anchor="start",
-            frame="group",
-            offset=5,
-        )
+        told = row_title(summary, gpu, published, (notes or {}).get(gpu, ""), of)
+        title = alt.Title(told, anchor="start", frame="group", offset=5)
         charts.append(alt.hconcat(*panels, spacing=GAP, title=title, bounds="flush", resolve=APART))
     return alt.vconcat(legend, *charts, *notes_below, spacing=7, resolve=APART, config=CONFIG)
+
+
+def _draw_row(
+    summary: Summary,
+    gpu: str,
+    points: Sequence[Row],
+    failed: Sequence[Row],
+    draw_panel: DrawPanel,
+    columns: Columns,
+    places: Mapping[Any, Place],
+    height: int,
+) -> list[Panel]:
+    """A panel for each column of a device's row: its points, or in words why there are none.
+
+    Args:
+        places: by the columns that have points in any row.
+        height: of a panel of words where the row has no other.
+    """
+    drawn: dict[Any, Panel] = {}
+    reasons: dict[Any, str] = {}
+    for value, heading in columns.headings.items():
+        here = [row for row in points if row[columns.key] == value]
+        lost = [row for row in failed if row[columns.key] == value]
+        if here:
+            drawn[value] = draw_panel(here, lost, points, replace(places[value], inner=bool(drawn)))
+        else:
+            reasons[value] = why_empty(summary, gpu, columns.key, value, heading, lost)
+    highest = max((panel.height for panel in drawn.values()), default=height)
+    return [
+        drawn[value] if value in drawn else words(reasons[value], columns.width, highest)
+        for value in columns.headings
+    ]
 
 
 def why_empty(summary: Summary, gpu: str, key: str, value: Any, heading: str, failed: Sequence[Row]) -> str:

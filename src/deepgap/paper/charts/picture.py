@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import vl_convert
 
 from deepgap.errors import DeepGapError
+from deepgap.text import read_text, write_text
 
 if TYPE_CHECKING:
     import altair as alt
@@ -18,7 +19,7 @@ PNG_DOTS_PER_INCH = 300
 
 def write_spec(chart: alt.VConcatChart, file: str) -> None:
     """Write a chart as Vega-Lite JSON, the same bytes for the same chart."""
-    Path(file).write_text(json.dumps(chart.to_dict(), sort_keys=True, indent=1, ensure_ascii=False) + "\n")
+    write_text(Path(file), json.dumps(chart.to_dict(), sort_keys=True, indent=1, ensure_ascii=False) + "\n")
 
 
 def render_spec(spec: str, fonts: str | list[str], pdf: str, svg: str, png: str) -> None:
@@ -37,9 +38,9 @@ def render_spec(spec: str, fonts: str | list[str], pdf: str, svg: str, png: str)
     if not any(folder.glob("*.otf")):
         raise DeepGapError(f"{folder} holds no font; restore paper/fonts from the repository.")
     vl_convert.register_font_directory(str(folder))
-    text = Path(spec).read_text()
+    text = read_text(Path(spec))
     drawing = vl_convert.vegalite_to_svg(text, vl_version=_version(json.loads(text)))
-    Path(svg).write_text(drawing)
+    write_text(Path(svg), drawing)
     Path(pdf).write_bytes(vl_convert.svg_to_pdf(drawing))
     Path(png).write_bytes(vl_convert.svg_to_png(drawing, ppi=PNG_DOTS_PER_INCH))
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from deepgap.study.words import mode_parts
+
 PAGE_WIDTH = 511
 """Width of a figure over both columns of a US-letter page in points, 7.1 inches. One pixel prints as one
 point."""
@@ -22,13 +24,22 @@ INK = "#1a1a1a"
 QUIET = "#6b6b6b"
 GRID = "#e4e4e4"
 
-PRECISION_COLOURS = {"fp32": "#111111", "tf32": "#005a96", "fp16": "#d55e00", "int8": "#56b4e9"}
-"""After Okabe and Ito: distinct for all common colour vision, and each lighter than the one before in
-grey."""
+PRECISION_COLOURS = {
+    "fp32": "#111111",
+    "tf32": "#005a96",
+    "fp16": "#d55e00",
+    "bf16": "#46107c",
+    "int8": "#56b4e9",
+    "fp8": "#f0e442",
+}
+"""After Okabe and Ito, but for bf16: distinct for all common colour vision, and in grey."""
 
 LARGE_SQUARE = "M-1.3,-1.3H1.3V1.3H-1.3Z"
 HOURGLASS = "M-1.2,-1.2H1.2L-1.2,1.2H1.2Z"
 BOW_TIE = "M-1.2,-1.2V1.2L1.2,-1.2V1.2Z"
+HOUSE = "M-1,1V-0.2L0,-1.2L1,-0.2V1Z"
+TALL_DIAMOND = "M0,-1.5L0.8,0L0,1.5L-0.8,0Z"
+PENTAGON = "M0,-1.1L1.1,-0.3L0.7,1H-0.7L-1.1,-0.3Z"
 """Shapes that Vega has no name for, as paths in a square from -1 to 1, which has the area of a mark."""
 
 RUNTIME_MARKS = {
@@ -36,7 +47,10 @@ RUNTIME_MARKS = {
     # A graph replays eager mode's kernels: where both take the same time, its mark shows around eager's.
     "graph": (LARGE_SQUARE, [4, 2]),
     "compile": ("triangle-up", [1, 2]),
+    "compilegraph": (HOUSE, [1, 3]),
+    "torchao": ("triangle-left", [3, 1]),
     "tensorrt": ("diamond", [6, 2, 1, 2]),
+    "rtx": (TALL_DIAMOND, [4, 1, 1, 1]),
     "cudnn": ("triangle-down", [2, 2]),
     "ort": ("triangle-right", [6, 2]),
 }
@@ -45,7 +59,8 @@ RUNTIME_MARKS = {
 MODE_MARKS = {"eager-tf32": (HOURGLASS, [8, 2]), "tensorrt-tf32": (BOW_TIE, [8, 2, 1, 2])}
 """Those of modes that run where FP32 runs and are nearly as dark: in grey, colour alone would not tell them apart."""
 
-OTHER_RUNTIME = ("triangle-left", [3, 1])
+OTHER_RUNTIME = (PENTAGON, [5, 1])
+"""Of a runtime that is not listed, as QUIET is the colour of such a precision."""
 
 
 def tint(colour: str, share: float) -> str:
@@ -56,7 +71,7 @@ def tint(colour: str, share: float) -> str:
 
 def mode_mark(mode: str) -> tuple[str, list[int]]:
     """Point shape and line dash of a mode, known or not."""
-    return MODE_MARKS.get(mode) or RUNTIME_MARKS.get(mode.rpartition("-")[0], OTHER_RUNTIME)
+    return MODE_MARKS.get(mode) or RUNTIME_MARKS.get(mode_parts(mode).runtime, OTHER_RUNTIME)
 
 
 def precision_colour(precision: str) -> str:

@@ -2,7 +2,8 @@
 
 A file in this folder is a figure, found by its name, and defines `draw(summary)`, a pure function that returns an
 Altair chart, and `CAPTION`, its caption without numbers. One that does not show the cells of all kinds of device says
-of which in `DEVICES`; it is not drawn again when others change, and their cells are not in its summary.
+of which in `DEVICES`; it is not drawn again when others change, and their cells are not in its summary. One
+without measured or without published values says which it has in `SHOWS`, one of a column's width so in `SPAN`.
 """
 
 from __future__ import annotations
@@ -37,3 +38,13 @@ def read_caption(name: str) -> str:
 def shown_devices(name: str) -> tuple[str, ...]:
     """The kinds of device whose cells a figure shows."""
     return parts.shown_devices(FOLDER / f"{name}.py")
+
+
+def shown_values(name: str) -> tuple[str, ...]:
+    """The kinds of values that a figure shows, measured and published."""
+    return parts.shown_values(FOLDER / f"{name}.py")
+
+
+def is_narrow(name: str) -> bool:
+    """Whether a figure is as wide as a column, not as the page."""
+    return str(parts.read_declared(FOLDER / f"{name}.py", "SPAN", parts.SPAN)) == "column"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import altair as alt
@@ -16,7 +16,8 @@ from deepgap.paper.charts.legend import PUBLISHED_POINT, Entry, mode_entries
 from deepgap.paper.charts.marks import failed_points, failure_note, hollow_points, mode_colour, mode_shape
 from deepgap.paper.charts.panels import draw_grid
 from deepgap.paper.charts.theme import INK, QUIET, tint
-from deepgap.paper.latex import significant
+from deepgap.study.words import mode_parts
+from deepgap.text import significant
 
 CAPTION = (
     "From eager FP32 to INT8 in steps, at the smallest, the matched and the largest batch size of each GPU's sweep: "
@@ -73,7 +74,7 @@ def step_points(found: Attribution) -> list[dict[str, Any]]:
     level, top = 1.0, 1.0
     points: list[dict[str, Any]] = []
     for place, step in enumerate(found.steps):
-        runtime, _, precision = step.mode.rpartition("-")
+        runtime, precision, _ = mode_parts(step.mode)
         after = level * step.ratio if step.ratio is not None else level if step.present else None
         points.append(
             {
@@ -104,7 +105,47 @@ def draw_groups(
     for batch_size, chain in groups:
         starts[batch_size, chain] = slots
         slots += len(chain.split())
-    placed = [
+    names = {start + (len(chain.split()) - 1) / 2: str(batch) for (batch, chain), start in starts.items()}
+    label = " : ".join(f"datum.value == {middle} ? '{name}'" for middle, name in names.items())
+    axis = alt.Axis(values=list(names), labelExpr=f"{label} : ''", grid=False, ticks=False)
+    scale = alt.Scale(domain=[0, slots], nice=False, zero=False)
+
+    def x(field: str) -> alt.X:
+        return alt.X(f"{field}:Q", title="Batch size (images)" if place.bottom else None, scale=scale, axis=axis)
+
+    placed = _place_bars(here, starts)
+    known = [row for row in placed if row["value"] is not None]
+    colour, shape = mode_colour(here), mode_shape(here)
+    base = alt.Chart(inline([{"value": 1.0, "left": 0.0, "right": slots}])).mark_rule(color=QUIET, strokeWidth=0.8)
+    layers: list[alt.Chart] = [base.encode(x("left"), y.y("value"), alt.X2("right:Q"))]
+    layers += _measured_bars([row for row in known if row["source"] == MEASURED], x, y, colour, shape)
+    published = [row for row in known if row["source"] == PUBLISHED]
+    if published:
+        layers.append(
+            alt.Chart(inline(published))
+            .mark_rect(filled=False, stroke=QUIET, strokeWidth=0.8, opacity=1)
+            .encode(x("left"), y.y("before"), alt.X2("right:Q"), alt.Y2("value:Q"))
+        )
+        layers += hollow_points(published, x("slot"), y.y("value"), colour, shape)
+    missing = [row for row in placed if row["value"] is None]
+    if missing:
+        layers.append(
+            alt.Chart(inline(missing))
+            .mark_point(shape="cross", angle=45, filled=True, size=20, opacity=1, color=QUIET)
+            .encode(x("slot"), y.y("before"))
+        )
+    told = [row for row in placed if row["words"] is not None]
+    if told:
+        words = alt.Chart(inline(told)).mark_text(baseline="bottom", dy=-5)
+        layers.append(words.encode(x("middle"), y.y("top"), text="words:N"))
+    if lost:
+        layers.append(failure_note(lost))
+    return overlay(layers, PANEL_WIDTH, place.height)
+
+
+def _place_bars(here: Sequence[Row], starts: Mapping[tuple[int, str], float]) -> list[dict[str, Any]]:
+    """The steps with the places of their bars; `starts`: the first slot of a batch size and chain."""
+    return [
         {
             **row,
             "slot": (slot := starts[row["batch_size"], row["chain"]] + row["place"] + 0.5),
@@ -115,21 +156,13 @@ def draw_groups(
         }
         for row in here
     ]
-    names = {start + (len(chain.split()) - 1) / 2: str(batch) for (batch, chain), start in starts.items()}
-    label = " : ".join(f"datum.value == {middle} ? '{name}'" for middle, name in names.items())
-    axis = alt.Axis(values=list(names), labelExpr=f"{label} : ''", grid=False, ticks=False)
-    scale = alt.Scale(domain=[0, slots], nice=False, zero=False)
 
-    def x(field: str) -> alt.X:
-        return alt.X(f"{field}:Q", title="Batch size (images)" if place.bottom else None, scale=scale, axis=axis)
 
-    def rows(source: str) -> list[dict[str, Any]]:
-        return [row for row in placed if row["source"] == source and row["value"] is not None]
-
-    base = alt.Chart(inline([{"value": 1.0, "left": 0.0, "right": slots}])).mark_rule(color=QUIET, strokeWidth=0.8)
-    layers: list[alt.Chart] = [base.encode(x("left"), y.y("value"), alt.X2("right:Q"))]
-    colour, shape = mode_colour(here), mode_shape(here)
-    measured, published = rows(MEASURED), rows(PUBLISHED)
+def _measured_bars(
+    measured: Sequence[Row], x: Callable[[str], alt.X], y: Axis, colour: alt.Color, shape: alt.Shape
+) -> list[alt.Chart]:
+    """Bars, those of launch-bound steps with a dashed outline, their intervals, and the marks of their modes."""
+    layers: list[alt.Chart] = []
     for dashed in (False, True):
         bars = [row for row in measured if row["launch_bound"] == dashed]
         if bars:
@@ -147,38 +180,11 @@ def draw_groups(
             )
     spans = [row for row in measured if row["low"] is not None]
     if spans:
-        layers.append(
-            alt.Chart(inline(spans))
-            .mark_rule(strokeWidth=0.8, color=INK)
-            .encode(x("slot"), y.y("low"), alt.Y2("high:Q"))
-        )
+        rules = alt.Chart(inline(spans)).mark_rule(strokeWidth=0.8, color=INK)
+        layers.append(rules.encode(x("slot"), y.y("low"), alt.Y2("high:Q")))
     if measured:
-        layers.append(
-            alt.Chart(inline(measured))
-            .mark_point(filled=True, size=20, opacity=1, stroke="white", strokeWidth=0.4)
-            .encode(x("slot"), y.y("value"), colour, shape)
+        points = alt.Chart(inline(measured)).mark_point(
+            filled=True, size=20, opacity=1, stroke="white", strokeWidth=0.4
         )
-    if published:
-        layers.append(
-            alt.Chart(inline(published))
-            .mark_rect(filled=False, stroke=QUIET, strokeWidth=0.8, opacity=1)
-            .encode(x("left"), y.y("before"), alt.X2("right:Q"), alt.Y2("value:Q"))
-        )
-        layers += hollow_points(published, x("slot"), y.y("value"), colour, shape)
-    missing = [row for row in placed if row["value"] is None]
-    if missing:
-        layers.append(
-            alt.Chart(inline(missing))
-            .mark_point(shape="cross", angle=45, filled=True, size=20, opacity=1, color=QUIET)
-            .encode(x("slot"), y.y("before"))
-        )
-    told = [row for row in placed if row["words"] is not None]
-    if told:
-        layers.append(
-            alt.Chart(inline(told))
-            .mark_text(baseline="bottom", dy=-5)
-            .encode(x("middle"), y.y("top"), text="words:N")
-        )
-    if lost:
-        layers.append(failure_note(lost))
-    return overlay(layers, PANEL_WIDTH, place.height)
+        layers.append(points.encode(x("slot"), y.y("value"), colour, shape))
+    return layers

@@ -19,6 +19,7 @@ from deepgap.paper.charts.marks import failed_points, failure_note, large_first,
 from deepgap.paper.charts.panels import draw_grid, published_without_cells
 from deepgap.paper.charts.theme import QUIET
 
+SHOWS = ("measured",)
 CAPTION = (
     "Fidelity against speed: peak throughput, the median over runs with its 95 % bootstrap interval, against the "
     "centred signal-to-quantisation-noise ratio (SQNR) of the logits, of which FP32 in PyTorch on the host is the "

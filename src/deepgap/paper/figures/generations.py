@@ -12,9 +12,10 @@ from deepgap.paper.charts.axes import log_axis
 from deepgap.paper.charts.layout import AXIS_WIDTH, in_rows, inline, nothing_to_draw, overlay, pixels
 from deepgap.paper.charts.legend import Entry, draw_legend
 from deepgap.paper.charts.theme import CONFIG, GRID, INK, PAGE_WIDTH, precision_colour
-from deepgap.paper.wording import PRECISIONS
 from deepgap.study.gpus import Gpu
+from deepgap.study.words import PRECISION_KEYS
 
+SHOWS = ()
 CAPTION = (
     "NVIDIA data-centre GPUs in order of their year of introduction, as their data sheets state them: the dense peak "
     "rate of each precision (logarithmic; one multiply-add is two operations) and the thermal design power. The grey "
@@ -45,7 +46,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
     rates = [rate for gpu in gpus for rate in _rates(gpu).values()]
     y = log_axis("Dense peak, data sheet (Tops/s)", [min(rates) / FOOT, max(rates) * HEAD]).y("rate", "~s")
     panels = [_panel(row, slot, y, measured) for row in rows]
-    present = [precision for precision in PRECISIONS if any(precision in _rates(gpu) for gpu in gpus)]
+    present = [precision for precision in PRECISION_KEYS if any(precision in _rates(gpu) for gpu in gpus)]
     entries = [Entry(name, precision_colour(name), dash=(1, 0), stroke_width=3) for name in present]
     entries.append(Entry("ground: inference card", GRID, dash=(1, 0), stroke_width=7))
     return alt.vconcat(draw_legend(entries), *panels, spacing=4, config=CONFIG)
@@ -89,7 +90,7 @@ def _panel(gpus: Sequence[Gpu], slot: float, y: alt.Y, measured: set[str]) -> al
 
 def _rates(gpu: Gpu) -> dict[str, float]:
     """The known dense peaks in 10^12 operations a second."""
-    return {name: rate for name in PRECISIONS if (rate := gpu.peak_tops.get(name)) is not None}
+    return {name: rate for name in PRECISION_KEYS if (rate := gpu.peak_tops.get(name)) is not None}
 
 
 def _ground(slots: list[dict[str, Any]]) -> alt.Chart:

@@ -24,8 +24,8 @@ from deepgap.paper.charts.marks import (
 )
 from deepgap.paper.charts.panels import Columns, draw_grid
 from deepgap.paper.charts.theme import PAGE_HEIGHT, PAGE_WIDTH
-from deepgap.paper.wording import MODELS, model_label
 from deepgap.published.values import median_latencies
+from deepgap.study.words import model_label
 
 CAPTION = (
     "Median device latency of one call by model and mode, a column a batch size, from the pooled calls of all runs "
@@ -57,7 +57,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
         row
         for row in [
             *measured_points(summary.measured, "median_ms", "median_low_ms", "median_high_ms"),
-            *published_points(median_latencies(summary.published), "median_ms", "approx"),
+            *published_points(summary, median_latencies(summary.published), "median_ms", "approx"),
         ]
         if row["batch_size"] in batch_sizes
     ]
@@ -65,7 +65,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
     width = (PAGE_WIDTH - NAMES_WIDTH - (len(batch_sizes) - 1) * GAP) // len(batch_sizes)
     columns = Columns("batch_size", {size: f"Batch size {size}" for size in batch_sizes}, width)
     entries = mode_entries(points, line=False) + common_entries(points, [])
-    rows = {gpu: find_lines([*points, *failed], gpu) for gpu in {row["gpu"] for row in [*points, *failed]}}
+    rows = {gpu: find_lines(summary, [*points, *failed], gpu) for gpu in {row["gpu"] for row in [*points, *failed]}}
     line_height = fit_lines(list(rows.values()), draw_legend(entries))
 
     def panel(here: Sequence[Row], lost: Sequence[Row], in_row: Sequence[Row], place: Place) -> Panel:
@@ -74,10 +74,10 @@ def draw(summary: Summary) -> alt.VConcatChart:
     return draw_grid(summary, points, failed, panel, entries, "latency by model", columns=columns)
 
 
-def find_lines(rows: Sequence[Row], gpu: str) -> Lines:
+def find_lines(summary: Summary, rows: Sequence[Row], gpu: str) -> Lines:
     """The models and modes that have a line in the row of a GPU."""
     here = [row for row in rows if row["gpu"] == gpu]
-    return Lines([model for model in MODELS if any(row["model"] == model for row in here)], order_modes(here))
+    return Lines(summary.order_models(row["model"] for row in here), order_modes(here))
 
 
 def fit_lines(rows: Sequence[Lines], legend: Panel) -> float:

@@ -26,7 +26,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
     """Rows are GPUs, columns models."""
     points = [
         *measured_points(summary.measured, "median_ms", "median_low_ms", "median_high_ms"),
-        *published_points(median_latencies(summary.published), "median_ms", "approx"),
+        *published_points(summary, median_latencies(summary.published), "median_ms", "approx"),
     ]
     failed = failed_points(summary)
 

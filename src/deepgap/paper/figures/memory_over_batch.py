@@ -45,7 +45,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
     )
     points = [
         *measured_points(measured, "memory_gib", None, None, "allocated_gib"),
-        *published_points(device_memory(summary.published), "memory_gib"),
+        *published_points(summary, device_memory(summary.published), "memory_gib"),
     ]
     failed = failed_points(summary)
 

@@ -12,10 +12,12 @@ from deepgap.paper.charts.axes import log_axis
 from deepgap.paper.charts.layout import AXIS_WIDTH, in_rows, inline, nothing_to_draw, overlay, pixels
 from deepgap.paper.charts.legend import Entry, draw_legend
 from deepgap.paper.charts.theme import COLUMN_WIDTH, CONFIG, GRID, precision_colour
-from deepgap.paper.wording import PRECISIONS
 from deepgap.study.gpus import Gpu
+from deepgap.study.words import PRECISION_KEYS
 
 DEVICES = ()
+SPAN = "column"
+SHOWS = ()
 CAPTION = (
     "Conceptual, not measured: operations a clock cycle and streaming multiprocessor (SM) by GPU and precision, the "
     "data sheet's dense peak rate over the number of SMs and the highest SM clock; logarithmic. One multiply-add is "
@@ -34,7 +36,7 @@ def operations_per_cycle(gpu: Gpu) -> dict[str, float]:
     if gpu.sm_count is None or gpu.max_sm_clock_mhz is None:
         return {}
     cycles = gpu.sm_count * gpu.max_sm_clock_mhz * 1e6
-    return {name: peak * 1e12 / cycles for name in PRECISIONS if (peak := gpu.peak_tops.get(name)) is not None}
+    return {name: peak * 1e12 / cycles for name in PRECISION_KEYS if (peak := gpu.peak_tops.get(name)) is not None}
 
 
 def draw(summary: Summary) -> alt.VConcatChart:
@@ -48,7 +50,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
     rates = [value for values in found.values() for value in values.values()]
     y = log_axis("Operations a cycle and SM", [*rates, max(rates) * 1.6]).y("value")
     panels = [_panel(row, width / len(rows[0]), y) for row in rows]
-    present = [precision for precision in PRECISIONS if any(precision in values for values in found.values())]
+    present = [precision for precision in PRECISION_KEYS if any(precision in values for values in found.values())]
     entries = [Entry(name, precision_colour(name), dash=(1, 0), stroke_width=3) for name in present]
     return alt.vconcat(draw_legend(entries, round(width) + 6), *panels, spacing=4, config=CONFIG)
 

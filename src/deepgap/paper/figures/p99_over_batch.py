@@ -25,8 +25,8 @@ from deepgap.paper.charts.marks import (
 )
 from deepgap.paper.charts.panels import draw_grid, draw_series
 from deepgap.paper.charts.theme import INK, QUIET
-from deepgap.paper.wording import model_label
 from deepgap.published.values import p99_latencies
+from deepgap.study.words import model_label
 
 CAPTION = (
     "99th percentile of the device latency of one call over batch size (marks), both axes logarithmic, over the "
@@ -46,7 +46,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
     measured = summary.measured.filter(pl.col("median_ms").is_not_null())
     points = [
         *measured_points(measured, "median_ms", None, None, "p99_ms", "p99_bound_ms", "percentile_note", "samples"),
-        *published_points(p99_latencies(summary.published), "p99_ms", "approx"),
+        *published_points(summary, p99_latencies(summary.published), "p99_ms", "approx"),
     ]
     failed = failed_points(summary)
 

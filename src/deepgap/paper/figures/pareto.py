@@ -31,7 +31,8 @@ CAPTION = (
     "Throughput against latency, both logarithmic, one point a batch size and mode: the median throughput over runs "
     "(their number stands above each row) and the median latency of their pooled calls. The grey steps join the "
     "non-dominated points over all modes. These are numbered with their batch size where there is room, and so is "
-    "each published pair (hollow): with the batch size at which Table I has its throughput, or ? where it has none. "
+    "each published pair (hollow): with the batch size at which the study prints its throughput as a peak, or "
+    "? where it prints none. "
     "Most of the published pairs set the throughput of that batch size against the latency of another."
 )
 
@@ -48,7 +49,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
     )
     points = [
         *measured_points(measured, "throughput_img_s", None, None, "median_ms"),
-        *published_points(pairs, "throughput_img_s", "median_ms"),
+        *published_points(summary, pairs, "throughput_img_s", "median_ms"),
     ]
     failed = failed_points(summary)
 

@@ -25,8 +25,9 @@ from deepgap.paper.charts.legend import Entry, common_entries, draw_legend, mode
 from deepgap.paper.charts.marks import failed_points, measured_points
 from deepgap.paper.charts.panels import draw_series, model_columns, row_title, why_empty
 from deepgap.paper.charts.theme import CONFIG
-from deepgap.paper.wording import model_label
+from deepgap.study.words import model_label
 
+SHOWS = ("measured",)
 CAPTION = (
     "Performance per watt over batch size: images per joule, which is throughput over power (Eq. 1 of the published "
     "study), both axes logarithmic. Upper row of a GPU: all of the device's energy. Lower row: less the power of the "
@@ -54,7 +55,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
     if not gpus:
         return nothing_at_all("images per joule")
     known = {row["gpu"] for row in everything}
-    columns = model_columns([*everything, *failed])
+    columns = model_columns(summary, [*everything, *failed])
     lowest = max((gpus.index(gpu) for gpu in known), default=-1)
     entries: list[Entry] = [*mode_entries(everything), *common_entries(everything, failed if everything else [])]
     legend = [draw_legend(entries)] if entries else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import astuple
 from typing import Any
 
 import altair as alt
@@ -12,20 +13,18 @@ from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.layout import inline, nothing_to_draw, overlay
 from deepgap.paper.charts.legend import Entry, draw_legend
 from deepgap.paper.charts.theme import COLUMN_WIDTH, CONFIG, INK, QUIET, tint
-from deepgap.paper.wording import PRECISIONS
 from deepgap.study.gpus import Gpu
+from deepgap.study.words import BITS, PRECISION_KEYS
 
 DEVICES = ()
+SPAN = "column"
+SHOWS = ()
 CAPTION = (
     "Conceptual, not measured: the bits of a number by precision. fp32 and fp16 are IEEE 754 binary32 and binary16; "
     "tf32 computes with the stated bits of a number that is stored in the width of fp32; int8 is a signed integer "
     "with a scale beside it. The words name the GPUs of the hardware table whose data sheets give the precision a "
     "rate."
 )
-
-BITS = {"fp32": (1, 8, 23, 0), "tf32": (1, 8, 10, 13), "fp16": (1, 5, 10, 0), "int8": (1, 0, 7, 0)}
-"""Sign, exponent, mantissa (of int8: value) and stored bits that are not used: IEEE 754-2019, section 3.6, and
-NVIDIA's A100 whitepaper, section on TensorFloat-32."""
 
 PARTS = {
     "sign": INK,
@@ -44,7 +43,7 @@ LETTERS = 48
 def draw(summary: Summary) -> alt.VConcatChart:
     """One row a precision, one box a bit, from the most significant."""
     gpus = [gpu for gpu in summary.kinds if gpu.device == "cuda"]
-    present = [name for name in PRECISIONS if name in BITS and any(name in gpu.peak_tops for gpu in gpus)]
+    present = [name for name in PRECISION_KEYS if any(name in gpu.peak_tops for gpu in gpus)]
     if not present:
         return nothing_to_draw("config/gpus.yaml names no GPU with a precision.")
     boxes: list[dict[str, Any]] = []
@@ -56,7 +55,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
             top += LINE
         notes.append({"precision": precision, "x": 0, "y": top + LINE / 2, "text": precision})
         bit = 0
-        for (part, colour), count in zip(PARTS.items(), BITS[precision], strict=True):
+        for (part, colour), count in zip(PARTS.items(), astuple(BITS[precision]), strict=True):
             for _ in range(count):
                 boxes.append(
                     {
@@ -95,10 +94,10 @@ def draw(summary: Summary) -> alt.VConcatChart:
 
 def _describe(precision: str, gpus: Sequence[Gpu]) -> list[str]:
     """The lines over the bits of a precision: their number and parts, and which of these GPUs have it."""
-    used, stored = sum(BITS[precision][:3]), sum(BITS[precision])
-    width = f"{used} bits" if used == stored else f"{used} of {stored} bits"
-    parts = "1 sign, {2} value" if precision == "int8" else "1 sign, {1} exponent, {2} mantissa"
-    counts = f"{width}: {parts.format(*BITS[precision])}"
+    bits = BITS[precision]
+    width = f"{bits.stored} bits" if not bits.unused else f"{bits.used} of {bits.stored} bits"
+    exponent = f"{bits.exponent} exponent, {bits.value} mantissa" if bits.exponent else f"{bits.value} value"
+    counts = f"{width}: {bits.sign} sign, {exponent}"
     names = [gpu.key for gpu in gpus if precision in gpu.peak_tops]
     if len(names) == len(gpus):
         return [f"{counts}; all GPUs"]

@@ -62,7 +62,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
     operations a second."""
     everything = [
         *measured_points(summary.measured, "throughput_img_s", "throughput_low_img_s", "throughput_high_img_s"),
-        *published_points(table1_peaks(summary.published), "throughput_img_s"),
+        *published_points(summary, table1_peaks(summary.published), "throughput_img_s"),
     ]
     roofed = {key for key, gpu in summary.gpus.items() if any(gpu.peak_tops.values()) and gpu.memory_bandwidth_gb_s}
     points = [

@@ -13,8 +13,10 @@ import polars as pl
 from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.layout import Row, inline, nothing_to_draw, overlay
 from deepgap.paper.charts.theme import COLUMN_WIDTH, CONFIG, GRID, INK, QUIET, SMALL_FONT_SIZE, tint
-from deepgap.paper.wording import model_label
+from deepgap.study.words import model_label
 
+SPAN = "column"
+SHOWS = ()
 CAPTION = (
     "Structure of the benchmark as it was run: for each device with cells the axes that its study spans, what one "
     "cell is, and the files that hold the cells. Axes and counts are the study's own; the first line of a block says "

@@ -30,15 +30,16 @@ from deepgap.paper.charts.layout import (
 from deepgap.paper.charts.legend import Entry, draw_legend
 from deepgap.paper.charts.panels import row_title
 from deepgap.paper.charts.theme import CONFIG, INK, PAGE_HEIGHT, QUIET, precision_colour, tint
-from deepgap.paper.wording import MODELS, PRECISIONS, model_label
 from deepgap.published.values import temperature_ranges
+from deepgap.study.words import PRECISION_KEYS, model_label
 
 CAPTION = (
     "Temperature, power, utilisation and SM clock of each GPU, by precision. Shown are the seconds between the first "
     "and the last timed call of each cell, warm-ups of later repeats included and all preparation left out. Cells "
-    "were measured in a random order, on several cards where Table II says so; here those of one precision are laid "
-    "end to end, model by model (vertical lines; the numbers are the depths of the ResNets) and in each model in the "
-    "order of their start, so a step between neighbours is a change of cell, not of the device's course. Lines are "
+    "were measured in a random order, on several cards where the table of hosts says so; here those of one precision "
+    "are laid end to end, model by model (vertical lines; the numbers are the depths of the ResNets) and in each "
+    "model in the order of their start, so a step between neighbours is a change of cell, not of the device's "
+    "course. Lines are "
     "medians and bands lowest and highest values of equal spans of time; utilisation is what the driver reports over "
     "its own sampling period. Marks at the foot of the clock say that the driver gave a reason for holding the "
     "clocks down. Published temperatures are the range that the study states for all of its runs, without a time."
@@ -56,7 +57,11 @@ with samples, in points."""
 SPANS = 90
 """Spans of time in a panel: about one a point of its width."""
 BAND_TINT = 0.3
-REASON_SHAPES = ("triangle-down", "square", "diamond", "cross", "circle", "triangle-up")
+REASON_SHAPES = (
+    *("triangle-down", "square", "diamond", "cross", "circle", "triangle-up"),
+    *("triangle-right", "triangle-left", "wedge", "arrow"),
+)
+"""As many as NVML has reasons, and one more; beyond, they begin anew."""
 LIMIT = Entry("power limit as set", INK, dash=(1, 0), stroke_width=0.7)
 TDP = Entry("TDP (data sheet)", INK, dash=(3, 2), stroke_width=0.7)
 BOTH = Entry("power limit as set, equal to the TDP (data sheet)", INK, dash=(6, 1.5), stroke_width=0.7)
@@ -92,7 +97,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
     if not gpus:
         return nothing_at_all("telemetry")
     used = set(timed["precision"])
-    precisions = [name for name in PRECISIONS if name in used]
+    precisions = [name for name in PRECISION_KEYS if name in used]
     reasons = sorted(set(timed["throttle_reasons"].explode().drop_nulls()))
     sampled = set(timed["gpu"])
     levels = {gpu: power_levels(summary, gpu) for gpu in gpus if gpu in sampled}
@@ -102,8 +107,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
         entries += [Entry(name, precision_colour(name), dash=(1, 0)) for name in precisions]
         entries += [BAND, BOUNDARY, *(entry for entry in (LIMIT, TDP, BOTH) if entry in drawn)]
         entries += [
-            Entry(f"held down: {name.replace('_', ' ')}", QUIET, shape)
-            for name, shape in zip(reasons, REASON_SHAPES, strict=False)
+            Entry(f"held down: {name.replace('_', ' ')}", QUIET, reason_shape(reasons, name)) for name in reasons
         ]
     if any(gpu in ranges for gpu in gpus):
         entries.append(PUBLISHED_RANGE)
@@ -179,7 +183,8 @@ def _device(
     """A row of panels for each quantity of one GPU."""
     gpu = timed["gpu"][0]
     width = (WIDTH - (len(precisions) - 1) * GAP) // len(precisions)
-    courses = {name: course(timed.filter(pl.col("precision") == name)) for name in precisions}
+    models = summary.order_models(timed["model"])
+    courses = {name: course(timed.filter(pl.col("precision") == name), models) for name in precisions}
     charts = []
     for quantity in QUANTITIES:
         row = [span for spans in courses.values() for span in spans]
@@ -213,15 +218,15 @@ def _told(summary: Summary, timed: pl.DataFrame) -> str:
     return f"{gpu}: measured, samples of {sampled:,} of {found:,} cells; power {power}"
 
 
-def course(timed: pl.DataFrame) -> list[dict[str, Any]]:
+def course(timed: pl.DataFrame, models: Sequence[str]) -> list[dict[str, Any]]:
     """The cells of one GPU and precision laid end to end and divided into `SPANS` equal times at most.
 
-    Model by model, in each by the cells' start. A span is of one model; it has the medians of what
+    In the order of `models`, in each by the cells' start. A span is of one model; it has the medians of what
     `summary.TELEMETRY` holds, its lowest and highest values, and the names of its reasons.
     """
     rows = sorted(
         timed.iter_rows(named=True),
-        key=lambda row: (MODELS.index(row["model"]), row["started_unix_s"], row["time_s"]),
+        key=lambda row: (models.index(row["model"]), row["started_unix_s"], row["time_s"]),
     )
     total = sum(row["duration_s"] for row in rows)
     step = max(total / SPANS, 1.0)
@@ -232,7 +237,7 @@ def course(timed: pl.DataFrame) -> list[dict[str, Any]]:
     spans = []
     for (model, _), group in groupby(placed, key=lambda row: (row["model"], row["span"])):
         members = list(group)
-        span: dict[str, Any] = {"model": model, "depth": model_label(model).rpartition("-")[2]}
+        span: dict[str, Any] = {"model": model, "depth": model_label(model).removeprefix("ResNet-")}
         span["precision"] = members[0]["precision"]
         span["elapsed_s"] = members[0]["elapsed_s"]
         span["end_s"] = members[-1]["elapsed_s"] + members[-1]["duration_s"]
@@ -312,13 +317,18 @@ def _panel(
     return overlay(layers, width, place.height)
 
 
+def reason_shape(reasons: Sequence[str], reason: str) -> str:
+    """The mark of one of the reasons that are drawn."""
+    return REASON_SHAPES[reasons.index(reason) % len(REASON_SHAPES)]
+
+
 def _reason_marks(spans: Sequence[Row], reasons: Sequence[str], xs: alt.X, height: int) -> list[alt.Chart]:
     """A mark at the foot of the panel where the clocks were held down, a line a reason."""
     rows = [
         {
             "elapsed_s": span["elapsed_s"],
             "reason": reason,
-            "shape": REASON_SHAPES[reasons.index(reason) % len(REASON_SHAPES)],
+            "shape": reason_shape(reasons, reason),
             "foot": height - 4 - 6 * reasons.index(reason),
         }
         for span in spans

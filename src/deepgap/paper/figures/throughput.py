@@ -18,8 +18,8 @@ from deepgap.published.values import table1_peaks
 CAPTION = (
     "Throughput over batch size: median over runs (their number stands above each row) of images over "
     "wall time while the device is kept fed, with the 95 % bootstrap interval over runs. Inputs are on "
-    "the device; each point is a fresh process. Large marks are the measured peaks of Table I. Hollow "
-    "marks are the published peaks of Table I."
+    "the device; each point is a fresh process. Large marks are the measured peaks. Hollow "
+    "marks are the peaks that the published study prints."
 )
 
 
@@ -32,7 +32,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
             summary.measured, "throughput_img_s", "throughput_low_img_s", "throughput_high_img_s"
         )
     ]
-    published = published_points(table1_peaks(summary.published), "throughput_img_s")
+    published = published_points(summary, table1_peaks(summary.published), "throughput_img_s")
     points, failed = [*measured, *published], failed_points(summary)
 
     def panel(here: Sequence[Row], lost: Sequence[Row], in_row: Sequence[Row], place: Place) -> Panel:

@@ -9,7 +9,8 @@ from deepgap.analyse.attribution import KINDS, Attribution, Step, attribute, out
 from deepgap.analyse.schemas import PUBLISHED
 from deepgap.analyse.summary import Summary
 from deepgap.paper.latex import ABSENT, Latex, interval, rounded
-from deepgap.paper.wording import gpu_label, model_label
+from deepgap.paper.wording import gpu_label
+from deepgap.study.words import model_label
 
 DIGITS = 3
 

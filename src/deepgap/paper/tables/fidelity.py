@@ -7,7 +7,8 @@ from typing import Any
 
 from deepgap.analyse.summary import Summary
 from deepgap.paper.latex import ABSENT, Latex
-from deepgap.paper.wording import MODELS, by_precision, calibration_label, gpu_label, model_label
+from deepgap.paper.wording import calibration_label, gpu_label
+from deepgap.study.words import by_mode, model_label
 
 
 def context(summary: Summary) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def context(summary: Summary) -> dict[str, Any]:
     """
     gpus = summary.order_gpus(set(summary.fidelity["gpu"]))
     rows = [row | {"mode": f"{row['runtime']}-{row['precision']}"} for row in summary.fidelity.to_dicts()]
-    rows.sort(key=lambda row: (gpus.index(row["gpu"]), MODELS.index(row["model"]), by_precision(row["mode"])))
+    rows.sort(key=lambda row: (gpus.index(row["gpu"]), summary.place_model(row["model"]), by_mode(row["mode"])))
     return {"rows": [_row(row) for row in rows]}
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from deepgap.analyse.peaks import find_peaks
 from deepgap.analyse.schemas import MEASURED, PUBLISHED
 from deepgap.analyse.summary import Summary
-from deepgap.paper.wording import PRECISIONS, model_label
 from deepgap.published.values import table1_peaks
 from deepgap.sources.models import GMAC_PER_IMAGE
+from deepgap.study.words import PRECISION_KEYS, model_label
 
 
 def context(summary: Summary) -> dict[str, Any]:
@@ -18,11 +18,13 @@ def context(summary: Summary) -> dict[str, Any]:
 
     Returns:
         gpus: rows with key, architecture, year, sms, clock_mhz, bandwidth_gb_s, l2_mib, memory_gb, tdp_w, and
-            peaks, the dense peaks of `PRECISIONS` in 10^12 operations a second (None: unsupported or
-            unknown).
+            peaks, the dense peaks of `precisions` in 10^12 operations a second (None: unsupported or unknown).
+        precisions: the labels of those that a GPU has.
         shares: rows with gpu, precision, source, model, mode, batch, throughput in images a second,
             achieved_tops (throughput x 2 x multiply-adds of an image) and share of the peak, in percent.
     """
+    cards = [gpu for gpu in summary.kinds if gpu.device == "cuda"]
+    precisions = [name for name in PRECISION_KEYS if any(name in gpu.peak_tops for gpu in cards)]
     gpus = [
         {
             "key": gpu.key,
@@ -30,16 +32,15 @@ def context(summary: Summary) -> dict[str, Any]:
             "year": gpu.year,
             "sms": gpu.sm_count,
             "clock_mhz": gpu.max_sm_clock_mhz,
-            "peaks": [gpu.peak_tops.get(precision) for precision in PRECISIONS],
+            "peaks": [gpu.peak_tops.get(precision) for precision in precisions],
             "bandwidth_gb_s": gpu.memory_bandwidth_gb_s,
             "l2_mib": gpu.l2_cache_mib,
             "memory_gb": gpu.memory_gb,
             "tdp_w": gpu.tdp_w,
         }
-        for gpu in summary.kinds
-        if gpu.device == "cuda"
+        for gpu in cards
     ]
-    return {"gpus": gpus, "shares": best_shares(summary)}
+    return {"gpus": gpus, "precisions": [name.upper() for name in precisions], "shares": best_shares(summary)}
 
 
 def best_shares(summary: Summary) -> list[dict[str, Any]]:
@@ -49,7 +50,7 @@ def best_shares(summary: Summary) -> list[dict[str, Any]]:
     for row in candidates:
         gpu = summary.gpus.get(row["gpu"])
         peak = gpu.peak_tops.get(row["precision"]) if gpu else None
-        if peak is None:
+        if peak is None or row["model_key"] not in GMAC_PER_IMAGE:
             continue
         achieved = row["throughput"] * 2 * GMAC_PER_IMAGE[row["model_key"]] / 1000
         full = row | {
@@ -65,7 +66,7 @@ def best_shares(summary: Summary) -> list[dict[str, Any]]:
         best[gpu, precision, source]
         for gpu in gpus
         for source in (MEASURED, PUBLISHED)
-        for precision in PRECISIONS
+        for precision in PRECISION_KEYS
         if (gpu, precision, source) in best
     ]
 

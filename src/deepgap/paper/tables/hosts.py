@@ -8,8 +8,8 @@ from typing import Any
 import polars as pl
 
 from deepgap.analyse.summary import Summary
-from deepgap.paper.wording import MODELS, model_label
 from deepgap.published.values import CPU_LABEL
+from deepgap.study.words import model_label
 
 FIELDS = {
     "device": "Device",
@@ -61,7 +61,7 @@ def context(summary: Summary) -> dict[str, Any]:
     """
     gpus = summary.order_gpus(set(summary.hosts["gpu"]))
     hosts = sorted(summary.hosts.to_dicts(), key=lambda row: gpus.index(row["gpu"]))
-    models = [model for model in MODELS if any(_weights(host, model) for host in hosts)]
+    models = summary.order_models(text.rpartition(" ")[0] for host in hosts for text in host["weights"] or ())
     labels = FIELDS | {model: f"Weights of {model_label(model)}" for model in models}
     columns = [
         {name: _text(name, host) for name in FIELDS} | {model: _weights(host, model) for model in models}

@@ -9,8 +9,9 @@ import polars as pl
 
 from deepgap.analyse.peaks import Peak, best_within_latency, family_points, find_peaks
 from deepgap.analyse.summary import Summary
-from deepgap.paper.wording import MODELS, by_precision, failures_in_words, gpu_label, model_label
+from deepgap.paper.wording import failures_in_words, gpu_label
 from deepgap.published.values import CPU, sweep_batch_sizes, table1_peaks
+from deepgap.study.words import by_mode, model_label
 
 BASELINE = "eager-fp32"
 
@@ -33,7 +34,7 @@ def context(summary: Summary) -> dict[str, Any]:
         "measured": _first_only([_measured_row(summary, key, peak, peaks) for key, peak in _ordered(summary, peaks)]),
         "published": _first_only(_published_rows(summary)),
         "failures": _failures(summary),
-        "processor_cores": summary.processor_cores,
+        "processor_cores": summary.cores(summary.processor),
         "matched_batch_size": summary.reporting["matched_batch_size"],
         "matched_latency_ms": summary.reporting["matched_latency_ms"],
     }
@@ -47,7 +48,7 @@ def _ordered(summary: Summary, peaks: Mapping[Key, Peak]) -> list[tuple[Key, Pea
     gpus = summary.order_gpus({gpu for gpu, _, _ in peaks})
     return sorted(
         peaks.items(),
-        key=lambda item: (gpus.index(item[0][0]), by_precision(item[0][2]), MODELS.index(item[0][1])),
+        key=lambda item: (gpus.index(item[0][0]), by_mode(item[0][2]), summary.place_model(item[0][1])),
     )
 
 

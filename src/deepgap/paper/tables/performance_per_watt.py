@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 
 from deepgap.analyse.summary import Summary
-from deepgap.paper.wording import MODELS, by_precision, gpu_label, model_label
+from deepgap.paper.wording import gpu_label
+from deepgap.study.words import by_mode, model_label
 
 
 def context(summary: Summary) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def _block(summary: Summary, gpu: str) -> dict[str, Any]:
             "mode": mode,
             "values": [_value(families.get((model, mode, size)), reasons) for size in batch_sizes],
         }
-        for model, mode in sorted(modes, key=lambda key: (MODELS.index(key[0]), by_precision(key[1])))
+        for model, mode in sorted(modes, key=lambda key: (summary.place_model(key[0]), by_mode(key[1])))
     ]
     windows = sorted(set(counted["energy_windows"].drop_nulls()))
     return block | {

@@ -9,8 +9,8 @@ import polars as pl
 
 from deepgap.analyse.peaks import find_peaks
 from deepgap.analyse.summary import Summary
-from deepgap.paper.wording import MODELS, by_precision, model_label
 from deepgap.published.values import CPU, CPU_LABEL, median_latencies, table1_peaks
+from deepgap.study.words import by_mode, model_label
 
 PEAK, AT_BATCH, LATENCY = "peak (img/s)", "throughput (img/s)", "median latency (ms)"
 
@@ -30,7 +30,11 @@ def context(summary: Summary) -> dict[str, Any]:
     """
     stated = {_own_key(summary, gpu) for gpu in table1_peaks(summary.published)["gpu"]}
     gpus = summary.order_gpus({key for key in stated if key is not None})
-    rows = sorted(_rows(summary), key=lambda row: (gpus.index(row["gpu"]), by_precision(row["mode"]), row["order"]))
+    place = summary.place_model
+    rows = sorted(
+        _rows(summary),
+        key=lambda row: (gpus.index(row["gpu"]), by_mode(row["mode"]), place(row["key"]), row["order"]),
+    )
     compared = [gpu for gpu in gpus if any(row["gpu"] == gpu for row in rows)]
     return {
         "rows": rows,
@@ -89,7 +93,8 @@ def _row(
     ratio, low, high = (None if value is None else value / published for value in values)
     return {
         "gpu": gpu,
-        "order": (MODELS.index(model), (PEAK, AT_BATCH, LATENCY).index(quantity), batch),
+        "order": ((PEAK, AT_BATCH, LATENCY).index(quantity), batch),
+        "key": model,
         "model": model_label(model),
         "mode": mode,
         "quantity": quantity,

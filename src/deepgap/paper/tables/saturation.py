@@ -9,8 +9,9 @@ import polars as pl
 
 from deepgap.analyse.peaks import SATURATED, family_points, find_peak, saturation
 from deepgap.analyse.summary import Summary
-from deepgap.paper.wording import MODELS, by_precision, gpu_label, model_label
+from deepgap.paper.wording import gpu_label
 from deepgap.published.values import sweep_batch_sizes, table1_peaks
+from deepgap.study.words import by_mode, model_label
 
 
 def context(summary: Summary) -> dict[str, Any]:
@@ -23,23 +24,25 @@ def context(summary: Summary) -> dict[str, Any]:
             the number of batch sizes.
         published: the same rows with peak and at_edge alone.
     """
+    swept = summary.measured.filter(pl.col("throughput_img_s").is_not_null())["model"]
+    models = summary.order_models([*swept, *table1_peaks(summary.published)["model"]])
     return {
-        "models": [model_label(model) for model in MODELS],
+        "models": [model_label(model) for model in models],
         "loss_percent": round(100 * (1 - SATURATED)),
-        "measured": _measured(summary),
-        "published": _published(summary),
+        "measured": _measured(summary, models),
+        "published": _published(summary, models),
     }
 
 
-def _measured(summary: Summary) -> list[dict[str, Any]]:
+def _measured(summary: Summary, models: Sequence[str]) -> list[dict[str, Any]]:
     timed = summary.measured.filter(pl.col("throughput_img_s").is_not_null())
     sweeps = {
         (str(gpu), str(mode), str(model)): _cell(sweep)
         for (gpu, mode, model), sweep in timed.group_by("gpu", "mode", "model", maintain_order=True)
     }
-    rows = sorted({key[:2] for key in sweeps}, key=lambda key: by_precision(key[1]))
+    rows = sorted({key[:2] for key in sweeps}, key=lambda key: by_mode(key[1]))
     return [
-        {"platform": gpu_label(gpu), "mode": mode, "cells": [sweeps.get((gpu, mode, model)) for model in MODELS]}
+        {"platform": gpu_label(gpu), "mode": mode, "cells": [sweeps.get((gpu, mode, model)) for model in models]}
         for of_gpu in summary.order_gpus({gpu for gpu, _ in rows})
         for gpu, mode in rows
         if gpu == of_gpu
@@ -71,7 +74,7 @@ def _ranges(chosen: Sequence[int], swept: Sequence[int]) -> str:
     return ", ".join(f"{run[0]}--{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
 
 
-def _published(summary: Summary) -> list[dict[str, Any]]:
+def _published(summary: Summary, models: Sequence[str]) -> list[dict[str, Any]]:
     sweep = sweep_batch_sizes(summary.published)
     rows: dict[tuple[str, str], dict[str, Any]] = {}
     for row in table1_peaks(summary.published).iter_rows(named=True):
@@ -80,6 +83,6 @@ def _published(summary: Summary) -> list[dict[str, Any]]:
             cell = {"peak": row["batch_size"], "at_edge": bool(sweep) and row["batch_size"] == max(sweep)}
             rows.setdefault((row["gpu"], f"{row['runtime']}-{row['precision']}"), {})[row["model"]] = cell
     return [
-        {"platform": gpu_label(gpu), "mode": mode, "cells": [cells.get(model) for model in MODELS]}
+        {"platform": gpu_label(gpu), "mode": mode, "cells": [cells.get(model) for model in models]}
         for (gpu, mode), cells in rows.items()
     ]

@@ -98,7 +98,7 @@ class Layer:
 def preload() -> None:
     import cudnn  # noqa: F401
 
-    import deepgap.runtimes.cudnn.convolutions
+    import deepgap.runtimes.cudnn.convolutions  # noqa: F401
     import deepgap.runtimes.cudnn.kernels  # noqa: F401
 
 

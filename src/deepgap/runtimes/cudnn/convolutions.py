@@ -171,7 +171,7 @@ def _compile_share(shapes: Sequence[Shape]) -> list[tuple[dict[str, str], str | 
     """Compile in a new interpreter: a fork of this one could not use CUDA once this one has."""
     request = json.dumps([asdict(shape) for shape in shapes])
     command = [sys.executable, "-m", "deepgap.runtimes.cudnn.convolutions"]
-    answer = subprocess.run(command, input=request, capture_output=True, text=True)
+    answer = subprocess.run(command, input=request, capture_output=True, encoding="utf-8")
     if answer.returncode:
         last_line = (answer.stderr.strip() or "no message").splitlines()[-1]
         raise EngineError(f"cuDNN's plans could not be compiled ({last_line}); check the driver and cuDNN.")

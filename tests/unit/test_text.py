@@ -1,0 +1,81 @@
+"""Text files are UTF-8, whatever the locale."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deepgap.errors import DiskError
+from deepgap.text import read_text, write_text
+from tests.conftest import ROOT
+
+WORDS = "1.4 × faster \N{MINUS SIGN} µs, Ψ\n"
+FOLDERS = ("src", "workflow", "tools", "tests", "benchmarks", "examples")
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+
+
+def without_encoding(text: str) -> list[int]:
+    """Lines that read or write text in the locale's encoding, also where ruff does not know the type."""
+    found = []
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+            given = {keyword.arg for keyword in node.keywords}
+            text_mode = name == "open" and any(ast.unparse(value) in ("'r'", "'w'", "'a'") for value in node.args)
+            reads = name in ("read_text", "write_text") and isinstance(node.func, ast.Attribute)
+            pipes = any(keyword.arg == "text" and ast.unparse(keyword.value) == "True" for keyword in node.keywords)
+            if (reads or text_mode or pipes) and "encoding" not in given:
+                found.append(node.lineno)
+    return found
+
+
+def test_no_code_takes_the_encoding_of_the_locale() -> None:
+    assert len(SOURCES) > 100
+    assert without_encoding("path.read_text()\nrun(a, text=True)\npath.open('w')\npath.write_text(b)") == [1, 2, 3, 4]
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in SOURCES
+        for line in without_encoding(path.read_text(encoding="utf-8"))
+    ]
+    assert found == []
+
+
+def test_text_is_utf8_in_a_locale_that_is_not(tmp_path: Path) -> None:
+    file = tmp_path / "out.txt"
+    program = (
+        "import sys; from pathlib import Path; from deepgap.text import read_text, write_text\n"
+        f"assert not sys.flags.utf8_mode; file = Path({str(file)!r})\n"
+        f"write_text(file, {WORDS!a}); assert read_text(file) == {WORDS!a}"
+    )
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
+    assert file.read_bytes() == WORDS.encode("utf-8")
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_tolerated(tmp_path: Path) -> None:
+    file = tmp_path / "in.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + b"a\r\nb\r\n")
+    assert read_text(file) == "a\nb\n"
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    file = tmp_path / "out.txt"
+    write_text(file, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(file, "new \udc80")
+    assert file.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_cannot_be_read_is_told_as_what_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "latin"
+    file.write_bytes("µ".encode("latin-1"))
+    with pytest.raises(DiskError, match=r"latin is not UTF-8 text \(byte 1\); save it as UTF-8\."):
+        read_text(file)
+    with pytest.raises(DiskError, match=r"cannot be read \(Is a directory\); a folder stands in its place"):
+        read_text(tmp_path)
