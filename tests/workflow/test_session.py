@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from deepgap.measure.locks import FileLock, lock_folder
 from deepgap.study.artifacts import Artifacts
 from tests.conftest import ROOT
 from tests.workflow.conftest import TINY, Project, copy_project
@@ -116,6 +117,31 @@ def test_what_takes_no_gpu_is_made_where_there_is_none_and_the_scheduler_is_calm
     assert run.returncode == 0, run.stdout
     assert (bare.root / held_out).is_file()
     assert "limit: None False" in run.stdout
+
+
+def test_a_build_waits_while_another_clone_measures_on_the_host_whatever_their_temporary_folders(bare, tmp_path):
+    study = bare.study()
+    held_out = Artifacts(study).held_out(study.model("resnet18"), "CPU")
+    # As a cell on some card holds it.
+    cell = FileLock(lock_folder() / "deepgap-host.lock")
+    assert cell.try_take(shared=True)
+    other = tmp_path / "another temporary folder"
+    other.mkdir()
+    run = bare.start(held_out, "--config", "gpu=CPU", TMPDIR=str(other))
+    assert run.stdout is not None
+    said = ""
+    for line in run.stdout:
+        said += line
+        if "waiting until its processor is free" in line:
+            break
+    else:
+        pytest.fail(said)
+    assert not (bare.root / held_out).exists()
+    cell.release()
+    rest, _ = run.communicate(timeout=120)
+    assert run.returncode == 0, said + rest
+    assert "waiting until" not in rest
+    assert (bare.root / held_out).is_file()
 
 
 def test_the_default_profile_keeps_going():
