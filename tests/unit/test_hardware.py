@@ -297,8 +297,7 @@ def test_nvml_is_ended_as_often_as_it_was_started(monkeypatch):
         monkeypatch.setattr(pynvml, query, fail)
     device = Device(0, "GPU-0", "NVIDIA H200")
     assert "Unknown Error" in (look_for_gpus().absent or "")
-    with pytest.raises(pynvml.NVMLError):
-        device_memory_used(device)
+    assert device_memory_used(device) is None
     assert devices.compute_processes(device) == 0
     assert calls == ["start", "end"] * 3
 

@@ -277,6 +277,17 @@ def bench(files, tmp_path, monkeypatch) -> Bench:
     return made
 
 
+def test_a_gpu_that_tells_no_memory_has_none_in_its_cell(monkeypatch):
+    monkeypatch.setattr(memory_module, "compute_processes", lambda device: 0)
+    monkeypatch.setattr(memory_module, "device_memory_used", lambda device: None)
+    memory = Memory(Device(0, "GPU-1", "Fake", "9.0"))
+    memory.observe_context()
+    samples = pl.DataFrame({"memory_used_bytes": [1, 2]})
+    about = memory.describe(samples)
+    assert about["context_bytes"] is None
+    assert about["device_peak_bytes"] is None
+
+
 def timed_on_gpu() -> Measured:
     """A latency arm, and a throughput arm from 1.5 s to 3.5 s."""
     rows = [("ok", None, "latency", 1, 1, 1, 1000.0, 1.0, 1.0, 0.1), ("ok", None, "throughput", 1, 1, 9, 1500.0)]

@@ -30,7 +30,7 @@ from deepgap.cells.cell_file import (
 from deepgap.cells.footer import Footer
 from deepgap.cells.telemetry_file import write_telemetry
 from deepgap.errors import UnsupportedError, first_line
-from deepgap.host import host_threads
+from deepgap.host import HostLimits, host_limits, host_threads
 from deepgap.measure.arms.cold import flush_l2
 from deepgap.measure.arms.end_to_end import with_copies
 from deepgap.measure.arms.timer import NS_PER_MS, CudaTimer, HostTimer
@@ -67,6 +67,7 @@ class Bench:
     memory: Memory
     zero_ns: int
     observed: dict[str, Any]
+    limits: HostLimits = field(default_factory=host_limits)
     provenance: dict[str, Any] = field(default_factory=dict)
     idle_ms: tuple[float, float] | None = None
     idle_power_w: float | None = None
@@ -115,6 +116,8 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
     with phases("load"):
         reference = load_reference(request)
     on_gpu = device.index >= 0
+    # Before the cell keeps to its own cores, which is no limit from outside.
+    limits = host_limits()
     pinning = pin_process(on_gpu)
     observed: dict[str, Any] = {
         "clock_zero_unix_s": zero_unix_s,
@@ -125,7 +128,7 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
         "facts": dict(request.facts or {}),
     }
     runtime = load_runtime(request.recipe["runtime"])
-    bench = Bench(request, reference, runtime, device, pinning, phases, Memory(device), zero_ns, observed)
+    bench = Bench(request, reference, runtime, device, pinning, phases, Memory(device), zero_ns, observed, limits)
     samples = None
     if on_gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
@@ -140,7 +143,7 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
         measured = _measure(bench)
     observed |= describe_device(bench, measured, samples)
     rows = refuse_what_cannot_be(bench, measured.rows)
-    bench.provenance = bench.provenance or collect_provenance(device)
+    bench.provenance = bench.provenance or collect_provenance(device, limits)
     bench.provenance |= {"session": describe_session(request.place), "libraries": dict(runtime.libraries())}
     observed["cell_s"] = phases.seconds["wait"] + bench.now_ms() / 1000
     source = measured.source
@@ -239,7 +242,7 @@ def _idle(bench: Bench) -> None:
         bench.meter, bench.no_meter = open_rapl()
     began_ms = bench.now_ms()
     before = bench.meter and bench.meter()
-    bench.provenance = collect_provenance(bench.device)
+    bench.provenance = collect_provenance(bench.device, bench.limits)
     if bench.on_gpu or bench.meter:
         time.sleep(max(0.0, IDLE_S - (bench.now_ms() - began_ms) / 1000))
     bench.idle_ms = (began_ms, bench.now_ms())

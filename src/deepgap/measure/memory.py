@@ -33,7 +33,11 @@ class Memory:
     def observe_context(self) -> None:
         """Right after the context was made."""
         if self._on_gpu:
-            self.seen["context_bytes"] = device_memory_used(self._device) - self._baseline
+            self.seen["context_bytes"] = self._above_baseline()
+
+    def _above_baseline(self) -> int | None:
+        used = device_memory_used(self._device)
+        return None if used is None or self._baseline is None else used - self._baseline
 
     def observe_end(self) -> None:
         """After the last timed arm, or where the cell failed."""
@@ -41,7 +45,7 @@ class Memory:
 
         if self._on_gpu:
             self.seen |= {
-                "device_after_bytes": device_memory_used(self._device) - self._baseline,
+                "device_after_bytes": self._above_baseline(),
                 "allocated_peak_bytes": torch.cuda.max_memory_allocated(),
                 "reserved_peak_bytes": torch.cuda.max_memory_reserved(),
             }
@@ -57,13 +61,13 @@ class Memory:
         names = ("context", "device_peak", "device_after", "allocated_peak", "reserved_peak", "host_peak")
         found: dict[str, Any] = dict.fromkeys(f"{name}_bytes" for name in names) | self.seen
         sampled = None if samples is None else device_memory_peak(samples)
-        if sampled is not None:
+        if sampled is not None and self._baseline is not None:
             readings = (found["context_bytes"], found["device_after_bytes"])
             found["device_peak_bytes"] = max(sampled - self._baseline, *(value or 0 for value in readings))
         return found
 
 
-def memory_before_context(device: Device) -> int:
+def memory_before_context(device: Device) -> int | None:
     """Device memory in use once the process that had the device before is gone with its context.
 
     The lock that kept the device is free a moment before that context is. Another user's process stays: it is waited

@@ -13,7 +13,7 @@ from functools import cache
 from importlib import metadata
 from typing import Any
 
-from deepgap.host import cpu_name, host_identity, host_limits
+from deepgap.host import HostLimits, cpu_name, host_identity
 from deepgap.measure.device import nvml_session
 from deepgap.study.gpus import Device
 
@@ -33,7 +33,7 @@ PACKAGES = (
 )
 
 
-def collect_provenance(device: Device) -> dict[str, Any]:
+def collect_provenance(device: Device, limits: HostLimits) -> dict[str, Any]:
     """Versions, host and device facts as plain JSON values; what cannot be read is null."""
     import torch
 
@@ -52,16 +52,17 @@ def collect_provenance(device: Device) -> dict[str, Any]:
             "os": _os_name(),
             "kernel": platform.release(),
             "host_sha256": _short_hash(host_identity()),
-            "limits": asdict(host_limits()),
+            "limits": asdict(limits),
         },
         "device": _gpu_facts(device) if device.index >= 0 else {"name": cpu_name(), "uuid_sha256": None},
     }
 
 
-def device_memory_used(device: Device) -> int:
-    """Bytes in use on a GPU by all processes and the driver, as NVML tells them."""
-    with nvml_session() as nvml:
+def device_memory_used(device: Device) -> int | None:
+    """Bytes in use on a GPU by all processes and the driver; null where NVML does not tell, as on some boards."""
+    with nvml_session() as nvml, suppress(nvml.NVMLError):
         return int(nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(device.index)).used)
+    return None
 
 
 def _gpu_facts(device: Device) -> dict[str, Any]:
