@@ -12,7 +12,7 @@ import pytest
 
 from deepgap.analyse.flags import FLAGS
 from deepgap.analyse.schemas import CELL_TABLES
-from deepgap.analyse.store import cover
+from deepgap.analyse.store import cover, forget_future_times
 from deepgap.cells.cell_file import failure_row
 from deepgap.errors import CellError
 from deepgap.study.words import mode_order, mode_parts
@@ -380,3 +380,13 @@ def test_coverage_counts_what_is_not_there_as_nothing() -> None:
     )
     (row,) = cover(expected, CELL_TABLES["found"].to_frame()).to_dicts()
     assert (row["expected"], row["found"], row["failed"], row["refused"]) == (3, 0, 0, 0)
+
+
+def test_times_in_the_future_are_forgotten(tmp_path: Path) -> None:
+    """A merge from a host whose clock is ahead ended with a clock skew until that time had passed."""
+    ahead, behind = tmp_path / "ahead", tmp_path / "behind"
+    for file, at in ((ahead, 4e9), (behind, 1e9)):
+        file.write_bytes(b"")
+        os.utime(file, (at, at))
+    forget_future_times([ahead, behind, tmp_path / "gone"], now_s=2e9)
+    assert (ahead.stat().st_mtime, behind.stat().st_mtime) == (2e9, 1e9)

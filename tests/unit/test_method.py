@@ -63,14 +63,14 @@ def copied_package(tmp_path, monkeypatch):
 
 def test_comments_and_docstrings_do_not_count(copied_package):
     before = code_digest("deepgap.analyse.aggregate")
-    copied_package("stats.py", "MINIMUM_RUNS = 3", "# A comment.\nMINIMUM_RUNS = 3")
-    copied_package("stats.py", '"""Statistics over', '"""Some statistics over')
+    copied_package("stats.py", "TAIL = 0.99", "# A comment.\nTAIL = 0.99")
+    copied_package("stats.py", '"""Statistics of', '"""Some statistics of')
     assert code_digest("deepgap.analyse.aggregate") == before
 
 
 def test_an_edit_of_an_imported_module_counts_for_its_users_only(copied_package):
     aggregate, study = code_digest("deepgap.analyse.aggregate"), code_digest("deepgap.study.study")
-    copied_package("stats.py", "MINIMUM_RUNS = 3", "MINIMUM_RUNS = 4")
+    copied_package("stats.py", "TAIL = 0.99", "TAIL = 0.98")
     assert code_digest("deepgap.analyse.aggregate") != aggregate
     assert code_digest("deepgap.study.study") == study
 

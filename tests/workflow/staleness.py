@@ -210,8 +210,8 @@ def render_the_paper(project: Project) -> None:
 def add_comments(project: Project) -> None:
     append("workflow/scripts/aggregate_cells.py", "\n# A comment.\n")(project)
     append("workflow/scripts/measure_cell.py", "\n# A comment.\n")(project)
-    project.edit("src/deepgap/stats.py", "MINIMUM_RUNS = 3", "# A comment.\nMINIMUM_RUNS = 3")
-    project.edit("src/deepgap/stats.py", '"""Statistics over', '"""Some statistics over')
+    project.edit("src/deepgap/stats.py", "TAIL = 0.99", "# A comment.\nTAIL = 0.99")
+    project.edit("src/deepgap/stats.py", '"""Statistics of', '"""Some statistics of')
     project.edit("src/deepgap/measure/measure.py", "INPUT_SEED = 0", "INPUT_SEED = 0  # A comment.")
 
 
@@ -441,7 +441,7 @@ ROWS = (
     ),
     Row(
         "edit the statistics (`stats.py`, imported by the aggregation)",
-        edit("src/deepgap/stats.py", "RESAMPLES = 1000", "RESAMPLES = 2000"),
+        edit("src/deepgap/stats.py", "TAIL = 0.99", "TAIL = 0.98"),
         ALL_RENDERED,
         ALL_CELLS,
         really=True,
@@ -533,7 +533,7 @@ ROWS = (
     ),
     Row(
         "delete `.snakemake/` and edit the statistics",
-        both(delete(".snakemake"), edit("src/deepgap/stats.py", "RESAMPLES = 1000", "RESAMPLES = 2000")),
+        both(delete(".snakemake"), edit("src/deepgap/stats.py", "TAIL = 0.99", "TAIL = 0.98")),
         {},
         "all files, **also what is out of date now**: which code and settings made a file only the records tell",
     ),

@@ -1,5 +1,6 @@
 # The study, its cells, and what the other rules share.
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -18,7 +19,12 @@ from deepgap.measure.session import name_session, start_session
 from deepgap.study.checks import load_study
 from deepgap.study.study import present_and_missing
 from deepgap.analyse.schemas import CELL_TABLES, STUDY_TABLES
-from deepgap.analyse.store import cell_table_file, keep_tables, study_table_file
+from deepgap.analyse.store import (
+    cell_table_file,
+    forget_future_times,
+    keep_tables,
+    study_table_file,
+)
 
 CONFIG_FILE = "config/config.yaml"
 GPUS_FILE = "config/gpus.yaml"
@@ -96,9 +102,12 @@ def summary_of(devices=parts.DEVICES):
 
 
 def clear_summary():
-    """Remove tables of cells that the study no longer has, so that a table's folder can be read as a whole."""
+    """Remove tables of cells that the study no longer has, so that a table's folder can be read as a whole, and the
+    times of cells that come from a host whose clock is ahead."""
     if workflow.is_main_process:
         keep_tables(Path("."), GROUPS)
+        merged = [name for group in GROUPS.values() for names in group.values() for name in names]
+        forget_future_times(map(Path, merged), time.time())
 
 
 def begin_session():

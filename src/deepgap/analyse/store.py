@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,19 @@ def keep_tables(root: Path, groups: Iterable[tuple[str, str]]) -> None:
     for file in (root / "results/summary").rglob("*.parquet"):
         if file not in kept:
             file.unlink(missing_ok=True)
+
+
+def forget_future_times(files: Iterable[Path], now_s: float) -> None:
+    """Give files whose times lie in the future the present one.
+
+    Merged cells may come from a host whose clock is ahead. Snakemake ends with a clock skew when what it makes is
+    older than what it makes it of, until that time has passed; what the cells hold is the same whenever they came.
+    """
+    for file in files:
+        # A file that is not ours keeps its time, and one that is gone has none.
+        with suppress(OSError):
+            if file.stat().st_mtime > now_s:
+                os.utime(file, (now_s, now_s))
 
 
 def write_tables(tables: Mapping[str, pl.DataFrame], files: Mapping[str, Path]) -> None:
