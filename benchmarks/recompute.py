@@ -122,12 +122,15 @@ def differs(one: float | None, other: float | None, tolerance: float) -> bool:
 
 
 def main(results: Path) -> None:
-    read_cells = [(file, read(file)) for file in sorted(results.glob("*/cells/*.parquet"))]
-    cells = pl.DataFrame([describe(file, *cell) for file, cell in read_cells if cell], infer_schema_length=None)
     tables = {
         name: pl.concat([pl.read_parquet(file) for file in sorted((results / "summary" / name).glob("*/*.parquet"))])
-        for name in ("families", "ratios")
+        for name in ("families", "ratios", "runs")
     }
+    # Files of settings that the study does not name are in no table.
+    listed = {tuple(Path(file).parts[-3::2]) for file in tables["runs"]["cell_file"]}
+    files = [file for file in sorted(results.glob("*/cells/*.parquet")) if file.parts[-3::2] in listed]
+    read_cells = [(file, read(file)) for file in files]
+    cells = pl.DataFrame([describe(file, *cell) for file, cell in read_cells if cell], infer_schema_length=None)
     counts, wrong = {"families": 0, "ratios": 0, "energy": 0}, []
     sweeps: dict[tuple[Any, ...], dict[str, pl.DataFrame]] = {}
     for key, figures, kept in families(cells):
