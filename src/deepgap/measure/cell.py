@@ -111,7 +111,7 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
     phases = Phases()
     with phases("wait"):
         keep_nvml_open()
-        device = take_device(request.gpu, say)
+        device = take_device(request.gpu, say, card=request.card)
     zero_ns, zero_unix_s = time.perf_counter_ns(), time.time()
     with phases("load"):
         reference = load_reference(request)

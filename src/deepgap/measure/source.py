@@ -41,6 +41,7 @@ class Request:
     facts: of the model at its image size (`cells.facts.Facts` as JSON values); null where they are not known.
     telemetry_file: where the device's samples go; null on a CPU.
     place: where the cell stands in its session, from 1.
+    card: which of the machine's devices of this GPU, from 1, where sweeps are spread over several; null is any.
     """
 
     recipe: Mapping[str, Any]
@@ -53,6 +54,7 @@ class Request:
     facts: Mapping[str, Any] | None = None
     telemetry_file: Path | None = None
     place: int | None = None
+    card: int | None = None
 
 
 @dataclass(frozen=True)
