@@ -32,6 +32,7 @@ def measure_request(wildcards):
             else None
         ),
         "place": order[wildcards.stem] + 1,
+        "card": card_of(cell),
     }
 
 
