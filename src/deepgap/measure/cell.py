@@ -112,6 +112,7 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
     with phases("wait"):
         keep_nvml_open()
         device = take_device(request.gpu, say, card=request.card)
+    waited_s = phases.seconds["wait"]
     zero_ns, zero_unix_s = time.perf_counter_ns(), time.time()
     with phases("load"):
         reference = load_reference(request)
@@ -128,7 +129,10 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
         "facts": dict(request.facts or {}),
     }
     runtime = load_runtime(request.recipe["runtime"])
-    bench = Bench(request, reference, runtime, device, pinning, phases, Memory(device), zero_ns, observed, limits)
+    with phases("wait"):
+        # Until the context of the cell before is gone.
+        memory = Memory(device)
+    bench = Bench(request, reference, runtime, device, pinning, phases, memory, zero_ns, observed, limits)
     samples = None
     if on_gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
@@ -145,7 +149,7 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
     rows = refuse_what_cannot_be(bench, measured.rows)
     bench.provenance = bench.provenance or collect_provenance(device, limits)
     bench.provenance |= {"session": describe_session(request.place), "libraries": dict(runtime.libraries())}
-    observed["cell_s"] = phases.seconds["wait"] + bench.now_ms() / 1000
+    observed["cell_s"] = waited_s + bench.now_ms() / 1000
     source = measured.source
     footer = Footer(
         dict(request.recipe), source.weights_sha256, bench.provenance, observed, graph_sha256=source.graph_sha256
@@ -213,7 +217,7 @@ def _time(bench: Bench, source: Source) -> Timed:
             timed = time_runs(subject, timer, recipe["protocol"], bench.zero_ns, phases)
             if on_gpu:
                 with phases("launch"):
-                    observed["launch"] = time_launch(timer)
+                    observed["launch"] = time_launch()
         observed |= {name: getattr(timed, name) for name in ("warmup_calls", "steady", "converged")}
         bench.memory.observe_end()
         with phases("fidelity"):

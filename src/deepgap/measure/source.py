@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ PRELOAD_BYTES = 256 << 20
 """The largest file of a source that is read ahead."""
 PRELOADED_BYTES = 1 << 30
 """Most that a process keeps, by the sizes of the files."""
+HELD_OUT, REFERENCE = ("images", "labels"), ("weights_sha256", "logits")
 OF_ENGINE = ("layers_by_precision", "kernels", "build_s")
 
 
@@ -86,13 +88,15 @@ _kept = SourceCache(PRELOADED_BYTES)
 
 
 def preload(request: Request) -> None:
-    """Read what a cell needs into this process, which forks one for each cell: they then share its memory.
+    """Import and read what a cell needs into this process, which forks one for each cell: they then share its memory.
 
     What cannot be read is left for the cell, which says why. Large files are left, too.
     """
+    importlib.import_module("deepgap.measure.cell")
     package_versions()
-    _keep(request.held_out_file, read_arrays(request.held_out_file, "images", "labels"))
-    _keep(request.reference_file, read_arrays(request.reference_file, "weights_sha256", "logits"))
+    for read, names in ((request.held_out_file, HELD_OUT), (request.reference_file, REFERENCE)):
+        if _kept.get(_key(read)) is None:
+            _keep(read, read_arrays(read, *names))
     runtime, file = load_runtime(request.recipe["runtime"]), request.source_file
     runtime.preload()
     # On a processor the model counts as memory of the cell, which what is shared would not; a graph is only hashed.
@@ -127,8 +131,8 @@ def load_reference(request: Request) -> Reference:
     Raises:
         ImageError: a file is missing or damaged.
     """
-    images, labels = _read(request.held_out_file, "images", "labels")
-    weights_sha256, logits = _read(request.reference_file, "weights_sha256", "logits")
+    images, labels = _read(request.held_out_file, *HELD_OUT)
+    weights_sha256, logits = _read(request.reference_file, *REFERENCE)
     return Reference(images, labels, logits, str(weights_sha256))
 
 
