@@ -33,8 +33,8 @@ import yaml
 
 from deepgap.cells.cell_file import FOOTER_KEY, FORMAT, SCHEMA, hash_rows
 from deepgap.files import write_parquet
+from deepgap.published.networks import GMAC_PER_IMAGE
 from deepgap.runtimes import load_runtimes
-from deepgap.sources.models import GMAC_PER_IMAGE
 from deepgap.study.cell import Cell
 from deepgap.study.checks import load_study
 from deepgap.study.gpus import load_gpus

@@ -25,11 +25,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
-import torch
 
 from deepgap.cells.cell_file import read_cell
-from deepgap.sources.models import build_model
+from deepgap.sources.weights import Weights, save_weights
 from deepgap.study.artifacts import Artifacts
+from tests.unit.networks import bare_model
 from tests.workflow.conftest import TINY, Project, copy_project
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel")
@@ -201,9 +201,10 @@ def prepare(root: Path) -> Project:
     project = copy_project(root)
     shutil.rmtree(root / "results", ignore_errors=True)
     project.change(**TINY)
-    weights = root / Artifacts(project.study()).weights("resnet18")
-    weights.parent.mkdir(parents=True)
-    torch.save(build_model("resnet18").state_dict(), weights)
+    study = project.study()
+    model = study.model("resnet18")
+    weights = root / Artifacts(study).weights(model)
+    save_weights(weights, Weights(model, bare_model("resnet18").state_dict(), largest=1.0))
     return project
 
 

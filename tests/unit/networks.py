@@ -10,18 +10,32 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+import torchvision
 
 from deepgap.build.export import export_onnx
 from deepgap.build.quantize.network import read_graph
-from deepgap.sources.models import build_model
+from deepgap.sources.weights import Weights, save_weights
+from deepgap.study.models import parse_models
 
 SIZE = 64
+
+
+def bare_model(name: str) -> torch.nn.Module:
+    """A torchvision model with fresh random weights, in eval mode."""
+    model: torch.nn.Module = torchvision.models.get_model(name, weights=None)
+    return model.eval()
+
+
+def save_model(path: Path, name: str, model: torch.nn.Module, image_size: int = 224) -> None:
+    """Write a torchvision model as the weights of that name."""
+    (spec,) = parse_models([{"model": name, "image_size": image_size}], {"source": "seeded", "seed": 0}, "models")
+    save_weights(path, Weights(spec, model.state_dict(), largest=1.0))
 
 
 def small_network(name: str) -> torch.nn.Module:
     """A seeded model whose BatchNorm layers are not the identity and whose activations stay small."""
     torch.manual_seed(0)
-    model = build_model(name)
+    model = bare_model(name)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.3, 0.7)

@@ -8,7 +8,7 @@ import pytest
 from deepgap.cells.bounds import broken_bound, check_bounds, dense_peak, highest_share, peak_share
 from deepgap.cells.cell_file import failure_row
 from deepgap.errors import CellError
-from deepgap.sources.models import GMAC_PER_IMAGE
+from deepgap.published.networks import GMAC_PER_IMAGE
 from tests.unit.synthetic import GPUS, synthetic_recipe, synthetic_rows
 
 PEAK_IMG_S = 989.5e12 / (2 * 4.09e9)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from deepgap.build.engine_file import Engine, read_engine, write_engine
-from deepgap.build.export import write_graph
+from deepgap.build.graph_file import write_graph
 from deepgap.errors import EngineError, GraphError, MissingLibraryError, UnsupportedError
 from deepgap.runtimes import BuildRequest, load_runtime
 from deepgap.runtimes import cudnn as runtime

@@ -12,7 +12,7 @@ import torch
 from onnx import numpy_helper
 from torch.nn.functional import conv2d
 
-from deepgap.build.export import export_onnx, write_graph
+from deepgap.build.export import export_onnx
 from deepgap.build.fidelity_report import (
     COSTS,
     LAYERS,
@@ -27,6 +27,7 @@ from deepgap.build.fidelity_report import (
     run_graph,
     spell_out_half,
 )
+from deepgap.build.graph_file import write_graph
 from deepgap.build.quantize.forms import FORMS
 from deepgap.build.quantize.histograms import collect_histograms
 from deepgap.build.quantize.network import read_graph

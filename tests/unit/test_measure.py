@@ -16,7 +16,9 @@ import pytest
 import torch
 
 from deepgap.build.export import export_onnx
+from deepgap.build.graph_file import write_unsupported_graph
 from deepgap.build.images.imagesets import write_arrays
+from deepgap.build.reference import write_answers
 from deepgap.cells.cell_file import END_TO_END, SCHEMA, read_cell
 from deepgap.cells.footer import Footer
 from deepgap.errors import UnsupportedError, WeightsError
@@ -31,11 +33,11 @@ from deepgap.measure.runs import Phases, Timed
 from deepgap.measure.source import Request, Source, load_reference, preload
 from deepgap.measure.telemetry import Samples
 from deepgap.runtimes import load_runtime
-from deepgap.sources.models import hash_weights
+from deepgap.sources.weights import Weights, hash_weights, read_weights, save_weights
 from deepgap.study.cell import recipe_digest
 from deepgap.study.gpus import HOST, Device
 from tests.unit.fake_device import counter_samples, samples_of
-from tests.unit.networks import small_network
+from tests.unit.networks import save_model, small_network
 from tests.unit.synthetic import GPUS, synthetic_recipe, synthetic_rows
 
 IMAGES, SIZE = 3, 32
@@ -49,22 +51,21 @@ def files(tmp_path_factory) -> Path:
     """Weights, a graph, held-out images and their FP32 logits."""
     folder = tmp_path_factory.mktemp("sources")
     model = small_network("resnet18")
-    torch.save(model.state_dict(), folder / "weights.pt")
+    save_model(folder / "weights.pt", "resnet18", model, SIZE)
     export_onnx(model, folder / "resnet18.onnx", "fp32", SIZE, hash_weights(model.state_dict()))
     images = np.random.default_rng(0).standard_normal((IMAGES, 3, SIZE, SIZE)).astype(np.float16)
     with torch.inference_mode():
         logits = model(torch.from_numpy(images).float()).numpy()
     labels = logits.argmax(axis=1)
     write_arrays(folder / "held_out.npz", images=images, labels=labels)
-    weights_sha256 = np.array(hash_weights(model.state_dict()))
-    write_arrays(folder / "reference.npz", logits=logits, weights_sha256=weights_sha256)
+    write_answers(folder / "reference.npz", logits, hash_weights(model.state_dict()), labels)
     return folder
 
 
 @pytest.fixture(autouse=True)
 def own_host(monkeypatch) -> Iterator[None]:
     """No lock is taken: other tests of this machine have it. Threads and cores are as before afterwards."""
-    monkeypatch.setattr(cell_module, "take_device", lambda gpu, say, card: HOST)
+    monkeypatch.setattr(cell_module, "take_device", lambda gpu, say: HOST)
     monkeypatch.setattr(energy_module, "POWERCAP", Path("nowhere"))
     threads, cores = torch.get_num_threads(), os.sched_getaffinity(0)
     yield
@@ -220,9 +221,44 @@ def test_more_threads_than_cores_are_a_row(files, tmp_path):
     assert "4096 threads were asked for" in rows["reason"][0]
 
 
+def test_a_model_that_cannot_run_is_a_row_with_its_reason(files, tmp_path):
+    """Where there are no weights, no graph, or no answers to compare with."""
+    why = "The model cannot be built."
+    spec = read_weights(files / "weights.pt").spec
+    save_weights(tmp_path / "weights.pt", Weights(spec, unsupported=why))
+    write_unsupported_graph(tmp_path / "resnet18.onnx", why)
+    write_answers(tmp_path / "reference.npz", np.zeros((0, 0)), "", np.zeros(IMAGES, np.int64), unsupported=why)
+    reference = {"reference_file": tmp_path / "reference.npz"}
+    for folder, mode in ((tmp_path, "eager-fp32"), (tmp_path, "ort-fp32"), (files, "eager-fp32")):
+        request = replace(request_of(folder, tmp_path, mode, **reference), held_out_file=files / "held_out.npz")
+        frame, footer = measure(replace(request, facts=None))
+        assert frame["status"].to_list() == ["unsupported"] and frame["reason"].to_list() == [why]
+        assert footer.weights_sha256 == "" and footer.observed["facts"] == {}
+        request.cell_file.unlink()
+
+
+def test_fp16_that_would_overflow_is_a_row_with_its_reason(files, tmp_path):
+    loud = replace(read_weights(files / "weights.pt"), largest=60_000.0)
+    save_weights(tmp_path / "weights.pt", loud)
+    request = replace(request_of(files, tmp_path, "eager-fp16"), source_file=tmp_path / "weights.pt")
+    frame, _ = measure(request)
+    assert frame["status"].to_list() == ["unsupported"] and "too near FP16's largest" in frame["reason"][0]
+
+
+def test_labels_that_the_model_was_not_made_for_are_not_counted(files, tmp_path):
+    with np.load(files / "reference.npz") as kept:
+        own = {name: kept[name] for name in kept.files}
+    for mean, right in ((True, IMAGES), (False, None)):
+        write_arrays(tmp_path / "reference.npz", **{**own, "labels_mean": np.array(mean)})
+        request = request_of(files, tmp_path, reference_file=tmp_path / "reference.npz")
+        _, footer = measure(request)
+        assert footer.observed["fidelity"]["top1_right"] == right
+        request.cell_file.unlink()
+
+
 def test_a_source_of_other_weights_than_the_reference_is_no_cell(files, tmp_path):
     foreign = tmp_path / "reference.npz"
-    write_arrays(foreign, logits=np.zeros((IMAGES, 1000)), weights_sha256=np.array("0" * 64))
+    write_answers(foreign, np.zeros((IMAGES, 1000)), "0" * 64, np.zeros(IMAGES, np.int64))
     with pytest.raises(WeightsError, match="made from different weights"):
         measure(request_of(files, tmp_path, reference_file=foreign))
 

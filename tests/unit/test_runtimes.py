@@ -18,7 +18,7 @@ from deepgap.measure.precision import set_precision
 from deepgap.measure.subject import make_inputs
 from deepgap.runtimes import load_runtime, load_runtimes
 from deepgap.runtimes.options import between, fill_options
-from deepgap.sources.models import build_model
+from tests.unit.networks import bare_model
 
 needs_gpu = [
     pytest.mark.gpu,
@@ -30,7 +30,7 @@ PRECISIONS = {"fp32", "tf32", "fp16", "bf16", "int8", "fp8"}
 @pytest.fixture
 def model() -> torch.nn.Module:
     torch.manual_seed(0)
-    return build_model("resnet18")
+    return bare_model("resnet18")
 
 
 def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
@@ -205,7 +205,7 @@ def test_fp32_is_ieee_and_tf32_is_not(model):
     device = torch.device("cuda")
     buffer = make_inputs(8, 224, device, torch.float32, torch.contiguous_format)[0]
     with torch.inference_mode():
-        reference = build_model("resnet18")
+        reference = bare_model("resnet18")
         reference.load_state_dict(model.state_dict())
         exact = reference.double().to(device)(buffer.double())
         errors = {}

@@ -20,12 +20,13 @@ import torch
 import yaml
 
 from deepgap.runtimes import load_runtimes
-from deepgap.sources.models import build_model
+from deepgap.sources.weights import Weights, save_weights
 from deepgap.study.artifacts import Artifacts
 from deepgap.study.checks import load_study
 from deepgap.study.gpus import load_gpus
 from deepgap.study.study import Study
 from tests.conftest import ROOT, read_yaml
+from tests.unit.networks import bare_model
 
 PARTS = ("Snakefile", "config", "data", "envs", "paper", "profiles", "src", "workflow")
 CACHES = shutil.ignore_patterns("__pycache__", "*.egg-info")
@@ -148,7 +149,7 @@ def weighted(tmp_path_factory) -> Project:
     weights = project.root / Artifacts(study).weights(study.model("resnet18"))
     weights.parent.mkdir(parents=True)
     torch.manual_seed(0)
-    torch.save(build_model("resnet18").state_dict(), weights)
+    save_weights(weights, Weights(study.model("resnet18"), bare_model("resnet18").state_dict(), largest=1.0))
     return project
 
 

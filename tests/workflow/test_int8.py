@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from deepgap.build.engine_file import Engine, engine_identity, write_engine
-from deepgap.build.export import WEIGHTS_HASH, read_weights_hash, write_graph
+from deepgap.build.graph_file import WEIGHTS_HASH, read_weights_hash, write_graph
 from deepgap.build.images.imagesets import calibration_images, read_arrays, write_arrays
 from deepgap.build.quantize.cache import CHECKSUM, read_cache
 from deepgap.build.quantize.network import read_graph
@@ -31,7 +31,7 @@ from deepgap.errors import DeepGapError, EngineError, GraphError, ImageError, Mi
 from deepgap.measure import measure, session
 from deepgap.runtimes import load_runtime
 from deepgap.runtimes.engine_builder import build_engine
-from deepgap.sources.models import load_model
+from deepgap.sources.weights import load_model
 from deepgap.study.artifacts import Artifacts
 from deepgap.study.gpus import Device
 from deepgap.study.modes import parse_mode

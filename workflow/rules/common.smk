@@ -13,6 +13,7 @@ from deepgap.jobs.failures import describe_failures
 from deepgap.jobs.scheduler import calm_scheduler
 from deepgap.study.gpus import find_sites, load_gpus
 from deepgap.build.images.imagesets import describe_calibration
+from deepgap.build.images.labelled import describe_accuracy
 from deepgap.runtimes import load_runtimes
 from deepgap.study.schema import read_yaml
 from deepgap.measure.session import name_session, start_session
@@ -56,6 +57,7 @@ try:
         runtimes=load_runtimes(),
         sites=find_sites(Path("results"), gpus),
         describe_calibration=describe_calibration,
+        describe_accuracy=describe_accuracy,
     )
     # Cells on disk are leaves of the graph: no rule makes them, so nothing can make them stale.
     present, missing = present_and_missing(

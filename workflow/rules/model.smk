@@ -8,6 +8,11 @@ held_out_sizes = {
 }
 
 
+def fp32_source(model):
+    """What the FP32 model runs from on the host."""
+    return artifacts.onnx(model, "fp32") if model.is_graph else artifacts.weights(model)
+
+
 rule build_weights:
     output:
         weights="build/weights/{model}.{key}.pt",
@@ -20,8 +25,7 @@ rule build_weights:
     resources:
         gpu=1,
     params:
-        settings=lambda wildcards: dict(study.model(wildcards.model).weights),
-        image_size=lambda wildcards: study.model(wildcards.model).image_size,
+        model=lambda wildcards: study.model(wildcards.model).request,
     message:
         "Build the weights of {wildcards.model}."
     script:
@@ -43,12 +47,28 @@ rule export_onnx:
     resources:
         gpu=1,
     params:
+        model=lambda wildcards: study.model(wildcards.model).request,
         precision="{precision}",
-        image_size=lambda wildcards: study.model(wildcards.model).image_size,
     message:
         "Export {wildcards.model} to ONNX in {wildcards.precision}."
     script:
         "../scripts/export_onnx.py"
+
+
+rule count_facts:
+    input:
+        graph="build/onnx/{model}.{key}.fp32.onnx",
+    output:
+        facts="build/facts/{model}.{key}.json",
+    log:
+        "logs/count_facts/{model}.{key}.log",
+    priority: BUILD_PRIORITY
+    conda:
+        "../../envs/measure.yaml"
+    message:
+        "Count the operations and the traffic of {wildcards.model}."
+    script:
+        "../scripts/count_facts.py"
 
 
 rule draw_held_out:
@@ -64,6 +84,8 @@ rule draw_held_out:
     params:
         images_wanted=study.protocol(study.gpu).fidelity_images,
         image_size=lambda wildcards: held_out_sizes[wildcards.key],
+        accuracy=study.config["accuracy"],
+        described=study.accuracy,
     message:
         "Draw the held-out images."
     script:
@@ -72,7 +94,7 @@ rule draw_held_out:
 
 rule compute_reference:
     input:
-        weights=lambda wildcards: artifacts.weights(study.model(wildcards.model)),
+        source=lambda wildcards: fp32_source(study.model(wildcards.model)),
         images=lambda wildcards: artifacts.held_out(
             study.model(wildcards.model), study.gpu
         ),
@@ -85,6 +107,9 @@ rule compute_reference:
         "../../envs/measure.yaml"
     resources:
         gpu=1,
+    params:
+        model=lambda wildcards: study.model(wildcards.model).request,
+        accuracy=study.accuracy,
     message:
         "Compute the FP32 reference answers of {wildcards.model}."
     script:

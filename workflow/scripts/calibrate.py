@@ -1,7 +1,6 @@
 """Find the INT8 scales of a model's activations and write them as a calibration cache."""
 
 import sys
-from functools import partial
 from pathlib import Path
 
 from deepgap.build.images.imagesets import calibration_images, describe_calibration
@@ -10,7 +9,8 @@ from deepgap.build.quantize.histograms import collect_histograms
 from deepgap.build.quantize.network import read_graph
 from deepgap.build.quantize.placement import calibrated_tensors
 from deepgap.build.quantize.thresholds import choose_scales
-from deepgap.errors import ImageError
+from deepgap.errors import ImageError, UnsupportedError
+from deepgap.files import put_in_place
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
 
@@ -22,9 +22,16 @@ def say(text):
 def main(job):
     take_host()
     graph, method = Path(job.graph), job.calibration["method"]
+    try:
+        network = read_graph(graph)
+    except UnsupportedError as error:
+        # Nothing reads it: the graphs that would be made from it say the same.
+        with put_in_place(Path(job.cache)) as partial:
+            partial.write_text(f"{error}\n", encoding="utf-8")
+        return
     histograms = collect_histograms(
         graph,
-        calibrated_tensors(read_graph(graph), job.calibration["attention"]),
+        calibrated_tensors(network, job.calibration["attention"]),
         partial(calibration_images(job.calibration, say).batches, job.image_size),
         say=say,
     )

@@ -25,12 +25,13 @@ def main(job):
 
     from deepgap.build.fidelity_report import LAYER_IMAGES, report_layers
     from deepgap.build.images.imagesets import read_arrays
-    from deepgap.sources.models import load_model
+    from deepgap.sources.weights import load_model, read_weights
 
     torch.set_num_threads(host_threads())
     output = Path(job.layers)
     (images,) = read_arrays(Path(job.images), "images")
-    model, _ = load_model(output.name.removesuffix("_layers.csv"), Path(job.weights))
+    weights = Path(job.weights)
+    model, _ = load_model(read_weights(weights).spec.key, weights)
     layers = report_layers(
         model,
         job.precisions,

@@ -4,23 +4,17 @@ from pathlib import Path
 
 import torch
 
-from deepgap.build.images.imagesets import BATCH, read_arrays, write_arrays
+from deepgap.build.reference import write_reference
 from deepgap.host import host_threads
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
-from deepgap.sources.models import load_model
+from deepgap.study.models import ModelSpec
 
 
 def main(job):
     take_host()
     torch.set_num_threads(host_threads())
-    output = Path(job.logits)
-    model, weights_sha256 = load_model(output.name.split(".")[0], Path(job.weights))
-    (held_out,) = read_arrays(Path(job.images), "images")
-    images = torch.from_numpy(held_out).float()
-    with torch.inference_mode():
-        logits = torch.cat([model(images[start : start + BATCH]) for start in range(0, len(images), BATCH)])
-    write_arrays(output, logits=logits.numpy(), weights_sha256=weights_sha256)
+    write_reference(Path(job.logits), ModelSpec(**job.model), Path(job.source), Path(job.images), job.accuracy)
 
 
-run_script(main, globals(), inputs=["weights", "images"], outputs=["logits"])
+run_script(main, globals(), inputs=["source", "images"], outputs=["logits"], params=["model", "accuracy"])

@@ -1,22 +1,35 @@
-"""Export a model to ONNX from the weights that every mode shares."""
+"""Export a model to ONNX from the weights that every mode shares, or bring its graph to the same form."""
 
+import sys
 from pathlib import Path
 
 import torch
 
 from deepgap.build.export import export_onnx
+from deepgap.build.foreign_graph import adopt_graph
+from deepgap.build.graph_file import write_unsupported_graph
+from deepgap.errors import UnsupportedError
 from deepgap.host import host_threads
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
-from deepgap.sources.models import load_model
+from deepgap.sources.weights import load_model
+from deepgap.study.models import ModelSpec
 
 
 def main(job):
     take_host()
     torch.set_num_threads(host_threads())
-    output = Path(job.graph)
-    model, weights_sha256 = load_model(output.name.split(".")[0], Path(job.weights))
-    export_onnx(model, output, job.precision, job.image_size, weights_sha256)
+    spec, graph = ModelSpec(**job.model), Path(job.graph)
+    try:
+        if spec.is_graph:
+            adopt_graph(Path(spec.file), graph, job.precision, spec.image_size)
+        else:
+            model, weights_sha256 = load_model(spec.key, Path(job.weights), job.precision)
+            export_onnx(model, graph, job.precision, spec.image_size, weights_sha256)
+    except UnsupportedError as error:
+        # Its cells become rows with this reason.
+        print(f"{spec.key}: {error}", file=sys.stderr)
+        write_unsupported_graph(graph, str(error))
 
 
-run_script(main, globals(), inputs=["weights"], outputs=["graph"], params=["precision", "image_size"])
+run_script(main, globals(), inputs=["weights"], outputs=["graph"], params=["model", "precision"])

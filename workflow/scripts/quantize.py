@@ -3,18 +3,23 @@
 import sys
 from pathlib import Path
 
-from deepgap.build.export import write_graph
+from deepgap.build.graph_file import write_graph, write_unsupported_graph
 from deepgap.build.quantize.cache import check_cache, read_cache
 from deepgap.build.quantize.forms import FORMS
 from deepgap.build.quantize.lint import describe_boundaries, lint_placement
 from deepgap.build.quantize.network import read_graph
+from deepgap.errors import UnsupportedError
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
 
 
 def main(job):
     take_host()
-    model, cache = read_graph(Path(job.source)), Path(job.cache)
+    try:
+        model, cache = read_graph(Path(job.source)), Path(job.cache)
+    except UnsupportedError as error:
+        write_unsupported_graph(Path(job.graph), str(error))
+        return
     scales = read_cache(cache)
     check_cache(scales, model, cache, job.attention)
     print(f"{len(scales)} scales from {cache}", file=sys.stderr)

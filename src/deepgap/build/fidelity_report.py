@@ -20,7 +20,7 @@ import onnx
 import polars as pl
 import polars.selectors as cs
 
-from deepgap.build.export import INPUT, OUTPUT
+from deepgap.build.graph_file import INPUT, OUTPUT
 from deepgap.build.quantize.forms import FORMS
 from deepgap.build.quantize.histograms import Histogram
 from deepgap.build.quantize.network import read_graph

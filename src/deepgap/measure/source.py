@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,23 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from deepgap.build.engine_file import engine_identity, read_engine
-from deepgap.build.export import read_weights_hash
+from deepgap.build.engine_file import UNSUPPORTED, engine_identity, read_engine
+from deepgap.build.graph_file import read_weights_hash
 from deepgap.build.images.imagesets import read_arrays
-from deepgap.errors import WeightsError
+from deepgap.errors import UnsupportedError, WeightsError
 from deepgap.measure.device import matching_devices
 from deepgap.measure.precision import form_of
 from deepgap.measure.provenance import package_versions
 from deepgap.measure.source_cache import SourceCache
 from deepgap.runtimes import Runtime, load_runtime
-from deepgap.sources.models import load_model
+from deepgap.sources.weights import load_model
 from deepgap.study.gpus import Device, Gpu
 
 PRELOAD_BYTES = 256 << 20
 """The largest file of a source that is read ahead."""
 PRELOADED_BYTES = 1 << 30
 """Most that a process keeps, by the sizes of the files."""
-HELD_OUT, REFERENCE = ("images", "labels"), ("weights_sha256", "logits")
+HELD_OUT, REFERENCE = ("images",), ("weights_sha256", "logits", "labels", "labels_mean", "unsupported")
 OF_ENGINE = ("layers_by_precision", "kernels", "build_s")
 
 
@@ -39,11 +38,10 @@ class Request:
     recipe: `Cell.recipe`; gpu: the profile it names.
     source_file: the weights, the graph or the engine that the cell's runtime takes.
     engine_recipe: what the engine must have been built for; null for other sources.
-    held_out_file, reference_file: images with labels, and the FP32 logits of them with the hash of their weights.
+    held_out_file, reference_file: images, and the FP32 logits of them (`build.reference`).
     facts: of the model at its image size (`cells.facts.Facts` as JSON values); null where they are not known.
     telemetry_file: where the device's samples go; null on a CPU.
     place: where the cell stands in its session, from 1.
-    card: which of the machine's devices of this GPU, from 1, where sweeps are spread over several; null is any.
     """
 
     recipe: Mapping[str, Any]
@@ -56,7 +54,6 @@ class Request:
     facts: Mapping[str, Any] | None = None
     telemetry_file: Path | None = None
     place: int | None = None
-    card: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,27 +73,30 @@ class Source:
 
 @dataclass(frozen=True)
 class Reference:
-    """Held-out images of shape (n, 3, size, size) with their labels, and the logits of the FP32 model for them."""
+    """Held-out images of shape (n, 3, size, size), and the logits of the FP32 model for them.
+
+    labels: of shape (n,); null where the model was not made for them.
+    unsupported: why there are no logits; empty where there are.
+    """
 
     images: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray | None
     logits: np.ndarray
     weights_sha256: str
+    unsupported: str = ""
 
 
 _kept = SourceCache(PRELOADED_BYTES)
 
 
 def preload(request: Request) -> None:
-    """Import and read what a cell needs into this process, which forks one for each cell: they then share its memory.
+    """Read what a cell needs into this process, which forks one for each cell: they then share its memory.
 
     What cannot be read is left for the cell, which says why. Large files are left, too.
     """
-    importlib.import_module("deepgap.measure.cell")
     package_versions()
-    for read, names in ((request.held_out_file, HELD_OUT), (request.reference_file, REFERENCE)):
-        if _kept.get(_key(read)) is None:
-            _keep(read, read_arrays(read, *names))
+    _keep(request.held_out_file, read_arrays(request.held_out_file, *HELD_OUT))
+    _keep(request.reference_file, read_arrays(request.reference_file, *REFERENCE))
     runtime, file = load_runtime(request.recipe["runtime"]), request.source_file
     runtime.preload()
     # On a processor the model counts as memory of the cell, which what is shared would not; a graph is only hashed.
@@ -113,10 +113,13 @@ def open_source(request: Request, runtime: Runtime, device: Device, reference: R
     Raises:
         WeightsError, GraphError, EngineError: the file is missing, damaged or foreign, or holds other weights than
             those from which the reference was computed.
+        UnsupportedError: the file, or the reference, says why there is none.
     """
     file = request.source_file
     kept: Source | None = _kept.get(_key(file, *form_of(runtime, request.recipe))) if file.exists() else None
     source = kept or _load(request, runtime, device)
+    if reference.unsupported:
+        raise UnsupportedError(reference.unsupported)
     if reference.weights_sha256 != source.weights_sha256:
         raise WeightsError(
             f"{file} and {request.reference_file} were made from different weights; "
@@ -131,15 +134,15 @@ def load_reference(request: Request) -> Reference:
     Raises:
         ImageError: a file is missing or damaged.
     """
-    images, labels = _read(request.held_out_file, *HELD_OUT)
-    weights_sha256, logits = _read(request.reference_file, *REFERENCE)
-    return Reference(images, labels, logits, str(weights_sha256))
+    (images,) = _read(request.held_out_file, *HELD_OUT)
+    weights_sha256, logits, labels, labels_mean, unsupported = _read(request.reference_file, *REFERENCE)
+    return Reference(images, labels if labels_mean else None, logits, str(weights_sha256), str(unsupported))
 
 
 def _load(request: Request, runtime: Runtime, device: Device) -> Source:
     file = request.source_file
     if runtime.source == "module":
-        model, weights_sha256 = load_model(request.recipe["model"], file)
+        model, weights_sha256 = load_model(request.recipe["model"], file, request.recipe["precision"])
         dtype, memory_format = form_of(runtime, request.recipe).torch
         return Source(model.to(dtype=dtype).to(memory_format=memory_format), weights_sha256)
     if runtime.source == "graph":
@@ -147,6 +150,8 @@ def _load(request: Request, runtime: Runtime, device: Device) -> Source:
     assert request.engine_recipe is not None
     identity = engine_identity(device, runtime.libraries(), request.engine_recipe)
     engine = read_engine(file, identity)
+    if engine.about.get("weights_sha256") is None:
+        raise UnsupportedError(engine.about[UNSUPPORTED])
     graph_sha256 = engine.about.get("graph_sha256")
     told = {
         "identity": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12],

@@ -91,14 +91,11 @@ def make_inputs(
     ]
 
 
-def check_answers(prepared: Prepared, reference: Reference, labelled: bool) -> dict[str, Any]:
+def check_answers(prepared: Prepared, reference: Reference) -> dict[str, Any]:
     """`observed.fidelity` of a footer: the logits of held-out images through the timed call, against the reference.
 
     The first input buffer is overwritten, a batch at a time; the last images of a batch that is not full are of the
     timed run.
-
-    Args:
-        labelled: whether the images' labels are those that the model was made for.
     """
     import torch
 
@@ -109,5 +106,5 @@ def check_answers(prepared: Prepared, reference: Reference, labelled: bool) -> d
         chunk = torch.from_numpy(reference.images[start : min(count, start + len(buffer))])
         buffer[: len(chunk)].copy_(chunk)
         answers.append(prepared.call(0)[: len(chunk)].float().cpu().numpy().copy())
-    labels = reference.labels[:count] if labelled else None
+    labels = None if reference.labels is None else reference.labels[:count]
     return asdict(compare_logits(np.concatenate(answers), reference.logits[:count], labels))

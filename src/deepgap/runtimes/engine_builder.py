@@ -31,7 +31,7 @@ def build_engine(
     Raises:
         EngineError, GraphError, MissingLibraryError: it cannot be built; nothing is written.
     """
-    from deepgap.build.export import read_weights_hash
+    from deepgap.build.graph_file import read_weights_hash
 
     runtime = load_runtime(runtime_name)
     assert runtime.build is not None
@@ -46,9 +46,10 @@ def build_engine(
         say=say,
         identity={key: value for key, value in identity.items() if key != "recipe"},
     )
-    weights_sha256 = read_weights_hash(graph)
+    weights_sha256 = None
     started = time.perf_counter()
     try:
+        weights_sha256 = read_weights_hash(graph)
         engine = runtime.build(request)
     except UnsupportedError as error:
         engine = Engine({}, {UNSUPPORTED: str(error)})

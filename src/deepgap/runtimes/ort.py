@@ -19,7 +19,7 @@ def prepare(graph: Path, inputs: Inputs, options: Mapping[str, Any]) -> Call:
     import onnxruntime
     import torch
 
-    from deepgap.build.export import INPUT, OUTPUT
+    from deepgap.build.graph_file import INPUT, OUTPUT
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = torch.get_num_threads()

@@ -31,11 +31,16 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Asked:
-    """A model to build: its name in the source, its file if it comes from one, and the pixels of an image's side."""
+    """A model to build.
+
+    name: in the source. image_size: pixels of an image's side. file: the one that it comes from, if any.
+    trained: whether it is for the source's own trained weights, with which some models change their input.
+    """
 
     name: str
     image_size: int
     file: Path | None = None
+    trained: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,8 +79,7 @@ class Source:
 @cache
 def source_names() -> tuple[str, ...]:
     """The kinds of source: the modules of this folder, sorted."""
-    found = (module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg)
-    return tuple(sorted(name for name in found if name not in ("models", "traffic")))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg))
 
 
 def load_source(name: str) -> Source:

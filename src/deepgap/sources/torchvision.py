@@ -22,18 +22,17 @@ USUAL_SIZE = 224
 SIZE_ARGUMENT = {"vit": "image_size", "maxvit": "input_size"}
 """The argument by which the builders of these families take the image size, by the first word of the name."""
 
-CONSTANT = {
-    "googlenet": {"aux_logits": False, "init_weights": True},
-    "inception_v3": {"aux_logits": False, "init_weights": True},
-}
-"""Arguments without which a model has outputs that serve training alone."""
+INCEPTIONS = ("googlenet", "inception_v3")
+"""Models with outputs that serve training alone, which are left out; with trained weights they change their input."""
 
 
 def build(asked: Asked) -> torch.nn.Module:
     """The model without trained weights, in eval mode."""
     import torchvision
 
-    arguments: dict[str, Any] = dict(CONSTANT.get(asked.name, {}))
+    arguments: dict[str, Any] = {}
+    if asked.name in INCEPTIONS:
+        arguments = {"aux_logits": False, "init_weights": not asked.trained, "transform_input": asked.trained}
     family = asked.name.split("_")[0]
     if family in SIZE_ARGUMENT and asked.image_size != USUAL_SIZE:
         size = asked.image_size
@@ -63,18 +62,17 @@ def pretrained(asked: Asked) -> torch.nn.Module:
             f"The trained weights of {asked.name} could not be downloaded ({first_line(error)}); put the file at "
             f"{file}, or set its weights to 'seeded' in config/config.yaml."
         ) from None
-    # The two of CONSTANT leave out what serves training alone and change their input when they load such weights.
-    arguments = {"transform_input": True} | CONSTANT[asked.name] if asked.name in CONSTANT else {}
-    model = torchvision.models.get_model(asked.name, weights=None, **arguments) if arguments else build(asked)
-    own = model.state_dict()
+    model = build(asked)
+    if asked.name in INCEPTIONS:
+        own = model.state_dict()
+        state = {key: value for key, value in state.items() if key in own}
     try:
-        model.load_state_dict({key: value for key, value in state.items() if key in own or not arguments})
+        model.load_state_dict(state)
     except RuntimeError as error:
         raise WeightsError(
             f"{file} does not fit {asked.name} at {asked.image_size} pixels ({one_line(error)})."
         ) from None
-    trained: torch.nn.Module = model.eval()
-    return trained
+    return model
 
 
 def one_line(error: Exception) -> str:

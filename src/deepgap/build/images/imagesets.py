@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deepgap.build.images.choice import check_enough, choose_photos
+from deepgap.build.images.labelled import draw_labelled
 from deepgap.build.images.photos import describe_suffixes, digest_photos, list_photos, load_photo
 from deepgap.build.images.textures import CLASSES
 from deepgap.errors import ImageError, first_line
@@ -84,11 +85,22 @@ def calibration_images(calibration: Mapping[str, Any], say: Callable[[str], None
     return CalibrationImages(len(choice.used), choice.used)
 
 
-def write_held_out(path: Path, count: int, image_size: int) -> None:
-    """Write procedural images and their labels as an .npz: `images` float16 (count, 3, size, size), `labels` int64.
+def write_held_out(path: Path, count: int, image_size: int, folder: Path | None = None) -> None:
+    """Write images and their labels as an .npz: `images` float16 (n, 3, size, size), `labels` int64 (n,).
 
     They are float16 so that every precision gets the same values.
+
+    Args:
+        count: how many; the most of them where they come from a folder.
+        folder: the user's labelled images, one subfolder a class; null for procedural ones.
+
+    Raises:
+        ImageError: the folder or an image in it cannot be used.
     """
+    if folder is not None:
+        photos, classes = draw_labelled(folder, count, image_size)
+        write_arrays(path, images=photos, labels=classes)
+        return
     parts = [
         _textures(start, min(count, start + BATCH), HELD_OUT_SEED, image_size) for start in range(0, count, BATCH)
     ]

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from deepgap.build.export import load_graph
+from deepgap.build.graph_file import load_graph
 from deepgap.errors import GraphError, first_line
 
 Q, DQ = "QuantizeLinear", "DequantizeLinear"

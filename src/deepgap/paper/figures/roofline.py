@@ -35,9 +35,8 @@ from deepgap.paper.charts.marks import (
 )
 from deepgap.paper.charts.panels import draw_grid
 from deepgap.paper.charts.theme import INK, QUIET, precision_colour
+from deepgap.published.networks import GMAC_PER_IMAGE, arithmetic_intensity, find_traffic
 from deepgap.published.values import table1_peaks
-from deepgap.sources.models import GMAC_PER_IMAGE
-from deepgap.sources.traffic import arithmetic_intensity, find_traffic
 from deepgap.study.gpus import Gpu
 
 CAPTION = (

@@ -17,7 +17,7 @@ from deepgap.paper.numbers.macro import (
     span,
 )
 from deepgap.paper.wording import prose_gpus
-from deepgap.sources.traffic import find_traffic
+from deepgap.published.networks import find_traffic
 from deepgap.study.words import BYTES_PER_ELEMENT, mode_parts
 
 
@@ -59,4 +59,4 @@ def residency_numbers(summary: Summary) -> Iterator[Number]:
         yield Number(macro_name("Bandwidth", gpu, "OverL4"), rounded_or_not(ratio, PUBLISHED_DIGITS), rows)
     models = summary.order_models(summary.measured["model"])
     largest = {traffic.largest for model in models if (traffic := find_traffic(model)) is not None}
-    yield Number("LargestActivation", span(sorted(largest), number), "deepgap.sources.traffic: elements an image")
+    yield Number("LargestActivation", span(sorted(largest), number), "deepgap.published.networks: elements an image")

@@ -8,8 +8,8 @@ from typing import Any
 from deepgap.analyse.peaks import find_peaks
 from deepgap.analyse.schemas import MEASURED, PUBLISHED
 from deepgap.analyse.summary import Summary
+from deepgap.published.networks import GMAC_PER_IMAGE
 from deepgap.published.values import table1_peaks
-from deepgap.sources.models import GMAC_PER_IMAGE
 from deepgap.study.words import PRECISION_KEYS, model_label
 
 

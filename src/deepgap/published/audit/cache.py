@@ -11,7 +11,7 @@ from deepgap.published.audit.evidence import (
     Values,
     need,
 )
-from deepgap.sources.traffic import find_traffic
+from deepgap.published.networks import find_traffic
 from deepgap.study.words import BYTES_PER_ELEMENT
 
 
@@ -65,5 +65,5 @@ def scheduling_of_the_l4(values: Values) -> Finding:
         "apart.",
         OPEN,
         "config/gpus.yaml: L4, l2_cache_mib",
-        "deepgap.sources.traffic: largest activation",
+        "deepgap.published.networks: largest activation",
     )

@@ -15,7 +15,7 @@ from deepgap.published.audit.evidence import (
     need,
     span,
 )
-from deepgap.sources.traffic import IMAGE_CHANNELS, IMAGE_SIDE, find_traffic
+from deepgap.published.networks import IMAGE_CHANNELS, IMAGE_SIDE, find_traffic
 from deepgap.study.words import BYTES_PER_ELEMENT
 
 
@@ -64,7 +64,7 @@ def memory_without_batch(values: Values) -> Finding:
         f"alone grow by {told}. One value for all batch sizes is the high-water mark of a long-lived process.",
         # The study prints tenths of a GB.
         FAILS if min(growth.values()) > 0.05 else OPEN,
-        "deepgap.sources.traffic: largest activation",
+        "deepgap.published.networks: largest activation",
     )
 
 
