@@ -21,6 +21,7 @@ import torchvision
 from deepgap.measure.arms.timer import CudaTimer
 from deepgap.measure.arms.warm_up import warm_up
 from deepgap.measure.device import matching_devices
+from deepgap.measure.pinning import pin_process
 from deepgap.measure.precision import set_precision
 from deepgap.measure.subject import make_inputs
 from deepgap.runtimes import load_runtime
@@ -30,8 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
 CASES = (("eager", 1), ("graph", 1), ("graph", 32))
 SAMPLER = """
 import sys, time
-from deepgap.measure.telemetry import Telemetry, open_nvml
-telemetry = Telemetry(lambda: open_nvml(int(sys.argv[1])), time.perf_counter_ns())
+from deepgap.measure.telemetry import Telemetry, open_nvml, open_nvml_counter
+index, core = map(int, sys.argv[1:])
+telemetry = Telemetry(lambda: open_nvml(index), time.perf_counter_ns(), core, lambda: open_nvml_counter(index))
 sys.stdin.read()
 print(telemetry.stop().frame.height)
 """
@@ -46,6 +48,7 @@ def main() -> None:
     gpus = load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")
     device = matching_devices(gpus[options.gpu])[0]
     os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
+    spare = pin_process(on_gpu=True).spare or 0
     set_precision("fp16")
     torch.backends.cudnn.benchmark = True
     torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
@@ -64,7 +67,7 @@ def main() -> None:
                 order = (False, True) if place % 2 else (True, False)
                 times = {}
                 for sampled in order:
-                    sampler = start_sampler(device.index) if sampled else None
+                    sampler = start_sampler(device.index, spare) if sampled else None
                     times[sampled] = median(span.device_ms for span in timer.each(call, count))
                     if sampler is not None:
                         samples.append(int(sampler.communicate()[0]))
@@ -86,9 +89,9 @@ def main() -> None:
         )
 
 
-def start_sampler(index: int) -> subprocess.Popen[str]:
-    """A sampler in a new interpreter, because this one has used CUDA and must not fork."""
-    command = [sys.executable, "-c", SAMPLER, str(index)]
+def start_sampler(index: int, core: int) -> subprocess.Popen[str]:
+    """A sampler on this core, in a new interpreter, because this one has used CUDA and must not fork."""
+    command = [sys.executable, "-c", SAMPLER, str(index), str(core)]
     sampler = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
     time.sleep(1.5)
     return sampler

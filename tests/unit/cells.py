@@ -14,6 +14,7 @@ from deepgap.analyse.schemas import CELL_TABLES
 from deepgap.analyse.store import load_summary, write_tables
 from deepgap.analyse.summary import Summary
 from deepgap.cells.footer import Footer
+from deepgap.study.study import Study
 from tests.unit.synthetic import (
     GPUS,
     REPORTING,
@@ -25,6 +26,19 @@ from tests.unit.synthetic import (
 )
 
 FLOORS = {"top1_agreement": 0.95}
+
+
+def write_study_cells(study: Study, gpu: str, root: Path, call_ms: float = 2.0) -> list[Path]:
+    """The cells that a study asks for of a GPU, with invented times, at their places below a project's root."""
+    files = []
+    for cell in study.cells(gpu):
+        protocol = cell.recipe["protocol"]
+        calls = [call_ms * (1 + cell.sweep / 1000)] * protocol["timed_iterations"]
+        runs = protocol["runs"]
+        late = None if study.gpus[gpu].device == "cpu" else 0.1
+        rows = synthetic_rows([calls] * runs, calls[:1] * runs, enqueue=late)
+        files.append(write_synthetic_cell((root / cell.path).parent, rows, synthetic_footer(cell.recipe)))
+    return files
 
 
 class Cells:

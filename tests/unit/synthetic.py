@@ -41,6 +41,7 @@ from deepgap.study.words import mode_parts
 ROOT = Path(__file__).parents[2]
 GPUS = load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")
 REPORTING = {"matched_batch_size": 8, "matched_latency_ms": 10, "latency_batch_sizes": [1, 512]}
+REPORTING |= {"bandwidth_gpus": ["H100", "H200"]}
 
 RATE = {"resnet18": 1.0, "resnet50": 0.42, "resnet101": 0.24}
 FLOOR_MS = {"resnet18": 0.8, "resnet50": 1.9, "resnet101": 3.6}

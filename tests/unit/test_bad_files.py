@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -15,10 +16,9 @@ import numpy as np
 import onnx
 import polars as pl
 import pytest
-from deepgap.analyse.measurements import read_measurements
 from PIL import Image
 
-from deepgap.analyse.aggregate import summarise_runs
+from deepgap.analyse.aggregate import aggregate, read_measurements
 from deepgap.analyse.telemetry import summarise_telemetry
 from deepgap.build.engine_file import Engine, read_engine, write_engine
 from deepgap.build.graph_file import WEIGHTS_HASH, load_graph, read_weights_hash, write_graph
@@ -52,7 +52,6 @@ from tests.unit.synthetic import (
     write_synthetic_cell,
 )
 
-COMMITTED = sorted((ROOT / "results").glob("*/cells/*.parquet"))
 NO_TIMES = [float("nan"), float("inf"), float("-inf"), -1.0, 0.0, None]
 
 
@@ -93,21 +92,33 @@ def cell(tmp_path) -> Path:
     return write_synthetic_cell(tmp_path, rows, synthetic_footer(recipe))
 
 
-def committed(folder: Path, kind: str) -> Path:
-    """A copy of a committed file, with the list that stands beside it."""
-    path = COMMITTED[-1].parent.parent / kind / COMMITTED[-1].name
-    for file in (path, path.with_name(DIGEST_LIST)):
-        (folder / file.name).write_bytes(file.read_bytes())
-    return folder / path.name
+def listed(path: Path) -> Path:
+    """The same table without its seal, and with the list of digests that other programs' files have beside them."""
+    frame, footer = read_parquet(path)
+    frame.write_parquet(path, metadata=footer)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_name(DIGEST_LIST).write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+    return path
+
+
+def samples_of(cell: Path) -> Path:
+    """Telemetry of a cell, in a folder of its own."""
+    path = cell.parent / "telemetry" / cell.name
+    times = pl.DataFrame({"time_ms": [50.0 * n for n in range(40)]})
+    samples = times.with_columns(
+        pl.lit(None, kind).alias(name) for name, kind in SAMPLES.items() if name != "time_ms"
+    ).select(SAMPLES.names())
+    write_telemetry(path, samples, {"recipe": read_cell(cell)[1].recipe, "clock_zero_unix_s": 1.0})
+    return path
 
 
 def tables(path: Path) -> pl.DataFrame:
-    return summarise_runs(read_measurements([path], GPUS, {}))
+    return aggregate([path], [], GPUS, {})["runs"]
 
 
-@pytest.mark.parametrize("source", ["written now", "committed"])
-def test_no_damage_of_a_cell_goes_unnoticed(cell, tmp_path, source):
-    path = cell if source == "written now" else committed(tmp_path, "cells")
+@pytest.mark.parametrize("source", ["sealed", "listed"])
+def test_no_damage_of_a_cell_goes_unnoticed(cell, source):
+    path = cell if source == "sealed" else listed(cell)
     content = path.read_bytes()
     assert tables(path).height
     for damaged in damages(content, 60):
@@ -117,8 +128,9 @@ def test_no_damage_of_a_cell_goes_unnoticed(cell, tmp_path, source):
     assert tables(path).height
 
 
-def test_no_damage_of_telemetry_goes_unnoticed(tmp_path):
-    path = committed(tmp_path, "telemetry")
+@pytest.mark.parametrize("source", ["sealed", "listed"])
+def test_no_damage_of_telemetry_goes_unnoticed(cell, source):
+    path = samples_of(cell) if source == "sealed" else listed(samples_of(cell))
     content = path.read_bytes()
     assert read_telemetry(path)[0].height
     for damaged in damages(content, 60):
@@ -130,13 +142,13 @@ def test_every_committed_measurement_has_a_seal_or_is_listed():
     """In a folder with others: sha256sum *.parquet > SHA256SUMS"""
     for file in sorted((ROOT / "results").glob("*/*/*.parquet")):
         if file.parent.name in ("cells", "telemetry"):
-            listed = file.with_name(DIGEST_LIST)
-            names = listed.read_text(encoding="utf-8").split() if listed.exists() else []
+            digests = file.with_name(DIGEST_LIST)
+            names = digests.read_text(encoding="utf-8").split() if digests.exists() else []
             assert b"deepgap sha256" in file.read_bytes() or file.name in names, file
 
 
-def test_a_list_of_digests_that_is_none_is_refused(tmp_path):
-    path = committed(tmp_path, "cells")
+def test_a_list_of_digests_that_is_none_is_refused(cell):
+    path = listed(cell)
     path.with_name(DIGEST_LIST).write_text("no digest\n", encoding="utf-8")
     refused(read_cell, path, DIGEST_LIST, "line 1")
 
@@ -169,7 +181,7 @@ def test_edited_rows_are_refused(cell):
     rows, whole = read_cell(cell)[0], cell.read_bytes()
     edits = [pl.lit(value, pl.Float64).alias(name) for name in rows.columns[6:9] for value in NO_TIMES]
     edits += [pl.col("device_ms") * 1.0001, pl.col("enqueue_ms") * 2, pl.col("calls") + 1, pl.lit("x").alias("arm")]
-    edits += [pl.lit(2, pl.Int32).alias("repeat"), pl.lit("out_of_memory").alias("status")]
+    edits += [pl.lit(2, pl.Int32).alias("run"), pl.lit("out_of_memory").alias("status")]
     for frame in [
         *(rows.with_columns(edit) for edit in edits),
         rows.head(5),
@@ -192,9 +204,9 @@ FOOTERS: list[Callable[[dict[str, Any]], Any]] = [
     lambda c: c["recipe"].update(gpu="T4"),
     lambda c: c["recipe"].pop("protocol"),
     *(lambda c, n=name, v=value: c["observed"].update({n: v})
-      for name in ("telemetry", "energy", "fidelity", "phases_s") for value in (None, [], "x", 1)),
+      for name in ("telemetry", "energy", "fidelity", "phases_s", "memory") for value in (None, [], "x", 1)),
     *(lambda c, n=name, v=value: c["observed"].update({n: v})
-      for name in ("memory_device_bytes", "intraop_threads", "first_call_ms", "cell_s")
+      for name in ("host_load", "intraop_threads", "first_call_ms", "cell_s")
       for value in ("x", [], {}, float("nan"))),
     lambda c: c["observed"]["energy"].update(joules_per_image=0),
     lambda c: c["provenance"].pop("measured_at"),
@@ -254,19 +266,17 @@ def test_other_files_are_refused_by_name(tmp_path, kind, read):
 # Telemetry
 
 
-def test_samples_that_belong_to_nothing_are_refused(tmp_path, cell):
-    cells = read_measurements([cell], GPUS, {}).cells
-    recipe, path = read_cell(cell)[1].recipe, tmp_path / "telemetry" / cell.name
-    samples = pl.DataFrame({"time_ms": [0.0, 50.0]}).select(
-        pl.col(name) if name == "time_ms" else pl.lit(None, dtype).alias(name) for name, dtype in SAMPLES.items()
-    )
+def test_samples_that_belong_to_nothing_are_refused(cell):
+    cells = read_measurements([cell], GPUS, {}).cells.frame()
+    recipe, path = read_cell(cell)[1].recipe, samples_of(cell)
+    samples = read_telemetry(path)[0]
 
     def summarise(path: Path) -> pl.DataFrame:
         return summarise_telemetry([path], cells)
 
     good = {"recipe": recipe, "clock_zero_unix_s": 1.0}
     write_telemetry(path, samples, good)
-    assert summarise(path).height == 1
+    assert summarise(path)["time_s"].to_list() == [0.0, 0.1, 1.0]
     wrong: list[dict[str, Any]] = [{}, {"recipe": recipe}, {"clock_zero_unix_s": 1.0}]
     wrong += [good | {"recipe": value} for value in (None, [], "x", {}, recipe | {"sweep": 2})]
     wrong += [good | {"clock_zero_unix_s": value} for value in (None, "x", [], True)]

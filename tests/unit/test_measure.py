@@ -65,7 +65,7 @@ def files(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def own_host(monkeypatch) -> Iterator[None]:
     """No lock is taken: other tests of this machine have it. Threads and cores are as before afterwards."""
-    monkeypatch.setattr(cell_module, "take_device", lambda gpu, say: HOST)
+    monkeypatch.setattr(cell_module, "take_device", lambda gpu, say, card: HOST)
     monkeypatch.setattr(energy_module, "POWERCAP", Path("nowhere"))
     threads, cores = torch.get_num_threads(), os.sched_getaffinity(0)
     yield

@@ -30,7 +30,7 @@ def test_every_change_of_the_method_is_decided(room):
         ("host.py", "return max(1,", "return max(2,", {"measure"}),
         ("runtimes/eager.py", "model(inputs[index])", "model(inputs[0])", {"eager"}),
         ("runtimes/cudnn/kernels.py", "import triton\n", "import triton as other\n", {"cudnn"}),
-        ("measure/progress.py", "left_s < 90", "left_s < 91", set()),
+        ("measure/progress.py", "seconds < 5400", "seconds < 5401", set()),
         ("build/images/textures.py", "CLASSES = 100", "CLASSES = 101", {"measure"}),
     ],
 )

@@ -1,25 +1,22 @@
-"""`snakemake recommend` on the committed cells, without a device. About 12 s on two cores."""
+"""`snakemake recommend` on cells that are there, without a device. About 12 s on two cores."""
 
 from __future__ import annotations
-
-import shutil
 
 import polars as pl
 import pytest
 
 from deepgap.analyse.recommend import RECOMMENDATION
-from tests.conftest import ROOT
-from tests.workflow.conftest import copy_project
+from tests.unit.cells import write_study_cells
+from tests.workflow.conftest import TINY, copy_project
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
 
 def test_recommend_answers_from_the_cells_present_and_says_so_again(tmp_path):
     project = copy_project(tmp_path / "project")
-    cells = project.root / "results/H200/cells"
-    cells.mkdir(parents=True)
-    for file in (ROOT / "results/H200/cells").glob("resnet18_*_b1_*.parquet"):
-        shutil.copy(file, cells)
+    project.change(**TINY, gpu=None)
+    files = write_study_cells(project.study(), "H200", project.root)
+    assert len(files) == 4
     assert "recommend" not in project.plan()
 
     run = project.run("recommend", "--config", "slo_ms=10")

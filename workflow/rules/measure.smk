@@ -3,6 +3,20 @@ import re
 
 order = {stem: place for place, stem in enumerate(to_measure)}
 
+# A sweep stays on one card of the machine, and each card has one cell at a time.
+CARDS = study.config["cards"]
+if CARDS > 1:
+    for name in ("gpu", *(f"card_{card}" for card in range(1, CARDS + 1))):
+        workflow.register_resource(name, CARDS if name == "gpu" else 1)
+
+
+def card_of(cell):
+    return (cell.sweep - 1) % CARDS + 1 if CARDS > 1 else None
+
+
+def uses(card):
+    return lambda wildcards: int(card_of(to_measure[wildcards.stem]) == card)
+
 
 def measure_request(wildcards):
     cell = to_measure[wildcards.stem]
@@ -18,6 +32,7 @@ def measure_request(wildcards):
             else None
         ),
         "place": order[wildcards.stem] + 1,
+        "card": card_of(cell),
     }
 
 
@@ -50,6 +65,7 @@ rule measure_cell:
     conda:
         "../../envs/measure.yaml"
     resources:
+        **{f"card_{card}": uses(card) for card in range(1, CARDS + 1) if CARDS > 1},
         gpu=1,
     params:
         request=measure_request,
@@ -61,7 +77,7 @@ rule measure_cell:
 
 rule cells:
     input:
-        [cell.path for cell in study.cells(study.gpu)],
+        [cell.path for cell in study.cells(study.gpu) if study.is_asked_for(cell)],
     message:
         "All cells of this GPU are measured."
 

@@ -258,10 +258,10 @@ OBSERVED = _object(
     converged=_maybe("boolean", "whether the latency arm of every run met its stopping rule; true without a rule"),
     launch={
         "type": ["object", "null"],
-        "description": "medians of a kernel that does nothing (`measure.launch`); null on a processor",
+        "description": "a kernel that does nothing, in a queue (`measure.launch`); null on a processor",
         "properties": {
-            "enqueue_ns": _maybe("number", "host time of a launch with an event before and behind it"),
-            "device_ns": _maybe("number", "device time between the two events"),
+            "enqueue_ns": _maybe("number", "median host time of a launch"),
+            "device_ns": _maybe("number", "device time from one launch to the next"),
         },
     },
     memory=MEMORY,

@@ -68,6 +68,7 @@ class Bench:
     zero_ns: int
     observed: dict[str, Any]
     limits: HostLimits = field(default_factory=host_limits)
+    waited_s: float = 0.0
     provenance: dict[str, Any] = field(default_factory=dict)
     idle_ms: tuple[float, float] | None = None
     idle_power_w: float | None = None
@@ -108,17 +109,34 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
         ImageError: the held-out images or their reference are.
         CellError: the rows break the contract of a cell's file.
     """
+    bench = _set_up(request, say)
+    measured, samples = _watch(bench) if bench.on_gpu else (_measure(bench), None)
+    observed = bench.observed | describe_device(bench, measured, samples)
+    rows = refuse_what_cannot_be(bench, measured.rows)
+    provenance = bench.provenance or collect_provenance(bench.device, bench.limits)
+    provenance |= {"session": describe_session(request.place), "libraries": dict(bench.runtime.libraries())}
+    recipe, source = dict(request.recipe), measured.source
+    if samples is not None and request.telemetry_file is not None:
+        about = {"recipe": recipe, "clock_zero_unix_s": observed["clock_zero_unix_s"]}
+        write_telemetry(request.telemetry_file, samples.frame, about)
+    observed["cell_s"] = bench.waited_s + bench.now_ms() / 1000
+    footer = Footer(recipe, source.weights_sha256, provenance, observed, graph_sha256=source.graph_sha256)
+    write_cell(request.cell_file, rows, footer)
+
+
+def _set_up(request: Request, say: Callable[[str], None]) -> Bench:
+    """Take a device, and the baselines of its memory."""
     phases = Phases()
     with phases("wait"):
         keep_nvml_open()
-        device = take_device(request.gpu, say)
+        device = take_device(request.gpu, say, card=request.card)
+    waited_s = phases.seconds["wait"]
     zero_ns, zero_unix_s = time.perf_counter_ns(), time.time()
     with phases("load"):
         reference = load_reference(request)
-    on_gpu = device.index >= 0
     # Before the cell keeps to its own cores, which is no limit from outside.
     limits = host_limits()
-    pinning = pin_process(on_gpu)
+    pinning = pin_process(device.index >= 0)
     observed: dict[str, Any] = {
         "clock_zero_unix_s": zero_unix_s,
         "host_load": os.getloadavg()[0],
@@ -128,32 +146,24 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
         "facts": dict(request.facts or {}),
     }
     runtime = load_runtime(request.recipe["runtime"])
-    bench = Bench(request, reference, runtime, device, pinning, phases, Memory(device), zero_ns, observed, limits)
-    samples = None
-    if on_gpu:
-        os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
-        telemetry = _start_telemetry(device, zero_ns, pinning)
-        try:
-            measured = _measure(bench)
-            with phases("telemetry"):
-                samples = telemetry.stop()
-        finally:
-            telemetry.close()
-    else:
-        measured = _measure(bench)
-    observed |= describe_device(bench, measured, samples)
-    rows = refuse_what_cannot_be(bench, measured.rows)
-    bench.provenance = bench.provenance or collect_provenance(device, limits)
-    bench.provenance |= {"session": describe_session(request.place), "libraries": dict(runtime.libraries())}
-    observed["cell_s"] = phases.seconds["wait"] + bench.now_ms() / 1000
-    source = measured.source
-    footer = Footer(
-        dict(request.recipe), source.weights_sha256, bench.provenance, observed, graph_sha256=source.graph_sha256
+    with phases("wait"):
+        # Until the context of the cell before is gone.
+        memory = Memory(device)
+    return Bench(
+        request, reference, runtime, device, pinning, phases, memory, zero_ns, observed, limits, waited_s=waited_s
     )
-    if samples is not None and request.telemetry_file is not None:
-        about = {"recipe": dict(request.recipe), "clock_zero_unix_s": zero_unix_s}
-        write_telemetry(request.telemetry_file, samples.frame, about)
-    write_cell(request.cell_file, rows, footer)
+
+
+def _watch(bench: Bench) -> tuple[Measured, Samples]:
+    """Measure while the device is sampled."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = bench.device.uuid
+    telemetry = _start_telemetry(bench.device, bench.zero_ns, bench.pinning)
+    try:
+        measured = _measure(bench)
+        with bench.phases("telemetry"):
+            return measured, telemetry.stop()
+    finally:
+        telemetry.close()
 
 
 def _start_telemetry(device: Device, zero_ns: int, pinning: Pinning) -> Telemetry:
@@ -217,7 +227,7 @@ def _time(bench: Bench, source: Source) -> Timed:
             timed = time_runs(subject, timer, recipe["protocol"], bench.zero_ns, phases)
             if on_gpu:
                 with phases("launch"):
-                    observed["launch"] = time_launch(timer)
+                    observed["launch"] = time_launch()
         observed |= {name: getattr(timed, name) for name in ("warmup_calls", "steady", "converged")}
         bench.memory.observe_end()
         with phases("fidelity"):

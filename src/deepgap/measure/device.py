@@ -267,7 +267,7 @@ def detect_gpu(gpus: Mapping[str, Gpu]) -> str:
     return processors[0]
 
 
-def take_device(gpu: Gpu, say: Callable[[str], None], alone: bool = False) -> Device:
+def take_device(gpu: Gpu, say: Callable[[str], None], alone: bool = False, card: int | None = None) -> Device:
     """Take the first free device that is this GPU until this process ends; wait while that cannot be, and say so.
 
     It is freed when the process is gone and its CUDA context with it: freed any earlier, the next process would
@@ -276,10 +276,20 @@ def take_device(gpu: Gpu, say: Callable[[str], None], alone: bool = False) -> De
     Args:
         alone: whether the host's processor is wanted alone, too, as by what builds; see `deepgap.measure.locks`.
 
+        card: which of the devices that are this GPU, from 1; null is any.
+
     Raises:
-        DeviceError: this machine has no such device.
+        DeviceError: this machine has no such device, or not so many.
     """
-    devices = {device.uuid: device for device in matching_devices(gpu)}
+    found = matching_devices(gpu)
+    if card is not None:
+        if card > len(found):
+            raise DeviceError(
+                f"Card {card} of {gpu.key} was asked for, but this machine has {len(found)} of them; give as many "
+                "cards in the config as there are."
+            )
+        found = found[card - 1 : card]
+    devices = {device.uuid: device for device in found}
     if gpu.device == "cpu":
         take_host(say)
         return HOST

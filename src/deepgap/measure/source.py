@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Request:
     facts: of the model at its image size (`cells.facts.Facts` as JSON values); null where they are not known.
     telemetry_file: where the device's samples go; null on a CPU.
     place: where the cell stands in its session, from 1.
+    card: which of the machine's devices of this GPU, from 1, where sweeps are spread over several; null is any.
     """
 
     recipe: Mapping[str, Any]
@@ -54,6 +56,7 @@ class Request:
     facts: Mapping[str, Any] | None = None
     telemetry_file: Path | None = None
     place: int | None = None
+    card: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,13 +93,15 @@ _kept = SourceCache(PRELOADED_BYTES)
 
 
 def preload(request: Request) -> None:
-    """Read what a cell needs into this process, which forks one for each cell: they then share its memory.
+    """Import and read what a cell needs into this process, which forks one for each cell: they then share its memory.
 
     What cannot be read is left for the cell, which says why. Large files are left, too.
     """
+    importlib.import_module("deepgap.measure.cell")
     package_versions()
-    _keep(request.held_out_file, read_arrays(request.held_out_file, *HELD_OUT))
-    _keep(request.reference_file, read_arrays(request.reference_file, *REFERENCE))
+    for read, names in ((request.held_out_file, HELD_OUT), (request.reference_file, REFERENCE)):
+        if _kept.get(_key(read)) is None:
+            _keep(read, read_arrays(read, *names))
     runtime, file = load_runtime(request.recipe["runtime"]), request.source_file
     runtime.preload()
     # On a processor the model counts as memory of the cell, which what is shared would not; a graph is only hashed.

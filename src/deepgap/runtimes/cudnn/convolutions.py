@@ -25,7 +25,7 @@ WIDTH_MULTIPLE = 32
 """The Triton kernel takes channels in steps of at least this many bytes."""
 
 SHARE = 6
-"""Convolutions that one process compiles."""
+"""Most convolutions that one process compiles; fewer where there are processes for all."""
 
 TILES = (
     # rows, filters, channels of a tile, warps, stages
@@ -157,13 +157,14 @@ def compile_all_plans(
     shapes: Sequence[Shape], processes: int, say: Callable[[str], None]
 ) -> Iterator[tuple[Shape, Plans, str | None]]:
     """`compile_plans` of many shapes in processes of their own: cuDNN's compiler keeps one core busy a process."""
-    shares = [shapes[start : start + SHARE] for start in range(0, len(shapes), SHARE)]
+    share = min(SHARE, -(-len(shapes) // processes) or 1)
+    shares = [shapes[start : start + share] for start in range(0, len(shapes), share)]
     done = 0
     with ThreadPoolExecutor(max(1, processes)) as pool:
-        for share, results in zip(shares, pool.map(_compile_share, shares), strict=True):
-            done += len(share)
+        for compiled, results in zip(shares, pool.map(_compile_share, shares), strict=True):
+            done += len(compiled)
             say(f"cuDNN: plans of {done} of {len(shapes)} convolutions are compiled")
-            for shape, (plans, reason) in zip(share, results, strict=True):
+            for shape, (plans, reason) in zip(compiled, results, strict=True):
                 yield shape, {name: base64.b64decode(plan) for name, plan in plans.items()}, reason
 
 
