@@ -20,7 +20,7 @@ import onnxruntime
 import torch
 import yaml
 
-from deepgap.build.engine_file import engine_identity, read_engine
+from deepgap.build.engine_file import read_engine
 from deepgap.build.quantize.network import read_graph
 from deepgap.host import host_threads
 from deepgap.measure.device import matching_devices
@@ -55,7 +55,7 @@ def main() -> None:
         held_out = np.load(ROOT / artifacts.held_out(model, options.gpu))
         images, labels = held_out["images"].astype(np.float32), held_out["labels"]
         recipe = artifacts.engine_recipe(options.gpu, model, mode, options.batch_size)
-        identity = engine_identity(device, runtime.libraries(), recipe)
+        identity = runtime.engine_identity(device, recipe)
         engine = read_engine(ROOT / artifacts.engine(options.gpu, model, mode, options.batch_size), identity)
         graph = ROOT / artifacts.graph(model, mode)
         with torch.inference_mode():

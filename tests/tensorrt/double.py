@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 
 CLASSES = 10
@@ -69,11 +70,10 @@ class Double:
         self.parser_errors: list[str] = []
         self.build_errors: list[str] = []
         self.no_context: str | None = None
-        self.unspecified: list[str] = []
         self.fails_to_run = False
         self.fails_to_capture = False
         self.layers = json.dumps(LAYERS)
-        self.plans: dict[bytes, list[tuple[int, ...]]] = {}
+        self.plans: dict[bytes, tuple[int, ...]] = {}
         self.capturing: list[Callable[[], None]] | None = None
         self.module = self._module()
 
@@ -185,20 +185,14 @@ def make_classes(double: Double, trt: types.ModuleType) -> list[type]:
         def create_builder_config(self) -> Any:
             return IBuilderConfig(self)
 
-        def create_optimization_profile(self) -> Any:
-            return IOptimizationProfile()
-
         def build_serialized_network(self, network: Any, config: Any) -> Any:
             require(network._builder is self and config._builder is self, "network and config are of this builder")
             double.record("build_serialized_network")
             error = self._logger.log
             if not network._parsed:
                 return error(trt.ILogger.Severity.ERROR, "Network has no outputs")
-            if not config._profiles:
+            if min(network._shape) < 1:
                 return error(trt.ILogger.Severity.ERROR, "Network has dynamic inputs, but no optimization profile")
-            for shapes in config._profiles:
-                if any(shape[1:] != network._shape[1:] for shape in shapes):
-                    return error(trt.ILogger.Severity.ERROR, "The profile does not match the network's dimensions")
             config._monitor_build()
             if double.build_errors:
                 for text in double.build_errors:
@@ -208,12 +202,12 @@ def make_classes(double: Double, trt: types.ModuleType) -> list[type]:
             if config._cache is not None:
                 config._cache._entries += 1
             plan = IHostMemory(f"plan {len(double.plans)} of {double.version}".encode())
-            double.plans[bytes(plan)] = config._profiles
+            double.plans[bytes(plan)] = network._shape
             return plan
 
     class INetworkDefinition(Strict):
         def __init__(self, builder: Any) -> None:
-            self._builder, self._parsed, self._parser, self._shape = builder, False, None, (-1, 3, 64, 64)
+            self._builder, self._parsed, self._parser, self._shape = builder, False, None, (-1,)
 
         @property
         def num_inputs(self) -> int:
@@ -233,10 +227,13 @@ def make_classes(double: Double, trt: types.ModuleType) -> list[type]:
             # The network uses the parser's memory; the bindings keep the parser as long as the network.
             network._parser = self
 
-        def parse_from_file(self, model: str) -> bool:
-            require(type(model) is str, "parse_from_file takes a str")
+        def parse(self, model: Any) -> bool:
+            require(type(model) is bytes, "parse takes the bytes of a model")
             require(not self._network._parsed, "a network is parsed once")
-            double.record("parse_from_file", model)
+            (entry,) = onnx.load_from_string(model).graph.input
+            # A dimension with a name has the value 0 here.
+            self._network._shape = tuple(size.dim_value for size in entry.type.tensor_type.shape.dim)
+            double.record("parse", self._network._shape)
             self._errors = [ParserError(text) for text in double.parser_errors]
             self._network._parsed = not self._errors
             return not self._errors
@@ -255,15 +252,8 @@ def make_classes(double: Double, trt: types.ModuleType) -> list[type]:
         def desc(self) -> str:
             return self._text
 
-    class IOptimizationProfile(Strict):
-        def __init__(self) -> None:
-            self._shapes: tuple[tuple[int, ...], ...] = ()
-
-        def set_shape(self, input: str, min: Any, opt: Any, max: Any) -> None:
-            require(input == "input", "the profile names an input of the network")
-            if not all(low <= mid <= high for low, mid, high in zip(min, opt, max, strict=True)):
-                raise ValueError("min, opt and max do not ascend")
-            self._shapes = tuple(map(tuple, (min, opt, max)))
+        def node_operator(self) -> str:
+            return ""
 
     class ITimingCache(Strict):
         def __init__(self, entries: int, gpu: str) -> None:
@@ -274,7 +264,7 @@ def make_classes(double: Double, trt: types.ModuleType) -> list[type]:
 
     class IBuilderConfig(Strict):
         def __init__(self, builder: Any) -> None:
-            self._builder, self._profiles, self._cache = builder, [], None
+            self._builder, self._cache = builder, None
             self._flags = {trt.BuilderFlag.TF32}
 
         def __setattr__(self, name: str, value: object) -> None:
@@ -293,14 +283,6 @@ def make_classes(double: Double, trt: types.ModuleType) -> list[type]:
         def clear_flag(self, flag: Any) -> None:
             self._flags.discard(flag)
             double.record("flags", set(self._flags))
-
-        def add_optimization_profile(self, profile: Any) -> int:
-            if not profile._shapes:
-                self._builder._logger.log(trt.ILogger.Severity.ERROR, "the profile has no shapes")
-                return -1
-            self._profiles.append(profile._shapes)
-            double.record("add_optimization_profile", *(shape[0] for shape in profile._shapes))
-            return len(self._profiles) - 1
 
         def create_timing_cache(self, serialized_timing_cache: Any) -> Any:
             blob = bytes(serialized_timing_cache)
@@ -360,12 +342,12 @@ def make_classes(double: Double, trt: types.ModuleType) -> list[type]:
     class ICudaEngine(Strict):
         num_io_tensors = 2
 
-        def __init__(self, runtime: Any, profiles: Any) -> None:
-            self._runtime, self._profiles = runtime, profiles
+        def __init__(self, runtime: Any, shape: tuple[int, ...]) -> None:
+            self._runtime, self._shape = runtime, shape
 
         @property
-        def num_optimization_profiles(self) -> int:
-            return len(self._profiles)
+        def device_memory_size_v2(self) -> int:
+            return 1024 * self._shape[0]
 
         def get_tensor_name(self, index: int) -> str:
             # Nothing promises that the input comes first.
@@ -377,13 +359,8 @@ def make_classes(double: Double, trt: types.ModuleType) -> list[type]:
         def get_tensor_dtype(self, name: str) -> Any:
             return trt.DataType[double.graph_type]
 
-        def get_tensor_profile_shape(self, name: str, profile_index: int) -> Any:
-            require(name == "input" and 0 <= profile_index < len(self._profiles), "a profile of the input")
-            return [Dims(shape) for shape in self._profiles[profile_index]]
-
-        def get_device_memory_size_for_profile_v2(self, profile_index: int) -> int:
-            require(0 <= profile_index < len(self._profiles), "the profile is in range")
-            return 1024 * self._profiles[profile_index][2][0]
+        def get_tensor_shape(self, name: str) -> Any:
+            return Dims(self._shape if name == "input" else (self._shape[0], CLASSES))
 
         def create_engine_inspector(self) -> Any:
             return EngineInspector()
@@ -395,41 +372,14 @@ def make_classes(double: Double, trt: types.ModuleType) -> list[type]:
 
     class IExecutionContext(Strict):
         def __init__(self, engine: Any, strategy: Any) -> None:
-            self._engine, self._profile, self._shape, self._inferred = engine, None, None, False
+            self._engine = engine
             self._memory = None if strategy == trt.ExecutionContextAllocationStrategy.USER_MANAGED else (0, None)
             self._addresses: dict[str, int] = {}
-            self._ran, self._selected_on = False, None
-
-        def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
-            if not 0 <= profile_index < self._engine.num_optimization_profiles:
-                return False
-            double.record("profile", profile_index)
-            self._profile, self._selected_on = profile_index, stream_handle
-            self._shape, self._inferred, self._ran = None, False, False
-            return True
+            self._ran = False
 
         def set_device_memory(self, memory: int, size: int) -> None:
             require(type(memory) is int and type(size) is int, "memory is an address and a size")
             self._memory = (memory, size)
-
-        def set_input_shape(self, name: str, shape: Any) -> bool:
-            require(self._profile is not None, "the profile is selected before the shape is set")
-            low, _, high = self._engine._profiles[self._profile]
-            shape = tuple(shape)
-            if name != "input" or not all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True)):
-                return False
-            self._shape, self._inferred, self._ran = shape, False, False
-            return True
-
-        def infer_shapes(self) -> list[str]:
-            if double.unspecified or self._shape is None:
-                return double.unspecified or ["input"]
-            self._inferred = True
-            return []
-
-        def get_tensor_shape(self, name: str) -> Any:
-            batch = self._shape[0] if self._shape else -1
-            return Dims(self._shape if name == "input" else (batch, CLASSES))
 
         def set_tensor_address(self, name: str, memory: int) -> bool:
             require(double.capturing is None, "addresses are not set in a capture")
@@ -443,14 +393,11 @@ def make_classes(double: Double, trt: types.ModuleType) -> list[type]:
         def execute_async_v3(self, stream_handle: int) -> bool:
             require(double.gpu and stream_handle, "never on the default stream")
             require(stream_handle == double.stream.cuda_stream, "calls run on the current stream")
-            require(self._selected_on == stream_handle, "the profile was selected on another stream, unsynchronised")
-            require(self._shape is not None and self._inferred, "shapes are set and inferred before execution")
             require(set(self._addresses) == {"input", "logits"}, "all addresses are set before execution")
             require(self._memory is not None, "a user-managed context needs device memory")
             address, size = self._memory
             if size is not None:
-                needed = self._engine.get_device_memory_size_for_profile_v2(self._profile)
-                require(size >= needed, "the device memory is too small for the profile")
+                require(size >= self._engine.device_memory_size_v2, "the device memory is too small")
                 require_alive(address)
             for address in self._addresses.values():
                 require_alive(address)
@@ -470,8 +417,8 @@ def make_classes(double: Double, trt: types.ModuleType) -> list[type]:
             kind = np.float16 if double.graph_type == "HALF" else np.float32
             for address in self._addresses.values():
                 require_alive(address)
-            images = memory_at(self._addresses["input"], self._shape, kind)
-            logits = memory_at(self._addresses["logits"], (self._shape[0], CLASSES), kind)
+            images = memory_at(self._addresses["input"], self._engine._shape, kind)
+            logits = memory_at(self._addresses["logits"], (self._engine._shape[0], CLASSES), kind)
             logits[:] = images[:, 0].mean(axis=(1, 2), dtype=np.float32)[:, None] + np.arange(CLASSES)
 
     return [value for value in locals().values() if isinstance(value, type)]

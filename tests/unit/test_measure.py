@@ -21,7 +21,7 @@ from deepgap.build.images.imagesets import write_arrays
 from deepgap.build.reference import write_answers
 from deepgap.cells.cell_file import END_TO_END, SCHEMA, read_cell
 from deepgap.cells.footer import Footer
-from deepgap.errors import UnsupportedError, WeightsError
+from deepgap.errors import MissingLibraryError, UnsupportedError, WeightsError
 from deepgap.measure import cell as cell_module
 from deepgap.measure import energy as energy_module
 from deepgap.measure import memory as memory_module
@@ -161,6 +161,20 @@ def test_an_expected_failure_is_a_row(files, tmp_path, monkeypatch, error, statu
     assert rows["reason"][0]
     assert "fidelity" not in footer.observed
     assert footer.observed["energy"] == {"absent": "nothing was timed"}
+    assert len(footer.weights_sha256) == 64
+
+
+def test_a_cell_that_cannot_be_is_a_row_without_its_source_or_library(files, tmp_path, monkeypatch):
+    def absent() -> dict[str, str]:
+        raise MissingLibraryError("not installed")
+
+    def fail(*_: Any) -> None:
+        raise AssertionError("nothing is prepared")
+
+    with_runtime(monkeypatch, fail, skip=lambda *cell: f"The {cell[3].key} has none.", libraries=absent)
+    rows, footer = measure(replace(request_of(files, tmp_path), source_file=tmp_path / "nothing"))
+    assert rows.select("status", "reason").rows() == [("unsupported", "The CPU has none.")]
+    assert footer.provenance["libraries"] == {}
     assert len(footer.weights_sha256) == 64
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import re
+from types import SimpleNamespace
 
 import pytest
 
-from deepgap.measure.session import SESSION_VARIABLE, describe_session, name_session
+from deepgap.errors import MissingLibraryError
+from deepgap.measure import session
+from deepgap.measure.session import SESSION_VARIABLE, describe_session, missing_libraries, name_session
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +44,14 @@ def test_a_cell_measured_by_hand_is_a_session_by_itself():
     assert re.fullmatch("[0-9a-f]{12}", first["id"])
     assert (first["place"], first["cells"]) == (None, None)
     assert first["id"] != second["id"]
+
+
+def test_the_runtimes_that_are_not_installed_are_told(monkeypatch):
+    def absent() -> dict[str, str]:
+        raise MissingLibraryError("Install it.")
+
+    there = SimpleNamespace(libraries=dict)
+    monkeypatch.setattr(
+        session, "load_runtime", lambda name: {"a": SimpleNamespace(libraries=absent)}.get(name, there)
+    )
+    assert missing_libraries(["b", "a", "a"]) == {"a": "Install it."}

@@ -15,13 +15,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
 from deepgap.build.engine_file import Engine, read_engine, write_engine
-from deepgap.errors import DeviceError, EngineError, MissingLibraryError, UnsupportedError
+from deepgap.build.graph_file import write_graph
+from deepgap.errors import DeviceError, EngineError, GraphError, MissingLibraryError, UnsupportedError
 from deepgap.runtimes import BuildRequest, load_runtime
 from deepgap.runtimes import tensorrt as runtime
+from deepgap.runtimes.tensorrt import log as log_of
+from deepgap.runtimes.tensorrt.layers import describe_layers
 from tests.tensorrt.double import CLASSES, Double, Stream, WrongUse
 
 pytestmark = pytest.mark.xdist_group("tensorrt")
@@ -84,13 +88,23 @@ def ask(tmp_path):
     """Makes a request; `said` holds what its build shows."""
     said: list[str] = []
 
+    graph, cache = tmp_path / "graph.onnx", tmp_path / "cache/timing"
+    write_graph(graph, pooled())
+
     def make(precision: str = "int8", batch_size: int = 8, **options: object) -> BuildRequest:
-        return BuildRequest(
-            tmp_path / "graph.onnx", precision, SIZE, batch_size, options, tmp_path / "cache/timing", said.append
-        )
+        filled = load_runtime("tensorrt").fill_options(options)
+        return BuildRequest(graph, precision, SIZE, batch_size, filled, cache, said.append)
 
     make.said = said
     return make
+
+
+def pooled() -> onnx.ModelProto:
+    """A graph of one input and one output, which the double does not look into."""
+    images = onnx.helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, ["batch", 3, SIZE, SIZE])
+    logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 3, 1, 1])
+    node = onnx.helper.make_node("GlobalAveragePool", ["input"], ["logits"])
+    return onnx.helper.make_model(onnx.helper.make_graph([node], "main", [images], [logits]))
 
 
 def buffers(batch: int = 8, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
@@ -102,7 +116,7 @@ def expected(buffer: torch.Tensor) -> torch.Tensor:
     return buffer[:, 0].float().mean((1, 2))[:, None] + torch.arange(CLASSES)
 
 
-def mypy(prepared: Path, version: str, file: Path) -> subprocess.CompletedProcess[str]:
+def mypy(prepared: Path, version: str, *files: Path) -> subprocess.CompletedProcess[str]:
     """Check a file against the stubs of one version. PyTorch is left out: the project's own check has its types."""
     config = prepared / version / "mypy.ini"
     config.write_text(
@@ -110,13 +124,13 @@ def mypy(prepared: Path, version: str, file: Path) -> subprocess.CompletedProces
         f"cache_dir = {prepared / version / 'mypy'}\nfollow_imports = silent\n"
         "[mypy-torch.*]\nfollow_imports = skip\n[mypy-tensorrt]\nignore_errors = true\n"
     )
-    command = [sys.executable, "-m", "mypy", "--config-file", str(config), str(file)]
+    command = [sys.executable, "-m", "mypy", "--config-file", str(config), *map(str, files)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def with_bindings(prepared: Path, version: str, program: str) -> str:
     """Run a program beside the real bindings of one version and the stand-in for their libraries."""
-    environment = {**os.environ, "PYTHONPATH": str(prepared / version / "site")}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{prepared / version / 'site'}"}
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
     )
@@ -128,7 +142,7 @@ def with_bindings(prepared: Path, version: str, program: str) -> str:
 
 
 def test_the_runtime_agrees_with_the_types_of_the_bindings(prepared, version):
-    checked = mypy(prepared, version, ROOT / "src/deepgap/runtimes/tensorrt/__init__.py")
+    checked = mypy(prepared, version, *sorted((ROOT / "src/deepgap/runtimes/tensorrt").glob("*.py")))
     assert checked.returncode == 0, checked.stdout
 
 
@@ -160,24 +174,25 @@ sys.modules["tensorrt_libs"] = None  # where TensorRT is installed, its librarie
 import tensorrt as trt
 from deepgap.errors import EngineError
 from deepgap.runtimes import tensorrt as runtime
+from deepgap.runtimes.tensorrt import log as log_of
 
-log = runtime.Log()
-logger, said = runtime._logger(log), []
+log = log_of.Log()
+logger, said = log_of.make_logger(runtime.LIBRARY, log), []
 for severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR, trt.ILogger.WARNING, trt.ILogger.INFO):
     logger.log(severity, severity.name)
-monitor = runtime._monitor(said.append)
+monitor = log_of.make_monitor(runtime.LIBRARY, said.append)
 monitor.phase_start("Building", None, 2)
 assert monitor.step_complete("Building", 0) is True
 monitor.phase_finish("Building")
 try:
-    runtime._start(trt.Builder, logger, log)
+    log_of.start(trt.Builder, logger, log)
 except EngineError as error:
     told = str(error)
 shape = tuple(trt.Dims([2, 3]))
-print(json.dumps([runtime.libraries(), log.errors, log.warnings, said, told, shape]))
+print(json.dumps([runtime.LIBRARY.load().__version__, log.errors, log.warnings, said, told, shape]))
 """
-    libraries, errors, warnings, said, told, shape = json.loads(with_bindings(prepared, version, program))
-    assert libraries == {"tensorrt": version}
+    loaded, errors, warnings, said, told, shape = json.loads(with_bindings(prepared, version, program))
+    assert loaded == version
     assert (errors, warnings) == (["INTERNAL_ERROR", "ERROR"], ["WARNING"])
     assert said == ["TensorRT: Building"]
     assert "does not start (INTERNAL_ERROR; ERROR)" in told
@@ -195,23 +210,22 @@ def test_a_build_asks_for_what_the_request_says(trt, ask, precision):
     assert engine.parts["plan"].dtype == np.uint8
     (flags,) = trt.called("flags")[-1]
     assert flags == ({module.BuilderFlag.TF32} if precision == "tf32" else set())
-    assert trt.called("add_optimization_profile") == [(8, 8, 8)]
+    (shape,) = trt.called("parse")[-1]
+    assert shape == (8, 3, SIZE, SIZE)
     assert trt.called("set_memory_pool_limit") == [(module.MemoryPoolType.WORKSPACE, 4 * 2**30)]
     assert ("builder_optimization_level", 3) in trt.called("config")
     assert ("profiling_verbosity", module.ProfilingVerbosity.DETAILED) in trt.called("config")
 
 
-def test_the_papers_profile_and_the_other_options(trt, ask):
-    engine = runtime.build(ask(profiles="paper", optimization_level=5, workspace_gib=0.5))
-    assert trt.called("add_optimization_profile") == [(1, 32, 512)]
-    assert engine.about["profiles"] == [{"min": 1, "opt": 32, "max": 512}]
+def test_the_options_reach_the_builder(trt, ask):
+    runtime.build(ask(optimization_level=5, workspace_gib=0.5))
     assert ("builder_optimization_level", 5) in trt.called("config")
     assert trt.called("set_memory_pool_limit")[0][1] == 2**29
 
 
-def test_an_engine_tells_its_profiles_layers_and_warnings(trt, ask, tmp_path):
+def test_an_engine_tells_its_layers_and_warnings(trt, ask, tmp_path):
     engine = runtime.build(ask(batch_size=4))
-    assert engine.about["profiles"] == [{"min": 4, "opt": 4, "max": 4}]
+    assert engine.about["batch_size"] == 4
     assert engine.about["layers_by_precision"] == {"int8": 1, "fp32": 1, "unknown": 1}
     assert engine.about["warnings"] == ["a tactic was skipped"]
     write_engine(tmp_path / "engine", engine, {"gpu": "T4"})
@@ -266,10 +280,19 @@ def test_a_failed_build_tells_the_last_errors(trt, ask):
     assert not ask().timing_cache.exists()
 
 
-def test_a_graph_of_another_image_size_is_a_failed_build(trt, ask):
+def test_a_graph_of_another_image_size_is_refused(trt, ask):
     request = ask()
-    with pytest.raises(EngineError, match="does not match the network's dimensions"):
+    with pytest.raises(EngineError, match=f"takes images of 3 x {SIZE} x {SIZE}, but those of the study are 3 x 65"):
         runtime.build(BuildRequest(**{**vars(request), "image_size": SIZE + 1}))
+    assert not trt.called("parse")
+
+
+def test_a_damaged_graph_is_refused(trt, ask):
+    request = ask()
+    request.graph.write_bytes(request.graph.read_bytes()[:-30])
+    with pytest.raises(GraphError, match=r"graph\.onnx"):
+        runtime.build(request)
+    assert not trt.called("parse")
 
 
 # Running
@@ -293,7 +316,6 @@ def test_each_call_reads_its_own_buffer(trt, engine, cuda_graph):
     torch.testing.assert_close(call(0), expected(inputs[0]))
     torch.testing.assert_close(call(1), expected(inputs[1]))
     assert len(trt.called("set_tensor_address")) == addresses == 4
-    assert set(trt.called("profile")) == {(0,)}
 
 
 def test_a_replay_costs_no_call_of_tensorrt(trt, engine):
@@ -328,14 +350,8 @@ def test_a_half_precision_engine_takes_and_gives_half_precision(trt, engine):
         runtime.prepare(engine, buffers(), {})
 
 
-def test_the_paper_profile_serves_every_batch_up_to_512(trt, ask):
-    engine = runtime.build(ask(profiles="paper"))
-    for batch in (1, 3, 33):
-        assert runtime.prepare(engine, buffers(batch), {})(0).shape == (batch, CLASSES)
-
-
-def test_a_batch_without_a_profile_is_unsupported(trt, engine):
-    with pytest.raises(UnsupportedError, match=r"Batch 7 is in no profile of the engine, .* batch 8"):
+def test_an_engine_of_another_batch_size_is_refused(trt, engine):
+    with pytest.raises(EngineError, match=r"built for images of the shape \(8, .*but \(7, .* was asked for"):
         runtime.prepare(engine, buffers(7), {})
 
 
@@ -348,7 +364,6 @@ def test_a_batch_without_a_profile_is_unsupported(trt, engine):
         ({"no_context": "invalid state"}, EngineError, r"make an execution context \(invalid state\)"),
         ({"no_context": "[defaultAllocator] out of memory"}, torch.OutOfMemoryError, "out of memory"),
         ({"no_context": "Error Code 2: OutOfMemory"}, torch.OutOfMemoryError, "OutOfMemory"),
-        ({"unspecified": ["input"]}, EngineError, "infer the shapes of input"),
     ],
 )
 def test_what_cannot_be_prepared_is_told(trt, engine, change, kind, sentence):
@@ -378,18 +393,14 @@ def test_a_run_that_fails_is_told(trt, engine):
 def context_of(trt: Double, engine: Engine, **skip: bool) -> object:
     """A context made by hand, ready to run but for the steps in `skip`."""
     module = trt.module
-    loaded = module.Runtime(runtime._logger(runtime.Log())).deserialize_cuda_engine(engine.parts["plan"].data)
+    logger = log_of.make_logger(runtime.LIBRARY, log_of.Log())
+    loaded = module.Runtime(logger).deserialize_cuda_engine(engine.parts["plan"].data)
     context = loaded.create_execution_context(module.ExecutionContextAllocationStrategy.USER_MANAGED)
     kept = SimpleNamespace(memory=torch.empty(8 * 1024, dtype=torch.uint8), logits=torch.empty(8, CLASSES))
     kept.images = buffers()[0]
     context._kept = kept
-    if "profile" not in skip:
-        context.set_optimization_profile_async(0, 7)
     if "memory" not in skip:
         context.set_device_memory(kept.memory.data_ptr(), kept.memory.numel())
-    context.set_input_shape("input", (8, 3, SIZE, SIZE))
-    if "infer" not in skip:
-        context.infer_shapes()
     if "address" not in skip:
         context.set_tensor_address("logits", kept.logits.data_ptr())
     context.set_tensor_address("input", kept.images.data_ptr())
@@ -403,9 +414,7 @@ def test_the_double_runs_what_is_right(trt, engine):
 @pytest.mark.parametrize(
     ("skip", "rule"),
     [
-        ("profile", "profile is selected before"),
         ("memory", "needs device memory"),
-        ("infer", "inferred before execution"),
         ("address", "all addresses are set"),
     ],
 )
@@ -432,38 +441,26 @@ def test_the_double_catches_released_memory(trt, engine):
         context.execute_async_v3(7)
 
 
-def test_the_double_catches_shapes_set_anew(trt, engine):
-    context = context_of(trt, engine)
-    context.execute_async_v3(7)
-    assert not context.set_optimization_profile_async(3, 7)
-    context.set_optimization_profile_async(0, 7)
-    assert not context.set_input_shape("input", (8, 3, SIZE, SIZE))
-    with pytest.raises(WrongUse, match="shapes are set"):
-        context.execute_async_v3(7)
-
-
 def test_the_double_builds_only_what_is_complete(trt):
-    module, log = trt.module, runtime.Log()
-    logger = runtime._logger(log)
+    module, log = trt.module, log_of.Log()
+    logger = log_of.make_logger(runtime.LIBRARY, log)
     builder = module.Builder(logger)
     network = builder.create_network(1 << int(module.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     config = builder.create_builder_config()
     assert builder.build_serialized_network(network, config) is None
     assert network.get_input(0) is None
-    assert module.OnnxParser(network, logger).parse_from_file("graph.onnx")
+    assert module.OnnxParser(network, logger).parse(pooled().SerializeToString())
     assert builder.build_serialized_network(network, config) is None
-    assert config.add_optimization_profile(builder.create_optimization_profile()) == -1
     assert [error.split(",")[0] for error in log.errors] == [
         "Network has no outputs",
         "Network has dynamic inputs",
-        "the profile has no shapes",
     ]
     assert module.Runtime(logger).deserialize_cuda_engine(b"foreign") is None
 
 
 def test_the_double_has_the_names_of_its_version(trt, version):
     module, old = trt.module, version.startswith("10")
-    config = module.Builder(runtime._logger(runtime.Log())).create_builder_config()
+    config = module.Builder(log_of.make_logger(runtime.LIBRARY, log_of.Log())).create_builder_config()
     assert hasattr(module.BuilderFlag, "INT8") == old
     assert hasattr(module.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH") == old
     with pytest.raises(AttributeError):
@@ -509,22 +506,20 @@ def test_a_missing_library_is_told_with_the_line_that_installs_it(without_tensor
     with pytest.raises(
         MissingLibraryError, match=f"is not installed; run '.venv/bin/python -m pip install {package}"
     ):
-        runtime.libraries()
+        runtime.LIBRARY.load()
 
 
 def test_a_library_that_does_not_load_is_told_with_its_reason(without_tensorrt):
     without_tensorrt(ImportError("libnvinfer.so.11: cannot open shared object file"))
     with pytest.raises(MissingLibraryError, match=r"cannot be loaded \(libnvinfer\.so\.11: cannot open"):
-        runtime.libraries()
+        runtime.LIBRARY.load()
 
 
 @pytest.mark.parametrize("version_text", ["8.6.1", "10.0.1"])
 def test_an_old_library_is_refused(monkeypatch, version_text):
     monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__=version_text))
-    with pytest.raises(
-        MissingLibraryError, match=rf"needs? TensorRT 10\.1 or later, but {version_text} is installed"
-    ):
-        runtime.libraries()
+    with pytest.raises(MissingLibraryError, match=rf"installed as {version_text} where 10\.1 is the oldest; run"):
+        runtime.LIBRARY.load()
 
 
 def test_the_requirement_names_the_tested_version():
@@ -549,18 +544,18 @@ def test_the_requirement_names_the_tested_version():
 def test_a_layer_has_the_narrowest_type_that_it_reads(formats, precision):
     tensors = [{"Name": "x", "Format/Datatype": text} for text in formats]
     told = json.dumps({"Layers": [{"Name": "a", "Inputs": tensors, "Outputs": []}]})
-    assert runtime.describe_layers(told)["layers_by_precision"] == {precision: 1}
+    assert describe_layers(told)["layers_by_precision"] == {precision: 1}
     told = json.dumps({"Layers": [{"Name": "a", "Inputs": [], "Outputs": tensors}]})
-    assert runtime.describe_layers(told)["layers_by_precision"] == {precision: 1}
+    assert describe_layers(told)["layers_by_precision"] == {precision: 1}
 
 
 @pytest.mark.parametrize("told", ["", "not JSON", "null", "[]", "{}", '{"Layers": null}', '{"Layers": []}', "3"])
 def test_layers_that_are_not_told_are_none(told):
-    assert runtime.describe_layers(told) == {"layers": [], "layers_by_precision": {}}
+    assert describe_layers(told) == {"layers": [], "layers_by_precision": {}}
 
 
 def test_layers_are_told_of_the_first_profile_and_in_any_form():
     entries = ["conv", "conv [profile 1]", {"Name": "add [profile 12]"}, {"Inputs": ["x", None], "Outputs": "y"}, 7]
-    found = runtime.describe_layers(json.dumps({"Layers": entries}))
+    found = describe_layers(json.dumps({"Layers": entries}))
     assert [layer["name"] for layer in found["layers"]] == ["conv", "", "7"]
     assert found["layers_by_precision"] == {"unknown": 3}

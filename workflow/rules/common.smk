@@ -16,7 +16,7 @@ from deepgap.build.images.imagesets import describe_calibration
 from deepgap.build.images.labelled import describe_accuracy
 from deepgap.runtimes import load_runtimes
 from deepgap.study.schema import read_yaml
-from deepgap.measure.session import name_session, start_session
+from deepgap.measure.session import missing_libraries, name_session, start_session
 from deepgap.study.checks import load_study
 from deepgap.study.study import present_and_missing
 from deepgap.analyse.schemas import CELL_TABLES, STUDY_TABLES
@@ -67,10 +67,28 @@ except DeepGapError as error:
     sys.exit(f"deep-gap: {error}")
 
 artifacts = Artifacts(study)
+asked_for = [
+    cell for cell in missing if cell.gpu == study.gpu and study.is_asked_for(cell)
+]
+
+
+def why_skipped(cell):
+    """Why a cell cannot be measured, if that is known without trying: a row that needs no more than the sentence."""
+    runtime = study.runtimes[cell.mode.runtime]
+    return runtime.skip(
+        cell.model, cell.mode.precision, cell.batch_size, study.gpus[cell.gpu]
+    )
+
+
+# Cells whose runtime is not installed stay missing; the others are measured.
+skipped = {cell.stem for cell in asked_for if why_skipped(cell)}
+absent = missing_libraries(
+    cell.mode.runtime for cell in asked_for if cell.stem not in skipped
+)
 to_measure = {
     cell.stem: cell
-    for cell in missing
-    if cell.gpu == study.gpu and study.is_asked_for(cell)
+    for cell in asked_for
+    if cell.mode.runtime not in absent or cell.stem in skipped
 }
 # An input of each target beside what is made from it: Snakemake does not make a missing file when all that it is for
 # is up to date.
@@ -108,7 +126,12 @@ def clear_summary():
     times of cells that come from a host whose clock is ahead."""
     if workflow.is_main_process:
         keep_tables(Path("."), GROUPS)
-        merged = [name for group in GROUPS.values() for names in group.values() for name in names]
+        merged = [
+            name
+            for group in GROUPS.values()
+            for names in group.values()
+            for name in names
+        ]
         forget_future_times(map(Path, merged), time.time())
 
 
@@ -125,6 +148,8 @@ def begin_session():
     if workflow.non_local_exec:
         name_session(len(cells))
         return
+    for reason in absent.values():
+        print(f"deep-gap: {reason} Its cells are left out.", file=sys.stderr)
     calm_scheduler(workflow.scheduler)
     if not cells:
         return

@@ -8,9 +8,14 @@ uncalibrated = [
 ]
 engines = {
     artifacts.source(cell): cell
-    for cell in to_measure.values()
-    if study.runtimes[cell.mode.runtime].source == "engine"
+    for stem, cell in to_measure.items()
+    if stem not in skipped and study.runtimes[cell.mode.runtime].source == "engine"
 }
+ahead_of_time = [
+    path
+    for path, cell in engines.items()
+    if study.runtimes[cell.mode.runtime].ahead_of_time
+]
 
 
 # A cache that exists is a leaf: its name says all that defines it, so nothing can make it stale.
@@ -99,6 +104,13 @@ rule build_engine:
     params:
         request=engine_request,
     message:
-        "Build the engine {wildcards.name} for this GPU."
+        f"Build the engine {{wildcards.name}} for {study.gpu}."
     script:
         "../scripts/build_engine.py"
+
+
+rule engines:
+    input:
+        ahead_of_time,
+    message:
+        "The engines are there that can be built for this GPU on any machine."

@@ -20,7 +20,9 @@ def uses(card):
 
 def measure_request(wildcards):
     cell = to_measure[wildcards.stem]
-    built = study.runtimes[cell.mode.runtime].source == "engine"
+    built = wildcards.stem not in skipped and (
+        study.runtimes[cell.mode.runtime].source == "engine"
+    )
     return {
         "recipe": cell.recipe,
         "gpu": asdict(study.gpus[study.gpu]),
@@ -36,9 +38,17 @@ def measure_request(wildcards):
     }
 
 
+def source_of(wildcards):
+    """What a cell runs from; for one that cannot be, the model's weights, of which its row tells the hash."""
+    cell = to_measure[wildcards.stem]
+    if wildcards.stem in skipped:
+        return artifacts.weights(study.model(cell.model))
+    return artifacts.source(cell)
+
+
 rule measure_cell:
     input:
-        source=lambda wildcards: artifacts.source(to_measure[wildcards.stem]),
+        source=source_of,
         facts=lambda wildcards: artifacts.facts(
             study.model(to_measure[wildcards.stem].model)
         ),
@@ -77,16 +87,22 @@ rule measure_cell:
 
 rule cells:
     input:
-        [cell.path for cell in study.cells(study.gpu) if study.is_asked_for(cell)],
+        [
+            cell.path
+            for cell in [*present, *to_measure.values()]
+            if cell.gpu == study.gpu and study.is_asked_for(cell)
+        ],
     message:
         "All cells of this GPU are measured."
 
 
 def prepared_files():
-    """What the missing cells need and no GPU makes: weights or graphs, held-out images and references."""
-    for cell in to_measure.values():
+    """What the missing cells need and no GPU makes: weights or graphs, held-out images and references, and engines
+    that are built ahead of time."""
+    yield from ahead_of_time
+    for stem, cell in to_measure.items():
         model = study.model(cell.model)
-        if study.runtimes[cell.mode.runtime].source == "module":
+        if stem in skipped or study.runtimes[cell.mode.runtime].source == "module":
             yield artifacts.weights(model)
         else:
             yield artifacts.graph(model, cell.mode)

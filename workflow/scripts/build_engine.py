@@ -1,4 +1,4 @@
-"""Build an engine on this machine's device, bound to the device and to the libraries."""
+"""Build an engine for a device: on it, or on any machine where the runtime builds ahead of time."""
 
 import os
 import sys
@@ -6,17 +6,26 @@ from pathlib import Path
 
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.device import take_device
+from deepgap.measure.locks import take_host
+from deepgap.runtimes import load_runtime
 from deepgap.runtimes.engine_builder import build_engine
-from deepgap.study.gpus import Gpu
+from deepgap.study.gpus import Device, Gpu
 
 
 def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def main(job):
-    device = take_device(Gpu(**job.request["gpu"]), say, alone=True)
+def find_device(gpu, runtime):
+    if load_runtime(runtime).ahead_of_time:
+        take_host()
+        return Device(index=-1, uuid="", name=gpu.kind, compute_capability=gpu.compute_capability)
+    device = take_device(gpu, say, alone=True)
     os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
+    return device
+
+
+def main(job):
     build_engine(
         runtime_name=job.request["runtime"],
         precision=job.request["precision"],
@@ -24,7 +33,7 @@ def main(job):
         graph=Path(job.graph),
         timing_cache=Path(job.request["timing_cache"]),
         path=Path(job.engine),
-        device=device,
+        device=find_device(Gpu(**job.request["gpu"]), job.request["runtime"]),
         say=say,
     )
 

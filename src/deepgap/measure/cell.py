@@ -29,7 +29,7 @@ from deepgap.cells.cell_file import (
 )
 from deepgap.cells.footer import Footer
 from deepgap.cells.telemetry_file import write_telemetry
-from deepgap.errors import UnsupportedError, first_line
+from deepgap.errors import MissingLibraryError, UnsupportedError, first_line
 from deepgap.host import HostLimits, host_limits, host_threads
 from deepgap.measure.arms.cold import flush_l2
 from deepgap.measure.arms.end_to_end import with_copies
@@ -114,7 +114,7 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
     observed = bench.observed | describe_device(bench, measured, samples)
     rows = refuse_what_cannot_be(bench, measured.rows)
     provenance = bench.provenance or collect_provenance(bench.device, bench.limits)
-    provenance |= {"session": describe_session(request.place), "libraries": dict(bench.runtime.libraries())}
+    provenance |= {"session": describe_session(request.place), "libraries": _libraries(bench.runtime)}
     recipe, source = dict(request.recipe), measured.source
     if samples is not None and request.telemetry_file is not None:
         about = {"recipe": recipe, "clock_zero_unix_s": observed["clock_zero_unix_s"]}
@@ -122,6 +122,13 @@ def measure_cell(request: Request, say: Callable[[str], None]) -> None:
     observed["cell_s"] = bench.waited_s + bench.now_ms() / 1000
     footer = Footer(recipe, source.weights_sha256, provenance, observed, graph_sha256=source.graph_sha256)
     write_cell(request.cell_file, rows, footer)
+
+
+def _libraries(runtime: Runtime) -> dict[str, str]:
+    """The runtime's; a cell that cannot be needs none to say so."""
+    with suppress(MissingLibraryError):
+        return dict(runtime.libraries())
+    return {}
 
 
 def _set_up(request: Request, say: Callable[[str], None]) -> Bench:
@@ -173,8 +180,12 @@ def _start_telemetry(device: Device, zero_ns: int, pinning: Pinning) -> Telemetr
 
 
 def _measure(bench: Bench) -> Measured:
-    """Load and time the cell; what is expected to fail becomes a row."""
+    """Load and time the cell; what is expected to fail becomes a row, and what cannot be is not even loaded."""
+    recipe = bench.recipe
     try:
+        reason = bench.runtime.skip(recipe["model"], recipe["precision"], recipe["batch_size"], bench.request.gpu)
+        if reason is not None:
+            raise UnsupportedError(reason)
         with bench.phases("load"):
             source = open_source(bench.request, bench.runtime, bench.device, bench.reference)
     except UnsupportedError as error:

@@ -6,9 +6,10 @@ import hashlib
 import os
 import platform
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from deepgap.errors import MissingLibraryError
 from deepgap.measure.device import matching_devices
 from deepgap.measure.progress import write_plan
 from deepgap.measure.worker import WarmWorker
@@ -33,6 +34,17 @@ def start_session(gpu: Gpu, cells: Sequence[Cell]) -> WarmWorker:
     worker = WarmWorker()
     write_plan(worker.folder / "plan.json", cells)
     return worker
+
+
+def missing_libraries(runtimes: Iterable[str]) -> dict[str, str]:
+    """The runtimes whose libraries are not installed, each with the sentence that says how to get them."""
+    missing = {}
+    for name in sorted(set(runtimes)):
+        try:
+            load_runtime(name).libraries()
+        except MissingLibraryError as error:
+            missing[name] = str(error)
+    return missing
 
 
 def name_session(cells: int) -> None:

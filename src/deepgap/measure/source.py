@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from deepgap.build.engine_file import UNSUPPORTED, engine_identity, read_engine
+from deepgap.build.engine_file import UNSUPPORTED, read_engine
 from deepgap.build.graph_file import read_weights_hash
 from deepgap.build.images.imagesets import read_arrays
 from deepgap.errors import UnsupportedError, WeightsError
@@ -153,7 +153,7 @@ def _load(request: Request, runtime: Runtime, device: Device) -> Source:
     if runtime.source == "graph":
         return Source(file, read_weights_hash(file), hashlib.sha256(file.read_bytes()).hexdigest())
     assert request.engine_recipe is not None
-    identity = engine_identity(device, runtime.libraries(), request.engine_recipe)
+    identity = runtime.engine_identity(device, request.engine_recipe)
     engine = read_engine(file, identity)
     if engine.about.get("weights_sha256") is None:
         raise UnsupportedError(engine.about[UNSUPPORTED])

@@ -14,14 +14,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from deepgap.build.engine_file import Engine, engine_identity
 from deepgap.runtimes.options import NoOptions, fill_options
 from deepgap.study.cell import Layout
 
 if TYPE_CHECKING:
     import torch
 
-    from deepgap.build.engine_file import Engine
-    from deepgap.study.gpus import Gpu
+    from deepgap.study.gpus import Device, Gpu
 
 Inputs: TypeAlias = "Sequence[torch.Tensor]"
 Call: TypeAlias = "Callable[[int], torch.Tensor]"
@@ -30,6 +30,9 @@ Call: TypeAlias = "Callable[[int], torch.Tensor]"
 Source: TypeAlias = Literal["module", "graph", "engine"]
 
 Type: TypeAlias = Literal["float32", "float16", "bfloat16"]
+
+ANY_OF_ITS_CAPABILITY = "any of its compute capability"
+"""The name of the device of an engine that is built ahead of time."""
 
 TYPES: Mapping[str, Type] = {"fp16": "float16", "bf16": "bfloat16"}
 """The type of a model's images and weights by the precision, where it is not float32."""
@@ -95,7 +98,9 @@ class Runtime:
     int8_form: str = "qdq"
     """Which quantised graph the runtime takes: with int8 activations for GPUs, or uint8 ones for x86."""
     build: Callable[[BuildRequest], Engine] | None = None
-    """Builds an engine on the device that will run it; for the source `engine` alone."""
+    """Builds an engine; for the source `engine` alone."""
+    ahead_of_time: bool = False
+    """Whether `build` needs no GPU: an engine is then of a compute capability, whatever the device's name."""
     skip: Callable[[str, str, int, Gpu], str | None] = never
     """Why a cell of this model, precision, batch size and GPU cannot be, if that is known before a process."""
     preload: Callable[[], None] = lambda: None
@@ -129,6 +134,15 @@ class Runtime:
             ConfigError: an option is unknown or its value is not allowed.
         """
         return fill_options(self.options, self.name, options)
+
+    def engine_identity(self, device: Device, engine_recipe: Mapping[str, Any]) -> dict[str, Any]:
+        """What must be equal where an engine is built and where it is loaded.
+
+        Raises:
+            MissingLibraryError: the runtime's library is not installed.
+        """
+        bound = replace(device, name=ANY_OF_ITS_CAPABILITY) if self.ahead_of_time else device
+        return engine_identity(bound, self.libraries(), engine_recipe)
 
 
 @cache

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deepgap.build.engine_file import UNSUPPORTED, Engine, engine_identity, write_engine
+from deepgap.build.engine_file import UNSUPPORTED, Engine, write_engine
 from deepgap.errors import UnsupportedError
 from deepgap.runtimes import BuildRequest, load_runtime
 from deepgap.study.gpus import Device
@@ -24,7 +24,9 @@ def build_engine(
     device: Device,
     say: Callable[[str], None],
 ) -> None:
-    """Build an engine of a graph on a device and write it to `path`.
+    """Build an engine of a graph for a device and write it to `path`.
+
+    The device is the current one of this process, but for runtimes that build ahead of time.
 
     What the device cannot run becomes an engine that says so, so that its cells become rows with that reason.
 
@@ -35,7 +37,7 @@ def build_engine(
 
     runtime = load_runtime(runtime_name)
     assert runtime.build is not None
-    identity = engine_identity(device, runtime.libraries(), engine_recipe)
+    identity = runtime.engine_identity(device, engine_recipe)
     request = BuildRequest(
         graph=graph,
         precision=precision,

@@ -1,0 +1,47 @@
+"""Engines for GPUs that are not here, cells that cannot be, and runtimes that are not installed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from tests.workflow.conftest import CALIBRATION, TINY, Project
+
+pytestmark = pytest.mark.xdist_group("workflow")
+
+RTX = TINY | {"modes": ["eager-fp32", "rtx-int8"], "batch_sizes": [1], "calibration": CALIBRATION}
+
+
+@pytest.fixture
+def project(weighted, tmp_path) -> Iterator[Project]:
+    shutil.copytree(weighted.root, tmp_path / "project")
+    project = Project(tmp_path / "project")
+    project.change(**RTX)
+    yield project
+    shutil.rmtree(tmp_path / "project")
+
+
+def test_engines_of_an_absent_gpu_are_planned_for_those_that_can_be(project):
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed (envs/rtx.txt)")
+    jobs = project.plan("engines", "--config", "gpu=L4")
+    assert jobs["build_engine"] == 1
+    assert "measure_cell" not in jobs
+    project.change(batch_sizes=[1, 2])
+    assert project.plan("engines", "--config", "gpu=L4")["build_engine"] == 2
+
+
+def test_a_cell_that_cannot_be_needs_no_engine(project):
+    jobs = project.plan("cells", "--config", "gpu=H100")
+    assert jobs["measure_cell"] == 4
+    assert "build_engine" not in jobs
+    assert "calibrate" not in jobs
+    assert "quantize" not in jobs
+
+
+def test_cells_without_their_library_stay_missing(project):
+    project.change(modes=["eager-fp32", "tensorrt-fp16"])
+    jobs = project.plan("cells", "--config", "gpu=T4")
+    assert jobs["measure_cell"] == 2
+    assert "build_engine" not in jobs
