@@ -1,6 +1,7 @@
 """Find the INT8 scales of a model's activations and write them as a calibration cache."""
 
 import sys
+from functools import partial
 from pathlib import Path
 
 from deepgap.build.images.imagesets import calibration_images, describe_calibration
@@ -26,8 +27,8 @@ def main(job):
         network = read_graph(graph)
     except UnsupportedError as error:
         # Nothing reads it: the graphs that would be made from it say the same.
-        with put_in_place(Path(job.cache)) as partial:
-            partial.write_text(f"{error}\n", encoding="utf-8")
+        with put_in_place(Path(job.cache)) as path:
+            path.write_text(f"{error}\n", encoding="utf-8")
         return
     histograms = collect_histograms(
         graph,
