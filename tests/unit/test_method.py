@@ -32,6 +32,7 @@ def test_every_change_of_the_method_is_decided(room):
         ("runtimes/cudnn/kernels.py", "import triton\n", "import triton as other\n", {"cudnn"}),
         ("measure/progress.py", "seconds < 5400", "seconds < 5401", set()),
         ("build/images/textures.py", "CLASSES = 100", "CLASSES = 101", {"measure"}),
+        ("sources/torchvision.py", "USUAL_SIZE = 224", "USUAL_SIZE = 225", {"sources.torchvision"}),
     ],
 )
 def test_an_edit_asks_for_a_decision_on_its_room_alone(copied_package, file, old, new, changed):

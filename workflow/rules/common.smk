@@ -18,6 +18,7 @@ from deepgap.runtimes import load_runtimes
 from deepgap.study.schema import read_yaml
 from deepgap.measure.session import missing_libraries, name_session, start_session
 from deepgap.study.checks import load_study
+from deepgap.study.models import missing_libraries
 from deepgap.study.study import present_and_missing
 from deepgap.analyse.schemas import CELL_TABLES, STUDY_TABLES
 from deepgap.analyse.store import (
@@ -154,6 +155,9 @@ def begin_session():
     if not cells:
         return
     global session
+    missing_library = missing_libraries(study.model(cell.model) for cell in cells)
+    if missing_library:
+        sys.exit(f"deep-gap: {missing_library}")
     try:
         session = start_session(study.gpus[study.gpu], cells)
     except DeepGapError as error:

@@ -61,8 +61,6 @@ rule compare_methods:
     params:
         calibration=study.config["calibration"],
         image_size=lambda wildcards: study.model(wildcards.model).image_size,
-        labelled=lambda wildcards: study.model(wildcards.model).weights["source"]
-        == "seeded",
         # Another image in the same folder changes this alone.
         images_seen=study.calibration,
         code=code_digest(

@@ -26,14 +26,14 @@ def main(job):
         partial(calibration_images(job.calibration, say).batches, job.image_size),
         say=say,
     )
-    images, labels = read_arrays(Path(job.images), "images", "labels")
-    (reference,) = read_arrays(Path(job.reference), "logits")
+    (images,) = read_arrays(Path(job.images), "images")
+    reference, labels, labels_mean = read_arrays(Path(job.reference), "logits", "labels", "labels_mean")
     methods = compare_methods(
         graph,
         histograms,
         images[:METHOD_IMAGES],
         reference[:METHOD_IMAGES],
-        labels[:METHOD_IMAGES] if job.labelled else None,
+        labels[:METHOD_IMAGES] if labels_mean else None,
         job.calibration["attention"],
         say=say,
     )
@@ -45,5 +45,5 @@ run_script(
     globals(),
     inputs=["graph", "images", "reference"],
     outputs=["methods"],
-    params=["calibration", "labelled", "image_size"],
+    params=["calibration", "image_size"],
 )

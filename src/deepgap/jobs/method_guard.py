@@ -1,4 +1,4 @@
-"""What can change a measured number, room by room: the import closures of what measures and of each runtime.
+"""What can change a measured number, room by room: the closures of what measures, of each runtime and each source.
 
 `tests/unit/test_method.py` compares them with the last decision on each room in `RECORD`.
 """
@@ -9,6 +9,7 @@ from typing import TypedDict
 
 from deepgap.jobs.digest import import_closure, syntax_digest
 from deepgap.runtimes import load_runtimes
+from deepgap.sources import load_source, source_names
 from deepgap.study.method import METHOD_VERSION
 
 RECORD = "tests/unit/method_digests.json"
@@ -51,7 +52,7 @@ class Room(TypedDict):
 
 
 def describe_rooms() -> dict[str, Room]:
-    """Each room's version and digest: `measure` is what every cell runs through, the others are the runtimes."""
+    """Each room's version and digest: `measure` is what every cell runs through; then runtimes, then sources."""
     runtimes = load_runtimes()
     own = {name: import_closure([f"deepgap.runtimes.{name}"], {"deepgap.runtimes", *NO_NUMBER}) for name in runtimes}
     of_runtimes = set().union(*own.values())
@@ -61,6 +62,9 @@ def describe_rooms() -> dict[str, Room]:
     rooms = {"measure": Room(version=METHOD_VERSION, digest=syntax_digest(measure))}
     for name, runtime in runtimes.items():
         rooms[name] = Room(version=runtime.version, digest=syntax_digest(own[name] - measure))
+    for name in source_names():
+        of_source = import_closure([f"deepgap.sources.{name}"], {"deepgap.sources", *NO_NUMBER})
+        rooms[f"sources.{name}"] = Room(version=load_source(name).version, digest=syntax_digest(of_source - measure))
     return rooms
 
 

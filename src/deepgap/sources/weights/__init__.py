@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +127,7 @@ def read_state(file: Path) -> dict[str, torch.Tensor]:
         raise
     # A cut archive, a page of HTML and a pickle of other things raise errors of many kinds.
     except Exception as error:
-        reason = "it is no archive of tensors" if isinstance(error, pickle.UnpicklingError) else first_line(error)
+        reason = "it is no archive of tensors" if type(error).__name__ == "UnpicklingError" else first_line(error)
         raise WeightsError(
             f"The weights {file} are damaged or not a state dict ({reason}); replace the file."
         ) from None
