@@ -522,7 +522,7 @@ def test_a_network_computes_the_logits_of_onnx_runtime(interpreted, name, error)
 # On a GPU
 
 
-@pytest.fixture(scope="module", params=[1, 4])
+@pytest.fixture(scope="module", params=[1, 8, 32])
 def on_gpu(request: pytest.FixtureRequest, tmp_path_factory) -> Engine:
     folder = tmp_path_factory.mktemp("gpu")
     write_graph(folder / "graph.onnx", qdq("resnet18"))

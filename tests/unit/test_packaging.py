@@ -13,7 +13,7 @@ from tools.audit import read_pins, unpinned, vulnerabilities
 ENVIRONMENTS = {"measure": ("workflow", "measure"), "paper": ("workflow", "paper")}
 """Each conda environment and the requirement files that it is."""
 
-UNTESTED = {"tensorrt-cu13"}
+UNTESTED = {"tensorrt-cu13", "tensorrt-rtx-cu13", "torchao"}
 """Optional packages that the tested environment does not have."""
 
 CONSTRAINTS = read_pins((ROOT / "envs/constraints.txt").read_text(encoding="utf-8"))

@@ -14,7 +14,7 @@ import torch
 from deepgap import runtimes
 from deepgap.errors import ConfigError, MissingLibraryError
 from deepgap.measure.arms.timer import INPUT_BUFFERS
-from deepgap.measure.precision import set_precision
+from deepgap.measure.precision import form_of, set_precision
 from deepgap.measure.subject import make_inputs
 from deepgap.runtimes import load_runtime, load_runtimes
 from deepgap.runtimes.options import between, fill_options
@@ -175,24 +175,35 @@ def test_eager_follows_its_inputs_on_the_cpu(model):
             assert torch.equal(call(index), model(buffer))
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param("eager"), pytest.param("graph", marks=needs_gpu), pytest.param("compile", marks=needs_gpu)]
-)
-@pytest.mark.parametrize("precision", [pytest.param(name, marks=needs_gpu) for name in ("fp32", "fp16")])
+TOLERANCES = {"fp32": 1e-4, "fp16": 3e-3, "bf16": 1.5e-2}
+AGREEING = [
+    *[(name, precision) for name in ("eager", "graph") for precision in TOLERANCES],
+    # Compiling takes ten seconds and more each.
+    ("compile", "fp16"),
+    ("compilegraph", "fp16"),
+    ("compilegraph", "bf16"),
+]
+
+
+@pytest.mark.parametrize(("name", "precision"), [pytest.param(*which, marks=needs_gpu) for which in AGREEING])
 def test_a_runtime_agrees_with_eager_on_every_buffer(model, name, precision):
-    device = torch.device("cuda")
-    dtype = torch.float16 if precision == "fp16" else torch.float32
+    device, runtime = torch.device("cuda"), load_runtime(name)
+    form = form_of(runtime, {"precision": precision, "layout": runtime.usual_layout(precision)})
+    dtype, memory_format = form.torch
     set_precision(precision)
-    placed = model.to(device=device, dtype=dtype)
-    inputs = make_inputs(4, 224, device, dtype, torch.contiguous_format)
+    inputs = make_inputs(4, 224, device, dtype, memory_format)
     with torch.inference_mode(), torch.cuda.stream(torch.cuda.Stream()):
-        expected = [placed(buffer).clone() for buffer in inputs]
-        call = load_runtime(name).prepare(placed, inputs, {})
+        exact = model.to(device)
+        expected = [exact(buffer.float()).clone() for buffer in inputs]
+        placed = model.to(dtype=dtype, memory_format=memory_format)
+        call = runtime.prepare(placed, inputs, runtime.fill_options({}))
         for _ in range(2):
             for index in range(len(inputs)):
-                found = call(index).clone()
-                assert relative_error(found, expected[index]) < (1e-2 if precision == "fp16" else 1e-4)
-    assert relative_error(expected[0], expected[1]) > 1e-2
+                assert relative_error(call(index).clone(), expected[index]) < TOLERANCES[precision]
+        # A call reads its buffer when it is called.
+        inputs[0].copy_(inputs[1])
+        assert relative_error(call(0).clone(), expected[1]) < TOLERANCES[precision]
+    assert relative_error(expected[0], expected[1]) > 2 * TOLERANCES[precision]
 
 
 @pytest.mark.gpu

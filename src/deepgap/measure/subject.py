@@ -64,6 +64,7 @@ def prepare(
         inputs = make_inputs(recipe["batch_size"], recipe["image_size"], device, dtype, memory_format)
         synchronise(on_gpu)
     with phases("prepare"):
+        runtime.convert(value, inputs, recipe["precision"])
         call = runtime.prepare(value, inputs, recipe["options"])
     with phases("first_call"):
         logits = call(0)

@@ -97,6 +97,11 @@ class Runtime:
     """The type of images by the precision, where it is not that of `TYPES`."""
     int8_form: str = "qdq"
     """Which quantised graph the runtime takes: with int8 activations for GPUs, or uint8 ones for x86."""
+    convert: Callable[[Any, Inputs, str], None] = lambda model, inputs, precision: None
+    """Brings a module into the precision of the cell where its type alone does not, in place; then `prepare` gets it.
+
+    It may raise `UnsupportedError`.
+    """
     build: Callable[[BuildRequest], Engine] | None = None
     """Builds an engine; for the source `engine` alone."""
     ahead_of_time: bool = False

@@ -155,10 +155,10 @@ def _check_modes(study: Study, gpu: str, override: Mapping[str, Any], place: Cal
         # A default mode that only some GPUs have is refused where that GPU is asked for.
         if not own and study.gpu != gpu:
             continue
-        if mode.precision not in profile.peak_tops:
+        if mode.precision not in profile.precisions:
             raise ConfigError(
                 f"{where} is '{text}', but {gpu} has no {mode.precision}; "
-                f"its precisions are {', '.join(profile.peak_tops)}."
+                f"its precisions are {', '.join(profile.precisions)}."
             )
         if profile.device not in study.runtimes[mode.runtime].devices:
             raise ConfigError(f"{where} is '{text}', but the runtime {mode.runtime} does not run on {gpu}.")

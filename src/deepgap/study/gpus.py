@@ -13,6 +13,12 @@ from deepgap.study.schema import check_schema, read_yaml
 SITE_PATTERN = r"[a-z][a-z0-9]{0,31}"
 """Of `site` in the config, where the schema has it again."""
 
+SHARED_PEAK_SINCE = {"bf16": (8, 0), "fp8": (8, 9)}
+"""The first compute capability with BF16, at the rate of FP16, and with FP8, at the rate of INT8.
+
+Source: CUDA C++ Programming Guide, compute capabilities.
+"""
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -38,6 +44,17 @@ class Gpu:
     def kind(self) -> str:
         """The key of its entry, without the site."""
         return split_site(self.key)[0]
+
+    @property
+    def capability(self) -> tuple[int, ...]:
+        """The compute capability as numbers; empty for a processor."""
+        return tuple(int(number) for number in (self.compute_capability or "").split(".") if number)
+
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those with a peak of their own, and those that tensor cores multiply at the peak of another one."""
+        shared = (name for name, least in SHARED_PEAK_SINCE.items() if self.capability >= least)
+        return tuple(dict.fromkeys((*self.peak_tops, *shared)))
 
     @property
     def device(self) -> str:
