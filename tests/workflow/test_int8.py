@@ -25,10 +25,11 @@ from deepgap.build.quantize.cache import CHECKSUM, read_cache
 from deepgap.build.quantize.network import read_graph
 from deepgap.build.quantize.placement import calibrated_tensors
 from deepgap.build.quantize.qdq import insert_qdq
+from deepgap.build.reference import write_answers
 from deepgap.cells.cell_file import read_cell
 from deepgap.cells.footer import Footer
 from deepgap.errors import DeepGapError, EngineError, GraphError, ImageError, MissingLibraryError, WeightsError
-from deepgap.measure import measure, session
+from deepgap.measure import session, source
 from deepgap.runtimes import load_runtime
 from deepgap.runtimes.engine_builder import build_engine
 from deepgap.sources.weights import load_model
@@ -343,9 +344,10 @@ def test_files_of_another_model_are_not_used(project):
         f"deep-gap: The calibration cache {cache} is of another model: it has the tensor layer1.0.conv3, "
         f"which is not this model's; {DELETE}"
     )
-    artifacts = Artifacts(project.study())
+    study = project.study()
+    artifacts, model = Artifacts(study), study.model("resnet18")
     assert of_graph == (
-        f"deep-gap: {artifacts.onnx('resnet18', 'fp32')} and {artifacts.reference('resnet18', 'CPU')} were made from "
+        f"deep-gap: {artifacts.onnx(model, 'fp32')} and {artifacts.reference(model, 'CPU')} were made from "
         "different weights; delete both and run Snakemake again."
     )
 
@@ -374,34 +376,36 @@ def t4_study(measured_int8):
     return replace(study, config=study.config | {"modes": ["tensorrt-int8", "cudnn-int8"], "gpu": "T4"})
 
 
+BATCH = 1
 T4 = Device(0, "GPU-1", "Tesla T4", "7.5")
 
 
 def source_of(study: Any, path: Path, device: Device, version: str = "11.4") -> Any:
     """What the measuring process does with an engine file before it touches a device."""
-    mode = parse_mode("tensorrt-int8")
-    cell = study.cells("T4")[0]
-    request = measure.Request(
+    mode = parse_mode("tensorrt-int8", study.runtimes)
+    cell = next(cell for cell in study.cells("T4") if cell.mode == mode and cell.batch_size == BATCH)
+    request = source.Request(
         recipe=cell.recipe,
         gpu=study.gpus["T4"],
         source_file=path,
-        engine_recipe=Artifacts(study).engine_recipe("T4", "resnet18", mode),
-        held_out_file=path,
+        engine_recipe=Artifacts(study).engine_recipe("T4", study.model("resnet18"), mode, BATCH),
+        held_out_file=path.with_name("held_out.npz"),
         reference_file=path.with_name("reference.npz"),
         cell_file=path.with_name("cell.parquet"),
     )
     runtime = replace(load_runtime("tensorrt"), libraries=lambda: {"tensorrt": version})
-    loaded, weights_sha256, _ = measure._load_source(request, runtime, device)
-    measure._check_weights(weights_sha256, request)
-    return loaded
+    return source.open_source(request, runtime, device, source.load_reference(request)).value
 
 
 def test_an_engine_is_loaded_where_and_for_what_it_was_built(t4_study, tmp_path):
     path = tmp_path / "resnet18_tensorrt-int8.engine"
-    recipe = Artifacts(t4_study).engine_recipe("T4", "resnet18", parse_mode("tensorrt-int8"), 8)
+    mode = parse_mode("tensorrt-int8", t4_study.runtimes)
+    recipe = Artifacts(t4_study).engine_recipe("T4", t4_study.model("resnet18"), mode, BATCH)
     engine = Engine({"plan": np.zeros(99, np.uint8)}, {"weights_sha256": "a" * 64})
     write_engine(path, engine, engine_identity(T4, {"tensorrt": "11.4"}, recipe))
-    write_arrays(tmp_path / "reference.npz", logits=np.zeros(1), weights_sha256="a" * 64)
+    write_arrays(tmp_path / "held_out.npz", images=np.zeros((1, 3, 4, 4)))
+    labels = np.zeros(1, np.int64)
+    write_answers(tmp_path / "reference.npz", np.zeros((1, 5)), "a" * 64, labels)
     assert (source_of(t4_study, path, T4).parts["plan"] == 0).all()
 
     def refusal(error: type[DeepGapError], study: Any = t4_study, device: Device = T4, **changes: str) -> str:
@@ -416,7 +420,7 @@ def test_an_engine_is_loaded_where_and_for_what_it_was_built(t4_study, tmp_path)
     assert 'was built for libraries {"tensorrt": "11.4"}, but' in refusal(EngineError, version="11.5")
     mse = replace(t4_study, config=t4_study.config | {"calibration": CALIBRATION | {"method": "mse"}})
     assert "was built for recipe {" in refusal(EngineError, study=mse)
-    write_arrays(tmp_path / "reference.npz", logits=np.zeros(1), weights_sha256="b" * 64)
+    write_answers(tmp_path / "reference.npz", np.zeros((1, 5)), "b" * 64, labels)
     assert "were made from different weights" in refusal(WeightsError)
     path.write_bytes(half(path.read_bytes()))
     assert "is damaged or not an engine" in refusal(EngineError)
@@ -427,12 +431,13 @@ def test_no_engine_is_built_of_an_edited_graph(measured_int8, t4_study, tmp_path
     graph = tmp_path / "resnet18.qdq.onnx"
     write_graph(graph, insert_qdq(read_graph(the(measured_int8, FP32)), read_cache(the(measured_int8, CACHE))))
     whole = graph.read_bytes()
+    mode = parse_mode("cudnn-int8", t4_study.runtimes)
 
     def build() -> None:
         build_engine(
             runtime_name="cudnn",
             precision="int8",
-            engine_recipe=Artifacts(t4_study).engine_recipe("T4", "resnet18", parse_mode("cudnn-int8"), 8),
+            engine_recipe=Artifacts(t4_study).engine_recipe("T4", t4_study.model("resnet18"), mode, BATCH),
             graph=graph,
             timing_cache=tmp_path / "cudnn.timing",
             path=tmp_path / "resnet18.engine",

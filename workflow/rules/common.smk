@@ -18,7 +18,7 @@ from deepgap.runtimes import load_runtimes
 from deepgap.study.schema import read_yaml
 from deepgap.measure.session import missing_libraries, name_session, start_session
 from deepgap.study.checks import load_study
-from deepgap.study.models import missing_libraries
+from deepgap.study.models import missing_source
 from deepgap.study.study import present_and_missing
 from deepgap.analyse.schemas import CELL_TABLES, STUDY_TABLES
 from deepgap.analyse.store import (
@@ -155,7 +155,7 @@ def begin_session():
     if not cells:
         return
     global session
-    missing_library = missing_libraries(study.model(cell.model) for cell in cells)
+    missing_library = missing_source(study.model(cell.model) for cell in cells)
     if missing_library:
         sys.exit(f"deep-gap: {missing_library}")
     try:

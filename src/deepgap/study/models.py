@@ -96,7 +96,7 @@ def refuse_clashes(specs: Iterable[ModelSpec], place: str) -> None:
             )
 
 
-def missing_libraries(specs: Iterable[ModelSpec]) -> str | None:
+def missing_source(specs: Iterable[ModelSpec]) -> str | None:
     """What is not installed though a model needs it, as a sentence; null where all is there."""
     for spec in specs:
         source = load_source(spec.kind)
