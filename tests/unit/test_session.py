@@ -11,7 +11,7 @@ import pytest
 
 from deepgap.errors import MissingLibraryError
 from deepgap.measure import session
-from deepgap.measure.session import SESSION_VARIABLE, describe_session, missing_libraries, name_session
+from deepgap.measure.session import SESSION_VARIABLE, describe_session, name_session, runtimes_without_libraries
 
 
 @pytest.fixture(autouse=True)
@@ -54,4 +54,4 @@ def test_the_runtimes_that_are_not_installed_are_told(monkeypatch):
     monkeypatch.setattr(
         session, "load_runtime", lambda name: {"a": SimpleNamespace(libraries=absent)}.get(name, there)
     )
-    assert missing_libraries(["b", "a", "a"]) == {"a": "Install it."}
+    assert runtimes_without_libraries(["b", "a", "a"]) == {"a": "Install it."}

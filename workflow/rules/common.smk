@@ -16,7 +16,11 @@ from deepgap.build.images.imagesets import describe_calibration
 from deepgap.build.images.labelled import describe_accuracy
 from deepgap.runtimes import load_runtimes
 from deepgap.study.schema import read_yaml
-from deepgap.measure.session import missing_libraries, name_session, start_session
+from deepgap.measure.session import (
+    name_session,
+    runtimes_without_libraries,
+    start_session,
+)
 from deepgap.study.checks import load_study
 from deepgap.study.models import missing_source
 from deepgap.study.study import present_and_missing
@@ -83,7 +87,7 @@ def why_skipped(cell):
 
 # Cells whose runtime is not installed stay missing; the others are measured.
 skipped = {cell.stem for cell in asked_for if why_skipped(cell)}
-absent = missing_libraries(
+absent = runtimes_without_libraries(
     cell.mode.runtime for cell in asked_for if cell.stem not in skipped
 )
 to_measure = {

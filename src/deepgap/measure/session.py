@@ -36,7 +36,7 @@ def start_session(gpu: Gpu, cells: Sequence[Cell]) -> WarmWorker:
     return worker
 
 
-def missing_libraries(runtimes: Iterable[str]) -> dict[str, str]:
+def runtimes_without_libraries(runtimes: Iterable[str]) -> dict[str, str]:
     """The runtimes whose libraries are not installed, each with the sentence that says how to get them."""
     missing = {}
     for name in sorted(set(runtimes)):
