@@ -235,8 +235,8 @@ def test_a_folder_of_images_is_known_by_its_content(with_photos):
         ),
         (
             {"runtime_options": {"tensorrt": {"profile": "paper"}}},
-            "runtime_options.tensorrt has no option 'profile'; "
-            "it has profiles, optimization_level, workspace_gib, cuda_graph.",
+            "config.yaml: runtime_options.tensorrt.profile is not an option of the runtime tensorrt: "
+            "it has optimization_level, workspace_gib, cuda_graph.",
         ),
         (
             {"overrides": {"CPU": {"modes": ["eager-fp32", "tensorrt-int8"]}}},
@@ -285,7 +285,7 @@ def by_hand(monkeypatch, capsys):
 
 def test_images_that_change_while_they_are_used_give_no_scales(measured_photos, by_hand, tmp_path):
     """What Snakemake saw when it named the cache is no longer there."""
-    calibration = CALIBRATION | {"images": "photos"}
+    calibration = CALIBRATION | {"images": "photos", "attention": False}
     seen = CALIBRATION | {"images": "folder", "sha256": "0" * 64}
     said = by_hand(
         measured_photos,
@@ -294,6 +294,7 @@ def test_images_that_change_while_they_are_used_give_no_scales(measured_photos, 
         cache=tmp_path / "new.cache",
         calibration=json.dumps(calibration),
         described=json.dumps(seen),
+        image_size=224,
     )
     assert said == "deep-gap: The images in photos changed since this run began; run Snakemake again."
     assert not (tmp_path / "new.cache").exists()
@@ -308,7 +309,13 @@ def test_cut_or_edited_scales_are_not_used(measured_int8, by_hand, tmp_path):
         "".join(whole.splitlines(keepends=True)[:9]): "is cut short or of another model: it lacks the tensor relu_5",
     }.items():
         cache.write_text(content)
-        options = {"source": the(measured_int8, FP32), "cache": cache, "graph": graph, "form": '"u8s8"'}
+        options = {
+            "source": the(measured_int8, FP32),
+            "cache": cache,
+            "graph": graph,
+            "form": '"u8s8"',
+            "attention": "false",
+        }
         said = by_hand(measured_int8, "quantize", **options)
         assert said.startswith(f"deep-gap: The calibration cache {cache} {problem}")
         assert said.endswith(DELETE)
