@@ -45,3 +45,11 @@ def test_cells_without_their_library_stay_missing(project):
     jobs = project.plan("cells", "--config", "gpu=T4")
     assert jobs["measure_cell"] == 2
     assert "build_engine" not in jobs
+
+
+def test_a_run_says_once_which_library_is_missing_and_how_to_get_it(project):
+    project.change(modes=["tensorrt-fp16"])
+    run = project.run("cells", "--config", "gpu=T4")
+    assert run.returncode == 0, run.stdout
+    assert run.stdout.count("The tensorrt modes need TensorRT, which is not installed; run '") == 1
+    assert "Its cells are left out." in run.stdout

@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +27,8 @@ from deepgap.build.quantize.qdq import insert_qdq
 from deepgap.build.reference import write_answers
 from deepgap.cells.cell_file import read_cell
 from deepgap.cells.footer import Footer
-from deepgap.errors import DeepGapError, EngineError, GraphError, ImageError, MissingLibraryError, WeightsError
-from deepgap.measure import session, source
+from deepgap.errors import DeepGapError, EngineError, GraphError, ImageError, WeightsError
+from deepgap.measure import source
 from deepgap.runtimes import load_runtime
 from deepgap.runtimes.engine_builder import build_engine
 from deepgap.sources.weights import load_model
@@ -463,23 +462,3 @@ def test_no_engine_is_built_of_an_edited_graph(measured_int8, t4_study, tmp_path
     with pytest.raises(GraphError, match=rf"^{graph} is damaged or not an ONNX model \(.+\); {DELETE}$"):
         build()
     assert sorted(path.name for path in tmp_path.iterdir()) == [graph.name]
-
-
-@pytest.mark.parametrize("runtime", ["tensorrt", "cudnn"])
-def test_a_missing_library_stops_before_any_work(t4_study, runtime, monkeypatch):
-    def absent(package: str) -> str:
-        raise metadata.PackageNotFoundError(package)
-
-    started = []
-    monkeypatch.setattr(session, "matching_devices", lambda gpu: [T4])
-    monkeypatch.setattr(session, "WarmWorker", lambda: started.append("worker"))
-    # An entry of None is what Python takes for a module that is not there.
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
-    monkeypatch.setattr(metadata, "version", absent)
-    with pytest.raises(MissingLibraryError) as refused:
-        cells = [cell for cell in t4_study.cells("T4") if cell.mode.runtime in ("eager", runtime)]
-        session.start_session(t4_study.gpus["T4"], cells)
-    assert runtime in str(refused.value)
-    assert "which is not installed; run '" in str(refused.value)
-    assert "config/config.yaml" in str(refused.value)
-    assert started == []

@@ -140,6 +140,12 @@ def clear_summary():
         forget_future_times(map(Path, merged), time.time())
 
 
+def tell_absent():
+    """Say once which runtimes are not installed."""
+    for reason in absent.values():
+        print(f"deep-gap: {reason} Its cells are left out.", file=sys.stderr)
+
+
 def begin_session():
     """Check the device and start the warm worker before the first job of a run that measures here."""
     if not workflow.is_main_process:
@@ -153,8 +159,7 @@ def begin_session():
     if workflow.non_local_exec:
         name_session(len(cells))
         return
-    for reason in absent.values():
-        print(f"deep-gap: {reason} Its cells are left out.", file=sys.stderr)
+    tell_absent()
     calm_scheduler(workflow.scheduler)
     if not cells:
         return

@@ -21,15 +21,12 @@ SESSION_VARIABLE = "DEEPGAP_SESSION"
 
 
 def start_session(gpu: Gpu, cells: Sequence[Cell]) -> WarmWorker:
-    """Check the device and the runtimes' libraries, start the warm worker, keep the plan for the progress line.
+    """Check the device, start the warm worker, keep the plan for the progress line.
 
     Raises:
         DeviceError: this machine has no such device; nothing was started.
-        MissingLibraryError: a runtime's library is not installed; nothing was started.
     """
     matching_devices(gpu)
-    for name in sorted({cell.mode.runtime for cell in cells}):
-        load_runtime(name).libraries()
     name_session(len(cells))
     worker = WarmWorker()
     write_plan(worker.folder / "plan.json", cells)
