@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deepgap.cells.facts import BYTES_PER_ELEMENT, Facts
+from deepgap.cells.facts import Facts
+from deepgap.study.words import BYTES_PER_ELEMENT
 
 FACTS = Facts(
     multiply_adds=1_000,

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-BYTES_PER_ELEMENT = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
-"""TF32 is stored as FP32."""
+from deepgap.study.words import BYTES_PER_ELEMENT
 
 OPERATIONS_PER_MULTIPLY_ADD = 2
 
