@@ -114,7 +114,9 @@ def begin_session():
 
 def tell_again(logs):
     """Print the sentences of failed jobs once more: Snakemake prints all input files of a failed job after them."""
-    told = "".join(Path(file).read_text(encoding="utf-8", errors="replace") for file in logs)
+    told = "".join(
+        Path(file).read_text(encoding="utf-8", errors="replace") for file in logs
+    )
     for file in dict.fromkeys(re.findall(r"^    log: (\S+) \(check", told, re.M)):
         if Path(file).is_file():
             print(read_text(Path(file)).strip(), file=sys.stderr)

@@ -47,7 +47,9 @@ rule render_figure:
         "../../envs/paper.yaml"
     params:
         caption=lambda wildcards: figures.read_caption(wildcards.figure),
-        code=code_digest("deepgap.paper.charts.picture", script="workflow/scripts/render_figure.py"),
+        code=code_digest(
+            "deepgap.paper.charts.picture", script="workflow/scripts/render_figure.py"
+        ),
     message:
         "Render {wildcards.figure}."
     script:

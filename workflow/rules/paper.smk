@@ -20,7 +20,9 @@ rule write_report:
     params:
         reporting=study.config["reporting"],
         captions={figure: figures.read_caption(figure) for figure in FIGURES},
-        code=code_digest("deepgap.paper.report", script="workflow/scripts/write_report.py"),
+        code=code_digest(
+            "deepgap.paper.report", script="workflow/scripts/write_report.py"
+        ),
     message:
         "Write the interactive page."
     script:
@@ -58,7 +60,9 @@ rule write_claims:
         "../../envs/paper.yaml"
     params:
         reporting=study.config["reporting"],
-        code=code_digest("deepgap.paper.claims", script="workflow/scripts/write_claims.py"),
+        code=code_digest(
+            "deepgap.paper.claims", script="workflow/scripts/write_claims.py"
+        ),
     message:
         "Check the claims of the text."
     script:

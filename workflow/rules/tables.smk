@@ -40,7 +40,9 @@ rule write_numbers:
         reporting=study.config["reporting"],
         captions={figure: figures.read_caption(figure) for figure in FIGURES},
         macros=list(SHOWN.macros),
-        code=code_digest("deepgap.paper.numbers", script="workflow/scripts/write_numbers.py"),
+        code=code_digest(
+            "deepgap.paper.numbers", script="workflow/scripts/write_numbers.py"
+        ),
     message:
         "Write the numbers of the text."
     script:
