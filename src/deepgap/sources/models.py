@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from deepgap.build.images.textures import CLASSES, texture_images
 from deepgap.errors import WeightsError, first_line
+from deepgap.files import refuse_unreadable
 
 if TYPE_CHECKING:
     import torch
@@ -147,6 +148,7 @@ def load_model(name: str, weights_file: Path) -> tuple[torch.nn.Module, str]:
     except FileNotFoundError:
         raise WeightsError(f"The weights {weights_file} are missing; run Snakemake to build them.") from None
     except Exception as error:
+        refuse_unreadable(weights_file, error)
         raise WeightsError(
             f"{weights_file} does not hold weights of {name} ({first_line(error)}); delete it."
         ) from None

@@ -16,11 +16,12 @@ from typing import Any
 
 from deepgap.build.images.imagesets import describe_calibration
 from deepgap.errors import ConfigError
+from deepgap.files import is_litter
 from deepgap.runtimes import load_runtime, runtime_names
 from deepgap.sources.models import GMAC_PER_IMAGE
 from deepgap.study.gpus import Gpu, split_site, with_sites
 from deepgap.study.method import METHOD_VERSION
-from deepgap.study.schema import check_schema, nearest, unknown
+from deepgap.study.schema import check_schema, expand_home, nearest, read_scalars, unknown
 
 IMAGE_SIZE = 224
 AXES = ("models", "modes", "batch_sizes", "protocol", "energy", "thread_counts")
@@ -203,7 +204,10 @@ class Study:
         """How many cell files below `results` the study does not name, by gpu."""
         listed = {Path(cell.path).name for gpu in self.gpus for cell in self.cells(gpu)}
         counts = {
-            gpu: sum(file.name not in listed for file in (results / gpu / "cells").glob("*.parquet"))
+            gpu: sum(
+                file.name not in listed and not is_litter(file)
+                for file in (results / gpu / "cells").glob("*.parquet")
+            )
             for gpu in self.gpus
         }
         return {gpu: count for gpu, count in counts.items() if count}
@@ -254,12 +258,14 @@ def load_study(
         # The command line makes a number of a name that looks like one.
         if filled.get(key) is not None:
             filled[key] = str(filled[key])
+    filled = read_scalars(filled, schema)
     check_schema(filled, schema, "config.yaml")
     for key, rule in schema["properties"].items():
         if "default" in rule:
             filled.setdefault(key, copy.deepcopy(rule["default"]))
             if isinstance(rule["default"], dict) and key not in ("overrides", "runtime_options"):
                 filled[key] = rule["default"] | filled[key]
+    filled["calibration"]["images"] = expand_home(filled["calibration"]["images"])
     if filled["gpu"] is not None and filled["gpu"] not in gpus:
         raise ConfigError(unknown("gpu", filled["gpu"], list(gpus)))
     if filled["site"] and filled["gpu"] is None:

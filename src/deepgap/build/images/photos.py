@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepgap.errors import ImageError, first_line
+from deepgap.files import is_litter, refuse_unreadable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -100,6 +101,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _is_listed(path: Path) -> bool:
     """Whether a path is a file, or a link to nothing, which must be told and not left out."""
+    if is_litter(path):
+        return False
     return path.is_file() or (path.is_symlink() and not path.exists())
 
 
@@ -107,4 +110,5 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
+        refuse_unreadable(path, error)
         raise ImageError(f"The image {path} cannot be read ({error.strerror}); remove or replace it.") from None

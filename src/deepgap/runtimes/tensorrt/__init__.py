@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from deepgap.build.engine_file import Engine
-from deepgap.errors import ConfigError, DeviceError, EngineError, MissingLibraryError, UnsupportedError, first_line
+from deepgap.errors import (
+    ConfigError,
+    DeviceError,
+    DiskError,
+    EngineError,
+    MissingLibraryError,
+    UnsupportedError,
+    first_line,
+)
 from deepgap.files import put_in_place
 from deepgap.runtimes import BuildRequest, Call, Inputs, Runtime
 
@@ -426,7 +434,7 @@ def _keep_timing_cache(config: trt.IBuilderConfig, request: BuildRequest) -> Non
     try:
         with put_in_place(path) as partial:
             partial.write_bytes(cache.serialize())
-    except OSError as error:
+    except (OSError, DiskError) as error:
         request.say(f"The timing cache {path} cannot be written ({first_line(error)}); the next build takes longer.")
 
 
