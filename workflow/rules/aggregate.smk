@@ -51,7 +51,9 @@ rule describe_study:
             }
             for gpu, profile in study.gpus.items()
         },
-        code=code_digest("deepgap.analyse.design", script="workflow/scripts/describe_study.py"),
+        code=code_digest(
+            "deepgap.analyse.design", script="workflow/scripts/describe_study.py"
+        ),
     message:
         "Describe the study and the published values."
     script:

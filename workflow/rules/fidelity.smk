@@ -28,7 +28,8 @@ rule compare_layers:
         gpu=asdict(study.gpus[study.gpu]),
         precisions=list(dict.fromkeys(m.precision for m in in_pytorch)),
         code=code_digest(
-            "deepgap.build.fidelity_report", script="workflow/scripts/compare_layers.py"
+            "deepgap.build.fidelity_report",
+            script="workflow/scripts/compare_layers.py",
         ),
     message:
         "Compare the layers of {wildcards.model} with FP32."
@@ -57,7 +58,8 @@ rule compare_methods:
         # Another image in the same folder changes this alone.
         images_seen=study.calibration,
         code=code_digest(
-            "deepgap.build.fidelity_report", script="workflow/scripts/compare_methods.py"
+            "deepgap.build.fidelity_report",
+            script="workflow/scripts/compare_methods.py",
         ),
     message:
         "Compare the calibration methods on {wildcards.model}."

@@ -15,7 +15,9 @@ rule find_recommendation:
         reporting=study.config["reporting"],
         slo_ms=study.config["slo_ms"],
         objective=study.config["objective"],
-        code=code_digest("deepgap.analyse.recommend", script="workflow/scripts/recommend.py"),
+        code=code_digest(
+            "deepgap.analyse.recommend", script="workflow/scripts/recommend.py"
+        ),
     message:
         "Find the best measured operating points."
     script:
