@@ -38,10 +38,11 @@ render: setup  ## render the paper's tables and figures from the data present, w
 test: setup check  ## run the checks and all tests
 	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
-check: setup  ## lint, types and formatting
+check: setup  ## lint, types, imports and formatting
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	PYTHONPATH=src $(BIN)/lint-imports
 	$(BIN)/snakefmt --check Snakefile workflow/rules
 	$(BIN)/python -m snakemake --lint
 
