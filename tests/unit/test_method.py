@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from deepgap.jobs import digest
-from deepgap.jobs.digest import code_digest, syntax_digest
+from deepgap.jobs.digest import code_digest, import_closure, syntax_digest
 from deepgap.study.method import METHOD_MODULES, METHOD_VERSION
 
 RECORD = Path(__file__).with_name("method_digests.json")
@@ -61,3 +61,15 @@ def test_an_edit_of_an_imported_module_counts_for_its_users_only(copied_package)
 def test_an_unknown_module_is_an_error():
     with pytest.raises(ModuleNotFoundError, match=r"deepgap\.nothing"):
         code_digest("deepgap.nothing")
+
+
+def test_a_closure_holds_what_is_reached_over_any_way_but_for_the_exceptions():
+    whole = import_closure(["workflow/scripts/measure_cell.py"])
+    assert {"deepgap.measure.worker", "deepgap.measure.measure", "deepgap.host", "deepgap.measure.timing"} <= whole
+    narrow = import_closure(["workflow/scripts/measure_cell.py"], without=["deepgap.measure.worker"])
+    assert "deepgap.measure.worker" not in narrow and "deepgap.measure.worker" in whole
+
+
+def test_an_exception_that_nothing_imports_is_stale():
+    with pytest.raises(ValueError, match=r"nothing here imports deepgap\.paper\.latex"):
+        import_closure(["deepgap.stats"], without=["deepgap.paper.latex"])

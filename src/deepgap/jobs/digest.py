@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -23,14 +23,35 @@ def code_digest(*modules: str, script: str | None = None) -> str:
     Raises:
         ModuleNotFoundError: a name is none of deepgap's modules.
     """
+    seen = import_closure(modules)
+    return syntax_digest(seen if script is None else seen | {script})
+
+
+def import_closure(modules: Iterable[str], without: Collection[str] = ()) -> set[str]:
+    """These modules and scripts, and all of deepgap that they import, wherever in their code and over any way.
+
+    Args:
+        modules: names of deepgap modules, or paths of scripts that end in `.py`.
+        without: modules that do not count, for a guard of what can change a number; what is reached through them
+            alone does not count either.
+
+    Raises:
+        ModuleNotFoundError: a name is none of deepgap's modules.
+        ValueError: one of `without` is reached by no import, so that the exception is stale.
+    """
     seen: set[str] = set()
+    left_out: set[str] = set()
     pending = list(modules)
     while pending:
         module = pending.pop()
-        if module not in seen:
+        if module in without:
+            left_out.add(module)
+        elif module not in seen:
             seen.add(module)
             pending += _imports(module)
-    return syntax_digest(seen if script is None else seen | {script})
+    if stale := set(without) - left_out:
+        raise ValueError(f"nothing here imports {', '.join(sorted(stale))}")
+    return seen
 
 
 def syntax_digest(modules: Iterable[str]) -> str:
