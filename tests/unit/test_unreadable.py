@@ -145,7 +145,9 @@ def test_what_file_managers_leave_is_no_cell_and_no_image(tmp_path: Path) -> Non
 
 def test_windows_line_ends_change_nothing(tmp_path: Path) -> None:
     for name in ("config/gpus.yaml", "workflow/schemas/gpus.schema.yaml", "data/published/deep_gap.csv"):
-        (tmp_path / Path(name).name).write_bytes((ROOT / name).read_bytes().replace(b"\n", b"\r\n"))
+        (tmp_path / Path(name).name).write_bytes(
+            (ROOT / name).read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        )
     there = load_gpus(tmp_path / "gpus.yaml", tmp_path / "gpus.schema.yaml")
     assert there == load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")
     published = read_published(tmp_path / "deep_gap.csv")

@@ -18,6 +18,7 @@ except ModuleNotFoundError:
 
 from deepgap.paper import figures, parts, tables
 from deepgap.study.artifacts import Artifacts
+from deepgap.text import read_text
 from deepgap.jobs.digest import code_digest
 from deepgap.errors import DeepGapError
 from deepgap.jobs.startup import check_place, user_name

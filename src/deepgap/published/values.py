@@ -40,7 +40,7 @@ def read_published(file: Path) -> pl.DataFrame:
     columns = [name for name in PUBLISHED_VALUES if name != "source"]
     restore = "restore the file from the repository"
     try:
-        raw = pl.read_csv(io.BytesIO(file.read_bytes().replace(b"\r\n", b"\n")), infer_schema=False)
+        raw = pl.read_csv(io.BytesIO(file.read_bytes()), infer_schema=False)
     except FileNotFoundError:
         raise DeepGapError(f"The published values {file} are missing; {restore}.") from None
     except (pl.exceptions.PolarsError, OSError) as error:
