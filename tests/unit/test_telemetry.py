@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deepgap.errors import TelemetryError
+from deepgap.errors import DiskError, TelemetryError
 from deepgap.measure.telemetry import (
     CLOCK_EVENT_REASONS,
     INTERVAL_S,
@@ -417,10 +417,6 @@ def empty(path: Path) -> None:
     path.touch()
 
 
-def a_folder(path: Path) -> None:
-    path.mkdir()
-
-
 @pytest.mark.parametrize(
     "make",
     [
@@ -431,7 +427,6 @@ def a_folder(path: Path) -> None:
         truncated,
         cut_in_the_middle,
         empty,
-        a_folder,
     ],
 )
 def test_a_damaged_or_foreign_file_is_refused_by_name(tmp_path, make):
@@ -439,6 +434,11 @@ def test_a_damaged_or_foreign_file_is_refused_by_name(tmp_path, make):
     make(path)
     with pytest.raises(TelemetryError, match=r"cell\.parquet is damaged or .* this version; remove"):
         read_telemetry(path)
+
+
+def test_a_folder_in_a_files_place_is_no_damage(tmp_path):
+    with pytest.raises(DiskError, match=r"cannot be read \(Is a directory\); a folder stands in its place"):
+        read_telemetry(tmp_path)
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path):
