@@ -31,9 +31,11 @@ ADVICE = {
     errno.EISDIR: "a folder stands in its place; move it away",
     errno.ENOTDIR: "a file stands where its folder belongs; move it away",
     errno.ELOOP: "its link leads back to itself; mend the link",
-    errno.ENAMETOOLONG: "its path is too long; move the checkout to a shorter one",
+    errno.ENAMETOOLONG: "its name is too long; give it a shorter one",
 }
 """What to do about an error of the file system. None says that a file is damaged, so none is to delete it."""
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 
 SEAL_KEY = "seal"
 SEAL_MARK = b"deepgap sha256 of the file with zeros here: "
@@ -64,7 +66,7 @@ def read_parquet(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is not a parquet file, or not as it was written; the text says how, without its name.
-        DiskError: the file cannot be read; nothing is said about what it holds.
+        DiskError: the file cannot be read, or only Git LFS's pointer to it is here.
         DeepGapError: the `SHA256SUMS` cannot be read.
     """
     import polars as pl
@@ -75,6 +77,8 @@ def read_parquet(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
         raise
     except OSError as error:
         raise DiskError(unreadable(path, error)) from None
+    if content.startswith(LFS_POINTER):
+        raise DiskError(f"{path} is a Git LFS pointer and not the file itself; run 'git lfs pull'.")
     sealed = _is_sealed(content)
     if not sealed:
         listed = _listed_digest(path)
@@ -129,6 +133,20 @@ def _read_digests(file: Path, changed_ns: int, size: int) -> dict[str, str]:
             )
         digests[os.fsdecode(match[2])] = match[1].decode()
     return digests
+
+
+def is_litter(path: Path) -> bool:
+    """Whether a file was left by a file manager: macOS writes `._NAME` beside each file on a foreign disk."""
+    return path.name.startswith("._") or path.name in (".DS_Store", "Thumbs.db", "desktop.ini")
+
+
+def refuse_unreadable(path: Path, error: BaseException) -> None:
+    """Raise DiskError where an error of reading is the file system's, which says nothing about what a file holds.
+
+    To be called before a sentence says that a file is damaged: libraries raise OSError for damaged content, too.
+    """
+    if isinstance(error, OSError) and error.errno in ADVICE:
+        raise DiskError(unreadable(path, error)) from None
 
 
 def unreadable(path: Path, error: OSError) -> str:

@@ -346,3 +346,16 @@ def test_a_missing_hardware_file_or_schema_is_named(tmp_path, name):
     files = {"gpus.yaml": ROOT / "config/gpus.yaml", "gpus.schema.yaml": SCHEMA} | {name: tmp_path / name}
     with pytest.raises(ConfigError, match=rf"{name} cannot be read \(No such file or directory\); restore it\."):
         load_gpus(*files.values())
+
+
+def test_a_name_with_bare_brackets_explains_itself(tmp_path):
+    entries = read_yaml(ROOT / "config/gpus.yaml")
+    entries["EPYCGenoa"]["name_pattern"] = "Intel(R) Xeon(R) Gold.*"
+    file = tmp_path / "gpus.yaml"
+    file.write_text(yaml.safe_dump(entries), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"brackets of \(R\) make a group and match no bracket") as caught:
+        load_gpus(file, ROOT / "workflow/schemas/gpus.schema.yaml")
+    assert str(caught.value).endswith(r"write 'Intel\(R\) Xeon\(R\) Gold.*'.")
+    entries["EPYCGenoa"]["name_pattern"] = r"Intel\(R\) Xeon(\(R\))? Gold.*"
+    file.write_text(yaml.safe_dump(entries), encoding="utf-8")
+    assert load_gpus(file, ROOT / "workflow/schemas/gpus.schema.yaml")

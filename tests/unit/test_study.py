@@ -316,3 +316,40 @@ def test_any_value_anywhere_is_accepted_or_refused_in_one_sentence(config, confi
             load_study(copy.deepcopy(config) | {key: value}, config_schema, gpus, load_runtimes())
         except ConfigError as error:
             assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "value"),
+    [
+        ({"batch_sizes": ["1", "8"]}, ("batch_sizes",), [1, 8]),
+        ({"slo_ms": "5e-3"}, ("slo_ms",), 0.005),
+        ({"energy": {"seconds": "6", "sweeps": "1", "batch_sizes": ["8"]}}, ("energy", "seconds"), 6),
+        ({"overrides": {"T4": {"batch_sizes": ["2"]}}}, ("overrides", "T4", "batch_sizes"), [2]),
+        ({"overrides": {"CPU": {"thread_counts": {"eager-fp32": ["1", "all"]}}}},
+         ("overrides", "CPU", "thread_counts", "eager-fp32"), [1, "all"]),
+    ],
+)  # fmt: skip
+def test_numbers_that_arrive_as_text_are_read(load, changes, place, value):
+    found = load(**changes).config
+    for key in place:
+        found = found[key]
+    assert found == value
+
+
+@pytest.mark.parametrize("text", ["x", "1.5", "[1]", "2020-01-01", ".nan", "1e2000"])
+def test_text_that_is_no_such_number_is_refused(load, text):
+    with pytest.raises(ConfigError, match=r"batch_sizes\[0\] is "):
+        load(batch_sizes=[text])
+
+
+def test_text_of_the_command_line_names_the_same_cells(load):
+    cells = load(batch_sizes=[1, 8]).cells("T4")
+    assert [cell.stem for cell in load(batch_sizes=["1", "8"]).cells("T4")] == [cell.stem for cell in cells]
+
+
+def test_a_tilde_in_a_path_is_the_home(load, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    calibration = {"method": "max", "images": "~/photos", "count": 4}
+    assert load(calibration=calibration).config["calibration"]["images"] == str(tmp_path / "photos")
+    with pytest.raises(ConfigError, match="no home is known for the ~ in '~nobody-of-that-name/x'"):
+        load(calibration=calibration | {"images": "~nobody-of-that-name/x"})

@@ -10,10 +10,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from PIL import ImageFont
 
 from deepgap.analyse.schemas import DESIGN, TELEMETRY
 from deepgap.analyse.summary import Summary
 from deepgap.cells.bounds import peak_share
+from deepgap.paper.charts.theme import FONT_SIZE
 from deepgap.paper.figures import load_figure
 from deepgap.paper.figures.operations import operations_per_cycle
 from deepgap.paper.figures.p99_over_batch import left_out
@@ -71,6 +73,19 @@ def test_generations_are_the_data_sheets_in_order_of_year() -> None:
     bars = {(row["gpu"], row["precision"]): row["rate"] for row in rows_of(spec, "rate")}
     assert bars == {(gpu.key, name): rate for gpu in gpus for name, rate in gpu.peak_tops.items() if rate}
     assert {row["source"] for row in rows_of(spec, "rate")} == {"data sheet"}
+
+
+@pytest.mark.parametrize("length", [8, 18, 40, 400])
+def test_long_keys_of_gpus_do_not_overlap(length: int) -> None:
+    summary = full_summary()
+    keys = [f"{'RTXPRO6000BlackwellServerEdition' * 20}"[: length - 1] + str(number) for number in range(7)]
+    summary = replace(summary, gpus=summary.gpus | {key: replace(GPUS["L4"], key=key) for key in keys})
+    slots = rows_of(spec_of("generations", summary), "ground")
+    assert len(slots) == len(keys) + sum(gpu.device == "cuda" for gpu in GPUS.values())
+    font = ImageFont.truetype(ROOT / "paper/fonts/STIX-Regular.otf", FONT_SIZE)
+    for slot in slots:
+        assert all(font.getlength(slot[words]) <= slot["right"] - slot["left"] for words in ("name", "about"))
+        assert slot["name"].endswith(f"({summary.gpus[slot['gpu']].year})")
 
 
 def test_no_gpu_is_said_to_be_measured_without_cells() -> None:

@@ -79,3 +79,11 @@ def test_what_cannot_be_read_is_told_as_what_it_is(tmp_path: Path) -> None:
         read_text(file)
     with pytest.raises(DiskError, match=r"cannot be read \(Is a directory\); a folder stands in its place"):
         read_text(tmp_path)
+
+
+def test_a_script_prints_what_the_locale_cannot(tmp_path: Path) -> None:
+    program = f"from deepgap.jobs.arguments import run_script\ndef main(job): print({WORDS!a}, end='')\n"
+    program += "run_script(main, {'__doc__': ''})"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+    assert run.stdout.decode("ascii") == WORDS.encode("ascii", errors="backslashreplace").decode("ascii")

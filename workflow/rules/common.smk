@@ -1,16 +1,30 @@
 # The study, its cells, and what the other rules share.
+import os
+import re
+import shlex
 import sys
 import time
 from pathlib import Path
 
+from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
+
+try:
+    import deepgap
+except ModuleNotFoundError:
+    sys.exit(
+        f"deep-gap: the package deepgap is not installed for {sys.executable}; run 'make setup', then "
+        "'.venv/bin/snakemake' in place of 'snakemake'."
+    )
 
 from deepgap.paper import figures, parts, tables
 from deepgap.study.artifacts import Artifacts
+from deepgap.text import read_text
 from deepgap.jobs.digest import code_digest
 from deepgap.errors import DeepGapError
 from deepgap.jobs.failures import describe_failures
 from deepgap.jobs.scheduler import calm_scheduler
+from deepgap.jobs.startup import check_place, user_name
 from deepgap.study.gpus import find_sites, load_gpus
 from deepgap.build.images.imagesets import describe_calibration
 from deepgap.build.images.labelled import describe_accuracy
@@ -31,6 +45,28 @@ from deepgap.analyse.store import (
     keep_tables,
     study_table_file,
 )
+
+# Snakemake prints the user's name and ends in a traceback where a container runs as a number without one.
+os.environ.setdefault("USER", user_name())
+
+try:
+    check_place(
+        os.path.dirname(os.path.dirname(str(workflow.current_basedir))), Path.cwd()
+    )
+except DeepGapError as error:
+    sys.exit(f"deep-gap: {error}")
+
+# Snakemake puts the path of Python into a shell command as it is: a blank in it would end it.
+if shlex.quote(sys.executable) != sys.executable:
+    sys.executable = os.path.relpath(sys.executable)
+
+
+async def accept_any_time(self, job, outputs):
+    """Contents decide what is stale, so a cell whose file has a time in the future is as good as any other."""
+
+
+# Snakemake ends a job whose output is older than an input, as all are beside a cell from a clock that runs ahead.
+DAG.check_output_mtime = accept_any_time
 
 CONFIG_FILE = "config/config.yaml"
 GPUS_FILE = "config/gpus.yaml"

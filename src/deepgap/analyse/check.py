@@ -3,7 +3,9 @@ the sites, software, engines and weights that a comparison would mix."""
 
 from __future__ import annotations
 
+import filecmp
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,10 +20,11 @@ from deepgap.analyse.reading import engine_build, read_checked, software
 from deepgap.analyse.rows import Rows
 from deepgap.analyse.telemetry import read_samples
 from deepgap.cells.cell_file import LATENCY, OK, THROUGHPUT
-from deepgap.errors import CellError, TelemetryError
-from deepgap.files import DIGEST_LIST
+from deepgap.errors import CellError, DiskError, TelemetryError
+from deepgap.files import DIGEST_LIST, is_litter
 from deepgap.study.cell import cell_id
 from deepgap.study.gpus import Gpu, split_site
+from deepgap.study.schema import nearest
 
 CHECKED = pl.Schema(
     {
@@ -45,6 +48,8 @@ latency_ms, images_per_s: medians over the cell. stack, engine: JSON of the soft
 build."""
 
 FAMILY = ["gpu", "model", "mode", "batch_size", "threads"]
+COPY = re.compile(r"(?P<name>.+?)(?: ?\(\d+\)| - Copy(?: \(\d+\))?| copy(?: \d+)?| - Kopie)")
+"""The name that a second file of one name gets, without its ending."""
 
 
 @dataclass(frozen=True)
@@ -71,32 +76,56 @@ def check_results(results: Path, gpus: Mapping[str, Gpu]) -> Report:
     unknown = sorted(
         path.parent for path in results.glob("*/cells") if path.parent not in folders and any(path.iterdir())
     )
-    refused += [f"{folder} holds cells, but config/gpus.yaml has no {folder.name}; add it." for folder in unknown]
+    refused += [_unknown_folder(folder, gpus) for folder in unknown]
     files, devices = _listed(folders, "cells"), Devices(gpus)
     for count, file in enumerate(files, 1):
         if count % 1000 == 0:
             print(f"{count} of {len(files)} cells", file=sys.stderr, flush=True)
         try:
             cells.add(_check_cell(file, gpus, devices))
-        except CellError as error:
+        except (CellError, DiskError) as error:
             refused.append(str(error))
     for file in _listed(folders, "telemetry"):
         try:
             _check_samples(file)
             samples += 1
-        except TelemetryError as error:
+        except (TelemetryError, DiskError) as error:
             refused.append(str(error))
     return Report(cells.frame(), refused, samples)
 
 
 def _listed(folders: Iterable[Path], what: str) -> list[Path]:
-    """All files in these folders' folder `what`, but for the list of digests."""
-    return [file for folder in folders for file in sorted((folder / what).glob("*")) if file.name != DIGEST_LIST]
+    """All files in these folders' folder `what`, but for the list of digests and what file managers leave."""
+    files = [file for folder in folders for file in sorted((folder / what).glob("*"))]
+    return [file for file in files if file.name != DIGEST_LIST and not is_litter(file)]
+
+
+def _unknown_folder(folder: Path, gpus: Mapping[str, Gpu]) -> str:
+    key, site = split_site(folder.name)
+    same = next((gpu for gpu in gpus if gpu.lower() == key.lower()), None)
+    if same is not None and same != key:
+        name = f"{same}@{site}" if site else same
+        return f"{folder} holds cells, but config/gpus.yaml writes {same}; rename the folder to {name}."
+    hint = nearest(key, list(gpus))
+    return f"{folder} holds cells, but config/gpus.yaml has no {folder.name}{hint}; add it, or rename the folder."
+
+
+def _refuse_copy(file: Path) -> None:
+    """Refuse `NAME (1).parquet` and `NAME - Copy.parquet`, as file managers and browsers name a second file."""
+    if (copied := COPY.fullmatch(file.stem)) is None:
+        return
+    original = file.with_name(f"{copied['name']}{file.suffix}")
+    if not original.exists():
+        raise CellError(f"{file} has the name of a copy, and no original is beside it; rename it to {original.name}.")
+    same = filecmp.cmp(file, original, shallow=False)
+    advice = "remove it" if same else "their bytes differ: keep the one that is in order under the original's name"
+    raise CellError(f"{file} is a copy of {original.name}; {advice}.")
 
 
 def _check_cell(file: Path, gpus: Mapping[str, Gpu], devices: Devices) -> dict[str, Any]:
     if file.suffix != ".parquet":
         raise CellError(f"{file} is not a cell; remove it.")
+    _refuse_copy(file)
     rows, footer = read_checked(file, gpus)
     recipe, folder = footer.recipe, file.parent.parent.name
     if recipe["gpu"] != folder:

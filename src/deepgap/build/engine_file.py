@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from deepgap.errors import EngineError, first_line
-from deepgap.files import put_in_place
+from deepgap.files import put_in_place, refuse_unreadable
 from deepgap.study.gpus import Device
 
 HEADER = "header"
@@ -62,6 +62,7 @@ def read_engine(path: Path, identity: Mapping[str, Any]) -> Engine:
         raise EngineError(f"The engine {path} does not exist; run Snakemake to build it.") from None
     # zipfile and numpy raise almost anything on a damaged archive.
     except Exception as error:
+        refuse_unreadable(path, error)
         raise EngineError(
             f"{path} is damaged or not an engine ({first_line(error)}); delete it and run Snakemake again."
         ) from None

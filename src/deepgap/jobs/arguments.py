@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 import traceback
@@ -36,6 +37,10 @@ def run_script(
         optional_outputs: those that it may leave out; null then.
         optional_inputs: lists of files that may be empty.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A locale that cannot print a letter shows its number, and the script goes on.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     snakemake = namespace.get("snakemake")
     job: argparse.Namespace | SimpleNamespace
     if snakemake is None:

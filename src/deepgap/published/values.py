@@ -13,6 +13,7 @@ import polars as pl
 
 from deepgap.analyse.schemas import PUBLISHED, PUBLISHED_VALUES
 from deepgap.errors import DeepGapError, first_line
+from deepgap.files import refuse_unreadable
 
 CPU = "CPU-GNR24T"
 """The key of the published study's processor."""
@@ -43,6 +44,7 @@ def read_published(file: Path) -> pl.DataFrame:
     except FileNotFoundError:
         raise DeepGapError(f"The published values {file} are missing; {restore}.") from None
     except (pl.exceptions.PolarsError, OSError) as error:
+        refuse_unreadable(file, error)
         raise DeepGapError(f"{file} is not a CSV table ({first_line(error)}); {restore}.") from None
     if raw.columns != columns:
         raise DeepGapError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deepgap.errors import ConfigError
-from deepgap.study.schema import check_schema, read_yaml
+from deepgap.study.schema import check_schema, read_scalars, read_yaml
 
 SITE_PATTERN = r"[a-z][a-z0-9]{0,31}"
 """Of `site` in the config, where the schema has it again."""
@@ -81,8 +81,9 @@ def load_gpus(path: Path, schema: Path) -> dict[str, Gpu]:
     Raises:
         ConfigError: a file is missing or not YAML, or gpus.yaml breaks its schema.
     """
-    entries = read_yaml(path)
-    check_schema(entries, read_yaml(schema), path.name)
+    rules = read_yaml(schema)
+    entries = read_scalars(read_yaml(path), rules)
+    check_schema(entries, rules, path.name)
     for key, entry in entries.items():
         if entry["name_pattern"] is None and entry["compute_capability"] is not None:
             raise ConfigError(f"{path.name}: {key}.name_pattern is null, which only a processor's may be; give one.")
@@ -90,7 +91,18 @@ def load_gpus(path: Path, schema: Path) -> dict[str, Gpu]:
             re.compile(entry["name_pattern"] or "")
         except (re.error, OverflowError, RecursionError) as error:
             raise ConfigError(f"{path.name}: {key}.name_pattern is not a regular expression: {error}.") from None
+        _refuse_unescaped(path.name, key, entry["name_pattern"] or "")
     return {key: Gpu(key=key, **entry) for key, entry in entries.items()}
+
+
+def _refuse_unescaped(file: str, key: str, pattern: str) -> None:
+    """Refuse a device's name such as `Intel(R) Xeon(R)`, which as a pattern matches everything but itself."""
+    if marks := sorted(set(re.findall(r"(?<!\\)\((?:R|TM|C)\)(?![?*+{|])", pattern, re.IGNORECASE))):
+        meant = re.sub(r"(?<!\\)\((R|TM|C)\)", r"\\(\1\\)", pattern, flags=re.IGNORECASE)
+        raise ConfigError(
+            f"{file}: {key}.name_pattern is '{pattern}', in which the brackets of {', '.join(marks)} make a group "
+            f"and match no bracket; write '{meant}'."
+        )
 
 
 def split_site(key: str) -> tuple[str, str | None]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from jsonschema.exceptions import ValidationError, relevance
 from jsonschema.validators import extend
 
 from deepgap.errors import ConfigError
+from deepgap.files import unreadable
 
 # JSON schema's integer may be 3.0, which would name other cells than 3.
 _Validator = extend(  # type: ignore[no-untyped-call]
@@ -23,6 +26,9 @@ _Validator = extend(  # type: ignore[no-untyped-call]
 
 MOST = 2**63 - 1
 """The largest number of 64 bits, which is what torch takes as a seed."""
+
+FLOAT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+"""A number with an exponent, also without the point and the sign that YAML 1.1 asks for."""
 
 LONGEST = 120
 """Characters of a value in a sentence."""
@@ -35,14 +41,16 @@ def read_yaml(path: Path) -> Any:
         ConfigError: the file is missing or not YAML, or names a key twice.
     """
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")
         loader = yaml.SafeLoader(text)
         root = loader.get_single_node()
         for node in _mappings(root, set()):
             _refuse_doubles(path, node)
         return None if root is None else loader.construct_document(root)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read ({error.strerror}); restore it.") from None
+        if isinstance(error, FileNotFoundError):
+            raise ConfigError(f"{path} cannot be read ({error.strerror}); restore it.") from None
+        raise ConfigError(unreadable(path, error)) from None
     # Numbers and dates that Python cannot hold raise ValueError, unhashable keys TypeError.
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -71,6 +79,39 @@ def _refuse_doubles(path: Path, node: yaml.MappingNode) -> None:
                 line = key.start_mark.line + 1
                 raise ConfigError(f"{path} names the key '{key.value}' twice in one place (line {line}); remove one.")
             keys.add(key.value)
+
+
+def read_scalars(value: Any, schema: Mapping[str, Any]) -> Any:
+    """The value with text read as a number, a truth or null where the schema does not take text.
+
+    Snakemake hands on the words inside brackets of `--config 'batch_sizes=[1, 2]'` as text, and YAML 1.1 takes a
+    number such as `5e-3` for text. What the schema takes as text stays text, `check_schema` tells of the rest.
+    """
+    try:
+        wrong = [error for error in _Validator(schema).iter_errors(value) if isinstance(error.instance, str)]
+    except RecursionError:
+        return value
+    value = copy.deepcopy(value)
+    for error in wrong:
+        *place, last = error.absolute_path or [None]
+        read = _scalar(error.instance)
+        if last is not None and read is not None:
+            holder = value
+            for key in place:
+                holder = holder[key]
+            holder[last] = read[0]
+    return value
+
+
+def _scalar(text: str) -> tuple[float | bool | None] | None:
+    """The number, truth or null that a text spells, in a tuple; null for any other text."""
+    if FLOAT.fullmatch(text):
+        return (float(text),)
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError):
+        return None
+    return (value,) if value is None or isinstance(value, bool | int | float) else None
 
 
 def check_schema(value: object, schema: Mapping[str, Any], file: str) -> None:
@@ -153,6 +194,18 @@ def _sentence(error: ValidationError) -> str:
             if "propertyNames" in error.absolute_schema_path:
                 key = f"a key of {key}"
             return f"{key} is {_show(found)}; it must fit the schema's {error.validator}, {_show(rule)}."
+
+
+def expand_home(path: str) -> str:
+    """A path of the config with its `~` or `~name` as the shell reads it.
+
+    Raises:
+        ConfigError: there is no such home.
+    """
+    try:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError:
+        raise ConfigError(f"config.yaml: no home is known for the ~ in '{path}'; write it out.") from None
 
 
 def unknown(key: str, value: str, allowed: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from deepgap.build.images.labelled import draw_labelled
 from deepgap.build.images.photos import describe_suffixes, digest_photos, list_photos, load_photo
 from deepgap.build.images.textures import CLASSES
 from deepgap.errors import ImageError, first_line
-from deepgap.files import put_in_place
+from deepgap.files import put_in_place, refuse_unreadable
 
 PROCEDURAL = "procedural"
 CALIBRATION_SEED = 1_000_000
@@ -130,6 +130,7 @@ def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
         raise ImageError(f"{path} does not exist; run Snakemake to make it.") from None
     # zipfile and numpy raise almost anything on a damaged archive.
     except Exception as error:
+        refuse_unreadable(path, error)
         raise ImageError(
             f"{path} is damaged or foreign ({first_line(error)}); delete it and run Snakemake again."
         ) from None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deepgap.errors import ImageError, first_line
+from deepgap.files import is_litter, refuse_unreadable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -155,6 +156,8 @@ def _rgb(image: Image.Image) -> Photo:
 
 def _is_listed(path: Path) -> bool:
     """Whether a path is a file, or a link to nothing, which must be told and not left out."""
+    if is_litter(path):
+        return False
     return path.is_file() or (path.is_symlink() and not path.exists())
 
 
@@ -162,4 +165,5 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
+        refuse_unreadable(path, error)
         raise ImageError(f"The image {path} cannot be read ({error.strerror}); remove or replace it.") from None

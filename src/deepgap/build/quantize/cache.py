@@ -17,7 +17,7 @@ import onnx
 
 from deepgap.build.quantize.placement import calibrated_tensors
 from deepgap.errors import CalibrationError
-from deepgap.files import put_in_place
+from deepgap.files import put_in_place, refuse_unreadable
 
 VERSION = 8501
 ENTROPY, OTHER = "EntropyCalibration2", "MinMaxCalibration"
@@ -59,6 +59,7 @@ def read_cache(path: Path) -> dict[str, float]:
     except FileNotFoundError:
         raise CalibrationError(f"The calibration cache {path} does not exist; run Snakemake to make it.") from None
     except (OSError, UnicodeDecodeError) as error:
+        refuse_unreadable(path, error)
         raise refuse(f"cannot be read ({error})") from None
     if not HEADER.fullmatch(text.partition("\n")[0]):
         raise refuse("does not begin with a line such as TRT-8501-EntropyCalibration2")

@@ -24,7 +24,9 @@ CAPTION = (
 )
 
 MOST = 6
-"""GPUs side by side; with more, their words would overlap."""
+"""GPUs side by side; with more, the values beside their bars would overlap."""
+CHARACTER = 5.2
+"""Points that a character of the figure's font needs at most, taken over a word."""
 HEIGHT = 138
 BAR = 26
 HEAD = 7.0
@@ -41,8 +43,10 @@ def draw(summary: Summary) -> alt.VConcatChart:
     if not gpus:
         return nothing_to_draw("config/gpus.yaml names no GPU with a year and a peak rate.")
     measured = {summary.gpus[gpu].kind for gpu in summary.measured["gpu"].unique()}
-    rows = in_rows(gpus, MOST)
-    slot = (PAGE_WIDTH - AXIS_WIDTH) / len(rows[0])
+    longest = max(len(words) for gpu in gpus for words in (_name(gpu), gpu.architecture))
+    room = PAGE_WIDTH - AXIS_WIDTH
+    rows = in_rows(gpus, max(1, min(MOST, int(room / (CHARACTER * longest)))))
+    slot = room / len(rows[0])
     rates = [rate for gpu in gpus for rate in _rates(gpu).values()]
     y = log_axis("Dense peak, data sheet (Tops/s)", [min(rates) / FOOT, max(rates) * HEAD]).y("rate", "~s")
     panels = [_panel(row, slot, y, measured) for row in rows]
@@ -64,8 +68,8 @@ def _panel(gpus: Sequence[Gpu], slot: float, y: alt.Y, measured: set[str]) -> al
                 "right": (place + 1) * slot,
                 "middle": middle,
                 "ground": GRID if gpu.inference_card else "white",
-                "name": f"{gpu.key} ({gpu.year})",
-                "about": gpu.architecture,
+                "name": _fit(_name(gpu), slot),
+                "about": _fit(gpu.architecture, slot),
                 "power": "TDP not known" if gpu.tdp_w is None else f"{gpu.tdp_w:g} W",
                 "kind": "inference card" if gpu.inference_card else "",
                 "state": "measured here" if gpu.key in measured else "not measured here",
@@ -86,6 +90,16 @@ def _panel(gpus: Sequence[Gpu], slot: float, y: alt.Y, measured: set[str]) -> al
                 }
             )
     return overlay([_ground(slots), *_bars(bars, y), *_words(slots)], round(slot * len(gpus)), HEIGHT)
+
+
+def _name(gpu: Gpu) -> str:
+    return f"{gpu.key} ({gpu.year})"
+
+
+def _fit(words: str, slot: float) -> str:
+    """The words, cut in the middle where even a whole row has no room for them."""
+    most = int(slot / CHARACTER)
+    return words if len(words) <= most else f"{words[: most // 2]}…{words[-(most // 2 - 1) :]}"
 
 
 def _rates(gpu: Gpu) -> dict[str, float]:
