@@ -157,10 +157,11 @@ def compile_all_plans(
     shapes: Sequence[Shape], processes: int, say: Callable[[str], None]
 ) -> Iterator[tuple[Shape, Plans, str | None]]:
     """`compile_plans` of many shapes in processes of their own: cuDNN's compiler keeps one core busy a process."""
+    processes = max(1, processes)
     share = min(SHARE, -(-len(shapes) // processes) or 1)
     shares = [shapes[start : start + share] for start in range(0, len(shapes), share)]
     done = 0
-    with ThreadPoolExecutor(max(1, processes)) as pool:
+    with ThreadPoolExecutor(processes) as pool:
         for compiled, results in zip(shares, pool.map(_compile_share, shares), strict=True):
             done += len(compiled)
             say(f"cuDNN: plans of {done} of {len(shapes)} convolutions are compiled")
