@@ -6,26 +6,21 @@ name; one that they cannot tell, because something is not measured, prints as no
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import polars as pl
 
-from deepgap.analyse.flag_counts import families_with, first_flagged
-from deepgap.analyse.flags import NO_THROTTLING
+from deepgap.analyse.flag_counts import families_with
 from deepgap.analyse.peaks import Peak, find_peaks
-from deepgap.analyse.residency import residencies
 from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
 from deepgap.paper.wording import prose_gpus
 from deepgap.published.audit import if_printed
 from deepgap.published.audit.cache import cached_peaks
 from deepgap.published.values import table1_peaks
-
-POWER_LIMIT = "sw_power_cap"
-"""NVML's name for a clock that is held down to keep within the power limit."""
+from deepgap.study.cell import ALL_THREADS
 
 SHORTENED = ("fp32", "tf32", "fp16", "int8")
 """Precisions of which each is said to be less exact than the one before."""
@@ -87,63 +82,57 @@ def _peaks(summary: Summary, gpu: str) -> Iterator[dict[str, Peak]]:
         yield {mode: peak for (_, of, mode), peak in peaks.items() if of == model}
 
 
-def _compare(
-    value: str, better: str, worse: str, factor: float, batch_size: int | None = None
-) -> Callable[[Summary, str], bool | None]:
-    """Whether `better` has at most 1 / factor of the `value` of `worse`, wherever both have one."""
+def _ratios(summary: Summary, gpu: str, mode: str, base: str) -> pl.DataFrame:
+    """The ratios of two modes that have an interval, by model and batch size."""
+    known = summary.ratios.filter(pl.col("low").is_not_null(), gpu=gpu, numerator=mode, denominator=base)
+    return known.filter(threads=ALL_THREADS).sort("model", "batch_size")
 
-    def holds(summary: Summary, gpu: str) -> bool | None:
-        here = summary.measured.filter(pl.col("gpu") == gpu, pl.col(value).is_not_null())
-        if batch_size is not None:
-            here = here.filter(pl.col("batch_size") == batch_size)
-        one, other = (here.filter(pl.col("mode") == mode) for mode in (better, worse))
-        both = one.join(other, on=["model", "batch_size", "threads"], suffix="_other")
-        return _all((both[value] * factor <= both[f"{value}_other"]).to_list())
 
-    return holds
+def _largest(ratios: pl.DataFrame) -> pl.DataFrame:
+    """The row of each model's largest batch size."""
+    return ratios.group_by("model", maintain_order=True).last()
 
 
 def _tf32_faster(summary: Summary, gpu: str) -> bool | None:
-    pairs = [p for p in _peaks(summary, gpu) if {"eager-fp32", "eager-tf32"} <= p.keys()]
-    return _all([p["eager-tf32"].point.throughput > 1.5 * p["eager-fp32"].point.throughput for p in pairs])
+    return _all((_largest(_ratios(summary, gpu, "eager-tf32", "eager-fp32"))["low"] > 1.5).to_list())
 
 
 def _int8_fastest(summary: Summary, gpu: str) -> bool | None:
     pairs = [p for p in _peaks(summary, gpu) if "cudnn-int8" in p and len(p) > 1]
-    return _all([max(p, key=lambda mode: p[mode].point.throughput) == "cudnn-int8" for p in pairs])
+    return _all([max(p, key=lambda mode: p[mode].best.throughput) == "cudnn-int8" for p in pairs])
 
 
-def _flagged(flag: str, mode: str, smallest: int, largest: int) -> Callable[[Summary, str], bool | None]:
-    def holds(summary: Summary, gpu: str) -> bool | None:
-        here = summary.measured.filter(
-            pl.col("gpu") == gpu, pl.col("mode") == mode, pl.col("batch_size").is_between(smallest, largest)
-        )
-        return _all(here["flags"].list.contains(flag).to_list())
-
-    return holds
+def _peaks_at_the_edge(summary: Summary, gpu: str) -> bool | None:
+    return _all([peak.at_edge for peaks in _peaks(summary, gpu) for peak in peaks.values()])
 
 
-def _unflagged(flag: str, *modes: str) -> Callable[[Summary, str], bool | None]:
-    def holds(summary: Summary, gpu: str) -> bool | None:
-        here = summary.measured.filter(pl.col("gpu") == gpu, pl.col("mode").is_in(modes))
-        return _all((~here["flags"].list.contains(flag)).to_list())
+def _int8_gains_with_batch(summary: Summary, gpu: str) -> bool | None:
+    """Whether INT8 gains more over half precision of the same kernels at the largest batch size than at 1."""
+    ratios = _ratios(summary, gpu, "cudnn-int8", "cudnn-fp16")
+    one, most = ratios.filter(batch_size=1), _largest(ratios).filter(pl.col("batch_size") > 1)
+    both = one.join(most, on="model", suffix="_most")
+    return _all((both["high"] < both["low_most"]).to_list())
 
-    return holds
+
+def _graph_faster(summary: Summary, gpu: str) -> bool | None:
+    """Whether a graph's throughput is over twice that of eager mode at batch size 1, by the interval."""
+    here = _ratios(summary, gpu, "graph-fp16", "eager-fp16").filter(batch_size=1)
+    return _all((here["low"] > 2).to_list())
 
 
-def _power_limit(summary: Summary, gpu: str) -> bool | None:
-    """Whether a mode that was held down at a batch size was so at all larger ones, and by the power limit alone."""
-    first = first_flagged(summary, gpu, "throttled")
-    timed = summary.telemetry.filter(pl.col("gpu") == gpu, pl.col("timed")).explode("throttle_reasons")
-    reasons = set(timed["throttle_reasons"].drop_nulls()) - NO_THROTTLING
-    if not first or not reasons:
-        return None
-    beyond = [
-        "throttled" in row["flags"]
-        for row in summary.measured.filter(pl.col("gpu") == gpu).iter_rows(named=True)
-        if row["batch_size"] >= first.get(row["mode"], {}).get(row["model"], math.inf)
-    ]
-    return all(beyond) and reasons == {POWER_LIMIT}
+def _layout_not_told(summary: Summary, gpu: str) -> bool | None:
+    here = _ratios(summary, gpu, "eager-fp16", "eager-fp16-nchw")
+    return _all(((here["low"] <= 1) & (here["high"] >= 1)).to_list())
+
+
+def _eager_launch_bound(summary: Summary, gpu: str) -> bool | None:
+    here = summary.measured.filter(pl.col("batch_size") <= 8, gpu=gpu, runtime="eager")
+    return _all(here["launch_bound"].to_list())
+
+
+def _graphs_not_launch_bound(summary: Summary, gpu: str) -> bool | None:
+    here = summary.measured.filter(pl.col("runtime").is_in(["graph", "compilegraph", "cudnn"]), gpu=gpu)
+    return _all((~here["launch_bound"]).to_list())
 
 
 def _odd_is_launch_bound(summary: Summary, gpu: str) -> bool | None:
@@ -153,38 +142,27 @@ def _odd_is_launch_bound(summary: Summary, gpu: str) -> bool | None:
     return _all(both)
 
 
-def _swept(summary: Summary, gpu: str) -> Summary:
-    """The summary with those sweeps alone that were measured to the largest batch size that the study asks of a GPU:
-    others cannot tell where a peak is."""
-    largest = summary.design.filter(gpu=gpu)["batch_sizes"].explode().max()
-    whole = (pl.col("batch_size") == largest).any().over("gpu", "model", "runtime", "precision", "threads")
-    return replace(summary, families=summary.families.filter(whole))
+def _power_holds_one(summary: Summary, gpu: str) -> bool | None:
+    """Whether the power limit held the clocks of cudnn-fp16 alone, at the largest batch size alone."""
+    here = summary.measured.filter(gpu=gpu)
+    if here.is_empty():
+        return None
+    held = here.filter(pl.col("flags").list.contains("power_held"))
+    other = held.filter((pl.col("mode") != "cudnn-fp16") | (pl.col("batch_size") != here["batch_size"].max()))
+    return not held.is_empty() and other.is_empty()
 
 
-def _peaks_at_the_limit(summary: Summary, gpu: str) -> bool | None:
-    """Whether the peaks of all modes but eager-fp32 lie where the clock was held down."""
-    summary = _swept(summary, gpu)
-    first = first_flagged(summary, gpu, "throttled")
-    return _all(
-        [
-            peak.point.batch_size >= first.get(mode, {}).get(model, math.inf)
-            for (_, model, mode), peak in find_peaks(summary.measured.filter(gpu=gpu)).items()
-            if mode != "eager-fp32"
-        ]
-    )
-
-
-def _beyond_the_cache(summary: Summary, gpu: str) -> bool | None:
-    return _all([item.peak_over_cache > 1 and not item.tied for item in residencies(_swept(summary, gpu), gpu)])
-
-
-def _no_edge_at_the_cache(summary: Summary, gpu: str) -> bool | None:
-    return _all([item.gain > 1 for item in residencies(_swept(summary, gpu), gpu)])
+def _int8_saves_energy(summary: Summary, gpu: str) -> bool | None:
+    """Whether INT8's images a joule exceed those of the same kernels in half precision beyond the intervals."""
+    here = summary.measured.filter(pl.col("images_per_joule_low").is_not_null(), gpu=gpu)
+    int8, fp16 = (here.filter(mode=mode) for mode in ("cudnn-int8", "cudnn-fp16"))
+    both = int8.join(fp16, on=["model", "batch_size", "threads"], suffix="_other")
+    return _all((both["images_per_joule_low"] > both["images_per_joule_high_other"]).to_list())
 
 
 def _int8_agrees(summary: Summary, gpu: str) -> bool | None:
     here = summary.fidelity.filter(pl.col("gpu") == gpu, pl.col("precision") == "int8")
-    return _all((here["top1_agreement"] >= 0.95).to_list())
+    return _all((here["top1_agreement_low"] >= 0.95).to_list())
 
 
 def _fidelity_falls(summary: Summary, gpu: str) -> bool | None:
@@ -216,22 +194,41 @@ def _headline_is_one_cell(summary: Summary, _: str) -> bool | None:
 
 
 CLAIMS = (
-    Claim("TfThirtyTwoIsFaster", "on the {gpu} eager-tf32 peaks over 1.5 times eager-fp32", _tf32_faster),
-    Claim("IntEightIsFastest", "on the {gpu} cudnn-int8 has the highest peak of every model", _int8_fastest),
     Claim(
-        "GraphHalvesLatency",
-        "on the {gpu} graph-fp16 has at most half of eager-fp16's median latency at batch size 1",
-        _compare("median_ms", "graph-fp16", "eager-fp16", 2, batch_size=1),
+        "EveryPeakIsAtTheEdge",
+        "on the {gpu} every mode's largest batch size is tied with its best",
+        _peaks_at_the_edge,
+    ),
+    Claim(
+        "TfThirtyTwoIsFaster",
+        "on the {gpu} eager-tf32 has over 1.5 times eager-fp32's throughput at the largest batch size",
+        _tf32_faster,
+    ),
+    Claim("IntEightIsFastest", "on the {gpu} cudnn-int8 has the highest throughput of every model", _int8_fastest),
+    Claim(
+        "IntEightGainsWithTheBatch",
+        "on the {gpu} cudnn-int8 gains more over cudnn-fp16 at the largest batch size than at 1",
+        _int8_gains_with_batch,
+    ),
+    Claim(
+        "GraphDoublesThroughput",
+        "on the {gpu} graph-fp16 has over twice eager-fp16's throughput at batch size 1",
+        _graph_faster,
+    ),
+    Claim(
+        "TheLayoutIsNotTold",
+        "on the {gpu} the interval of eager-fp16 over eager-fp16-nchw holds 1 at every batch size",
+        _layout_not_told,
     ),
     Claim(
         "EagerIsLaunchBound",
-        "on the {gpu} eager-fp16 is launch-bound at every batch size up to 8",
-        _flagged("launch_bound", "eager-fp16", 1, 8),
+        "on the {gpu} all eager modes are launch-bound at every batch size up to 8",
+        _eager_launch_bound,
     ),
     Claim(
         "GraphsAreNotLaunchBound",
-        "on the {gpu} graph-fp16 and cudnn-int8 are launch-bound nowhere",
-        _unflagged("launch_bound", "graph-fp16", "cudnn-int8"),
+        "on the {gpu} graph, compilegraph and cudnn modes are launch-bound nowhere",
+        _graphs_not_launch_bound,
     ),
     Claim(
         "OddIsMostlyLaunchBound",
@@ -239,38 +236,18 @@ CLAIMS = (
         _odd_is_launch_bound,
     ),
     Claim(
-        "ThePowerLimitIsMet",
-        "on the {gpu} a mode that is throttled at a batch size is so at all larger ones, by the power limit alone",
-        _power_limit,
-    ),
-    Claim(
-        "FpThirtyTwoMeetsNoLimit",
-        "on the {gpu} eager-fp32 is throttled nowhere",
-        _unflagged("throttled", "eager-fp32"),
-    ),
-    Claim(
-        "PeaksMeetThePowerLimit",
-        "on the {gpu} the peaks of all modes but eager-fp32 lie at batch sizes from which on they are throttled",
-        _peaks_at_the_limit,
-    ),
-    Claim(
-        "PeaksLieBeyondTheCache",
-        "on the {gpu} no sweep peaks, or ties with its peak, where the largest activation fits in the L2 cache",
-        _beyond_the_cache,
-    ),
-    Claim(
-        "TheCacheIsNoEdge",
-        "on the {gpu} every sweep is faster at the first batch size whose largest activation does not fit in L2",
-        _no_edge_at_the_cache,
+        "ThePowerLimitHoldsOneMode",
+        "on the {gpu} the power limit holds clocks in cudnn-fp16 at the largest batch size and nowhere else",
+        _power_holds_one,
     ),
     Claim(
         "IntEightSavesEnergy",
-        "on the {gpu} cudnn-int8 takes less energy an image than compile-fp16 at every batch size that has both",
-        _compare("energy_j_per_image", "cudnn-int8", "compile-fp16", 1),
+        "on the {gpu} cudnn-int8 has more images a joule than cudnn-fp16, beyond the intervals, at every batch size",
+        _int8_saves_energy,
     ),
     Claim(
         "IntEightAgrees",
-        "on the {gpu} INT8 agrees with FP32 on 95 % of the held-out images in every cell with the most of them",
+        "on the {gpu} the interval of INT8's agreement with FP32 is above 95 % of the held-out images",
         _int8_agrees,
     ),
     Claim(

@@ -32,13 +32,6 @@ def prose_gpus(summary: Summary) -> list[str]:
     return gpus
 
 
-def prose_processor(summary: Summary) -> str:
-    """The first processor of the prose that has cells, so that a machine's own does not change the text; without one
-    that which GPUs are compared with elsewhere."""
-    measured = set(summary.measured["gpu"])
-    return next((g for g in prose_gpus(summary) if summary.is_processor(g) and g in measured), summary.processor)
-
-
 def measured_modes(summary: Summary, gpu: str) -> list[str]:
     """The modes of a device that have numbers, in order."""
     return list(dict.fromkeys(summary.measured.filter(gpu=gpu)["mode"]))

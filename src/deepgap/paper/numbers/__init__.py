@@ -1,7 +1,7 @@
 r"""The numbers of the prose, as LaTeX macros: one `\newcommand` a line, with the rows that it comes from.
 
-A name is made of the words of its key, digits spelled: the peak of ResNet-50 in eager-fp16 on the H200 is
-`\PeakHTwoZeroZeroResnetFiveZeroEagerFpOneSix`. A number that the data do not have prints as n/a, so that
+A name is made of the words of its key, digits spelled: the peak of ResNet-50 in eager-fp16 on the H100 is
+`\PeakHOneZeroZeroResnetFiveZeroEagerFpOneSix`. A number that the data do not have prints as n/a, so that
 the prose compiles whatever was measured.
 """
 
@@ -14,15 +14,22 @@ import polars as pl
 
 from deepgap.analyse.summary import Summary
 from deepgap.paper.latex import escape, number
-from deepgap.paper.numbers.families import design_numbers, family_sizes, fidelity_numbers, flag_numbers
+from deepgap.paper.numbers.families import (
+    design_numbers,
+    family_sizes,
+    fidelity_numbers,
+    flag_numbers,
+    session_numbers,
+)
 from deepgap.paper.numbers.macro import Number, macro_name
-from deepgap.paper.numbers.measured import energies, measured_numbers, processor_numbers
+from deepgap.paper.numbers.measured import energies, measured_numbers, ratio_numbers, spread_numbers
 from deepgap.paper.numbers.published import audit_numbers, published_numbers
 from deepgap.paper.numbers.residency import residency_numbers
 
 FAMILY = re.compile(
-    "(?:Audit|Bandwidth|Cache|Calibration|Calls|Caption|Cells|Design|Devices|Energy|Families|Fidelity|Flagged|Largest|"
-    "Latency|Matched|Over|Peak|Processor|Published|Runs|Sqnr|Throttled|Weights)[A-Z][A-Za-z]*$"
+    "(?:Audit|Bandwidth|Cache|Calibration|Calls|Caption|Cards|Cells|Cores|Design|Devices|Energy|Families|Fidelity|"
+    "Flagged|Hosts|Largest|Latency|Launch|Load|Matched|Measured|Peak|Published|Ratio|Sessions|Spread|Sqnr|Sweeps)"
+    "[A-Z][A-Za-z]*$"
 )
 """How the names of these macros begin."""
 
@@ -38,7 +45,9 @@ def write_numbers(summary: Summary, captions: Mapping[str, str], used: Iterable[
         *count_cells(summary),
         *measured_numbers(summary),
         *energies(summary),
-        *processor_numbers(summary),
+        *ratio_numbers(summary),
+        *spread_numbers(summary),
+        *session_numbers(summary),
         *family_sizes(summary),
         *design_numbers(summary),
         *flag_numbers(summary),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import polars as pl
+
 from deepgap.analyse.residency import l2_cache_bytes, residencies
 from deepgap.analyse.summary import Summary
 from deepgap.paper.latex import number
@@ -17,7 +19,6 @@ from deepgap.paper.numbers.macro import (
     span,
 )
 from deepgap.paper.wording import prose_gpus
-from deepgap.published.networks import find_traffic
 from deepgap.study.words import BYTES_PER_ELEMENT, mode_parts
 
 
@@ -28,7 +29,7 @@ def residency_numbers(summary: Summary) -> Iterator[Number]:
         if summary.is_processor(gpu):
             continue
         capacity = l2_cache_bytes(summary, gpu)
-        rows = f"hosts: gpu={gpu}, l2_cache_bytes"
+        rows = f"sessions: gpu={gpu}, l2_cache_bytes"
         yield Number(
             macro_name("Cache", gpu), exact(None if capacity is None else capacity / 2**20), f"{rows} in MiB"
         )
@@ -57,6 +58,8 @@ def residency_numbers(summary: Summary) -> Iterator[Number]:
         ratio = None if ours is None or theirs is None else ours / theirs
         rows = f"gpus.yaml: memory_bandwidth_gb_s of {gpu} over L4"
         yield Number(macro_name("Bandwidth", gpu, "OverL4"), rounded_or_not(ratio, PUBLISHED_DIGITS), rows)
-    models = summary.order_models(summary.measured["model"])
-    largest = {traffic.largest for model in models if (traffic := find_traffic(model)) is not None}
-    yield Number("LargestActivation", span(sorted(largest), number), "deepgap.published.networks: elements an image")
+    largest = summary.facts.filter(pl.col("gpu").is_in(prose_gpus(summary)))[
+        "largest_activation_elements"
+    ].drop_nulls()
+    rows = "facts: largest_activation_elements of the prose's devices, an image"
+    yield Number("LargestActivation", span(largest.to_list(), number), rows)

@@ -1,12 +1,13 @@
-"""A gain in throughput over eager FP32 as the product of steps of precision and of runtime."""
+"""What a gain in throughput comes from: one factor changed at a time, the others held."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from deepgap.analyse.attribution import KINDS, Attribution, Step, attribute, outside_chains
-from deepgap.analyse.schemas import PUBLISHED
+import polars as pl
+
+from deepgap.analyse.effects import FACTORS, Effect, find_effects, operating_batches, published_effects
 from deepgap.analyse.summary import Summary
 from deepgap.paper.latex import ABSENT, Latex, interval, rounded
 from deepgap.paper.wording import gpu_label
@@ -14,65 +15,63 @@ from deepgap.study.words import model_label
 
 DIGITS = 3
 
+Place = tuple[str, str, str, str, str]
+"""gpu, model, factors, start and mode of an effect."""
+
 
 def context(summary: Summary) -> dict[str, Any]:
-    """A block a source and chain of modes.
+    """A block a GPU, and one of published values.
 
     Returns:
-        blocks: with published (or measured), start (the chain's first mode), modes (all later ones), kinds (what
-            changes in each step) and rows: platform, model, batch, spans (the modes of the end-to-end ratio), and as
-            LaTeX ratios (of the steps and end to end), their intervals, and parts, the products of the steps of each
-            of `KINDS`.
-        kinds: `KINDS`.
-        outside: platform and modes of each gpu that has measured modes to which no step leads.
+        blocks: with published (or measured), batch_sizes, and rows: platform, model, factor, start and mode (the
+            ratio is mode over start), and as LaTeX ratios and intervals, one for each batch size.
     """
-    blocks: dict[tuple[bool, tuple[str, ...]], list[Attribution]] = {}
-    for found in attribute(summary):
-        blocks.setdefault((found.source == PUBLISHED, found.chain), []).append(found)
-    return {
-        "kinds": KINDS,
-        "blocks": [_block(published, chain, found) for (published, chain), found in blocks.items()],
-        "outside": [
-            {"platform": gpu_label(gpu), "modes": ", ".join(modes)} for gpu, modes in outside_chains(summary).items()
-        ],
-    }
+    found: dict[str, list[Effect]] = {}
+    for effect in find_effects(summary):
+        found.setdefault(effect.gpu, []).append(effect)
+    blocks = [_block(effects, _operating(summary, gpu)) for gpu, effects in found.items()]
+    printed = [effect for effect in published_effects(summary) if effect.is_pure]
+    if printed:
+        blocks.append(_block(printed, sorted({effect.batch_size for effect in printed})) | {"published": True})
+    return {"blocks": blocks}
 
 
-def _block(published: bool, chain: tuple[str, ...], found: Sequence[Attribution]) -> dict[str, Any]:
-    rows = [_row(item) for item in found]
-    before: dict[str, Any] = {}
-    for row in rows:
-        row["show_platform"] = row["platform"] != before.get("platform")
-        row["show_model"] = row["show_platform"] or row["model"] != before.get("model")
-        before = row
-    return {"published": published, "start": chain[0], "modes": chain[1:], "rows": rows}
+def _operating(summary: Summary, gpu: str) -> list[int]:
+    swept = set(summary.measured.filter(pl.col("gpu") == gpu)["batch_size"])
+    return [size for size in operating_batches(swept, summary.reporting["matched_batch_size"]) if size in swept]
 
 
-def _row(found: Attribution) -> dict[str, Any]:
-    return {
-        "platform": gpu_label(found.gpu),
-        "model": model_label(found.model),
-        "batch": found.batch_size,
-        "ratios": [*map(_ratio, found.steps), ABSENT if found.whole is None else rounded(found.whole.ratio, DIGITS)],
-        "intervals": [interval(step.low, step.high, DIGITS) for step in found.steps] + [_interval(found.whole)],
-        "spans": _spans(found),
-        "parts": [rounded(found.part(kind), DIGITS) for kind in KINDS],
-    }
+def _block(effects: Sequence[Effect], batch_sizes: Sequence[int]) -> dict[str, Any]:
+    at: dict[Place, dict[int, Effect]] = {}
+    for effect in effects:
+        if effect.batch_size in batch_sizes:
+            place = (effect.gpu, effect.model, effect.factors[0], effect.start, effect.mode)
+            at.setdefault(place, {})[effect.batch_size] = effect
+    gpus, models = ([*dict.fromkeys(place[part] for place in at)] for part in (0, 1))
+    ordered = sorted(at, key=lambda place: (gpus.index(place[0]), models.index(place[1]), FACTORS.index(place[2])))
+    rows = []
+    for gpu, model, factor, start, mode in ordered:
+        here = [at[gpu, model, factor, start, mode].get(size) for size in batch_sizes]
+        rows.append(
+            {
+                "platform": gpu_label(gpu),
+                "model": model_label(model),
+                "factor": factor,
+                "start": start,
+                "mode": mode,
+                "ratios": [_ratio(effect) for effect in here],
+                "intervals": [
+                    Latex("") if effect is None else interval(effect.ratio.low, effect.ratio.high, DIGITS)
+                    for effect in here
+                ],
+            }
+        )
+    return {"published": False, "batch_sizes": list(batch_sizes), "rows": rows}
 
 
-def _ratio(step: Step) -> Latex:
-    """A ratio. L: launch-bound; the double dagger: from before modes that were not measured."""
-    if step.ratio is None:
-        return Latex("start") if step.present else ABSENT
-    signs = ("L" if step.launch_bound else "") + ("" if step.neighbour else r"\ddagger")
-    return Latex(rounded(step.ratio, DIGITS) + (rf"\rlap{{$^{{\mathrm{{{signs}}}}}$}}" if signs else ""))
-
-
-def _interval(whole: Step | None) -> Latex:
-    return Latex("") if whole is None else interval(whole.low, whole.high, DIGITS)
-
-
-def _spans(found: Attribution) -> str:
-    if found.whole is None:
-        return "fewer than two of these modes measured"
-    return "all" if found.complete else f"{found.whole.start} to {found.whole.mode}"
+def _ratio(effect: Effect | None) -> Latex:
+    """A ratio. L: launch-bound; u: not paired."""
+    if effect is None:
+        return ABSENT
+    signs = ("L" if effect.launch_bound else "") + ("" if effect.ratio.paired else "u")
+    return Latex(rounded(effect.ratio.ratio, DIGITS) + (rf"\rlap{{$^{{\mathrm{{{signs}}}}}$}}" if signs else ""))

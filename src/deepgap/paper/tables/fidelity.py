@@ -17,10 +17,10 @@ def context(summary: Summary) -> dict[str, Any]:
     Returns:
         rows: platform, model, mode, calibration (None: not int8), cells (that were compared on the most images) and
             compared (on any), images a cell, and as LaTeX the worst centred sqnr in decibels, the worst cosine, and
-            in percent the worst agreement, the accuracy (a range where cells differ) and the reference's accuracy.
+            in percent the worst agreement and accuracy, each with its interval, and the reference's accuracy.
     """
     gpus = summary.order_gpus(set(summary.fidelity["gpu"]))
-    rows = [row | {"mode": f"{row['runtime']}-{row['precision']}"} for row in summary.fidelity.to_dicts()]
+    rows = summary.fidelity.to_dicts()
     rows.sort(key=lambda row: (gpus.index(row["gpu"]), summary.place_model(row["model"]), by_mode(row["mode"])))
     return {"rows": [_row(row) for row in rows]}
 
@@ -37,8 +37,10 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         "sqnr": _decibels(row),
         "cosine": rounded_down(row["cosine"], 5),
         "agreement": rounded_down(row["top1_agreement"], 1, percent=True),
-        "accuracy": _accuracy(row["top1_accuracy_low"], row["top1_accuracy_high"]),
-        "reference": _accuracy(row["reference_top1_accuracy"], row["reference_top1_accuracy"]),
+        "agreement_interval": _percent(row["top1_agreement_low"], row["top1_agreement_high"]),
+        "accuracy": _percent(row["top1_accuracy"]),
+        "accuracy_interval": _percent(row["top1_accuracy_low"], row["top1_accuracy_high"]),
+        "reference": _percent(row["reference_top1_accuracy"]),
     }
 
 
@@ -58,8 +60,9 @@ def _decibels(row: dict[str, Any]) -> Latex:
     return ABSENT if row["sqnr_db"] is None else Latex(rf"\num{{{row['sqnr_db']:.1f}}}")
 
 
-def _accuracy(low: float | None, high: float | None) -> Latex:
-    if low is None or high is None:
+def _percent(*shares: float | None) -> Latex:
+    """A share in percent, or the two ends of an interval in brackets; a dash for what is not known."""
+    known = [rf"\num{{{100 * share:.1f}}}" for share in shares if share is not None]
+    if len(known) < len(shares):
         return ABSENT
-    ends = dict.fromkeys(rf"\num{{{100 * value:.1f}}}" for value in (low, high))
-    return Latex("--".join(ends))
+    return Latex(f"[{', '.join(known)}]" if len(known) > 1 else known[0])

@@ -10,7 +10,7 @@ from deepgap.analyse.schemas import MEASURED, PUBLISHED
 from deepgap.analyse.summary import Summary
 from deepgap.published.networks import GMAC_PER_IMAGE
 from deepgap.published.values import table1_peaks
-from deepgap.study.words import PRECISION_KEYS, model_label
+from deepgap.study.words import PRECISION_KEYS, mode_parts, model_label
 
 
 def context(summary: Summary) -> dict[str, Any]:
@@ -21,7 +21,8 @@ def context(summary: Summary) -> dict[str, Any]:
             peaks, the dense peaks of `precisions` in 10^12 operations a second (None: unsupported or unknown).
         precisions: the labels of those that a GPU has.
         shares: rows with gpu, precision, source, model, mode, batch, throughput in images a second,
-            achieved_tops (throughput x 2 x multiply-adds of an image) and share of the peak, in percent.
+            achieved_tops (throughput x 2 x multiply-adds of an image, which cells count in the graph) and
+            share of the peak, in percent.
     """
     cards = [gpu for gpu in summary.kinds if gpu.device == "cuda"]
     precisions = [name for name in PRECISION_KEYS if any(name in gpu.peak_tops for gpu in cards)]
@@ -50,9 +51,9 @@ def best_shares(summary: Summary) -> list[dict[str, Any]]:
     for row in candidates:
         gpu = summary.gpus.get(row["gpu"])
         peak = gpu.peak_tops.get(row["precision"]) if gpu else None
-        if peak is None or row["model_key"] not in GMAC_PER_IMAGE:
+        if peak is None or row["multiply_adds"] is None:
             continue
-        achieved = row["throughput"] * 2 * GMAC_PER_IMAGE[row["model_key"]] / 1000
+        achieved = row["throughput"] * 2 * row["multiply_adds"] / 1e12
         full = row | {
             "achieved_tops": achieved,
             "share": 100 * achieved / peak,
@@ -72,14 +73,18 @@ def best_shares(summary: Summary) -> list[dict[str, Any]]:
 
 
 def _measured(summary: Summary) -> Iterable[dict[str, Any]]:
+    counted = {
+        (gpu, model): count for gpu, model, count in summary.facts[["gpu", "model", "multiply_adds"]].iter_rows()
+    }
     for (gpu, model, mode), peak in find_peaks(summary.measured).items():
         yield {
             "gpu": gpu,
             "model_key": model,
             "mode": mode,
-            "precision": mode.rpartition("-")[2],
+            "precision": mode_parts(mode).precision,
             "batch": peak.point.batch_size,
             "throughput": peak.point.throughput,
+            "multiply_adds": counted.get((gpu, model)),
             "source": MEASURED,
         }
 
@@ -93,5 +98,6 @@ def _published(summary: Summary) -> Iterable[dict[str, Any]]:
             "precision": row["precision"],
             "batch": row["batch_size"],
             "throughput": row["throughput_img_s"],
+            "multiply_adds": 1e9 * GMAC_PER_IMAGE[row["model"]] if row["model"] in GMAC_PER_IMAGE else None,
             "source": PUBLISHED,
         }

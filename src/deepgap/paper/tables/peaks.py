@@ -13,15 +13,14 @@ from deepgap.paper.wording import failures_in_words, gpu_label
 from deepgap.published.values import CPU, sweep_batch_sizes, table1_peaks
 from deepgap.study.words import by_mode, model_label
 
-BASELINE = "eager-fp32"
-
 
 def context(summary: Summary) -> dict[str, Any]:
     """The rows of the table, measured and published apart.
 
     Returns:
         measured: rows with platform, mode and model; batch, tied and at_edge of the peak; its throughput,
-            low and high in images a second; speedup over the peak of eager-fp32 on the measured CPU;
+            low and high in images a second; speedup over the measured processor's peak in the same
+            mode, None where it does not have one;
             matched, the throughput at `matched_batch_size`; bounded and bounded_batch, the highest
             throughput whose median latency is at most `matched_latency_ms`. What there is not is None.
         published: the printed rows with platform, mode, model, batch, at_edge, throughput and printed speedup.
@@ -58,7 +57,7 @@ def _measured_row(summary: Summary, key: Key, peak: Peak, peaks: Mapping[Key, Pe
     points = family_points(summary.measured.filter(here, pl.col("throughput_img_s").is_not_null()))
     matched = {point.batch_size: point.throughput for point in points}.get(summary.reporting["matched_batch_size"])
     bounded = best_within_latency(points, summary.reporting["matched_latency_ms"])
-    cpu = peaks.get((summary.processor, model, BASELINE))
+    cpu = peaks.get((summary.processor, model, mode)) if gpu != summary.processor else None
     return {
         "platform": gpu_label(gpu),
         "mode": mode,

@@ -13,13 +13,13 @@ from deepgap.study.words import by_mode, model_label
 
 
 def context(summary: Summary) -> dict[str, Any]:
-    """The families at the batch sizes that have an energy window, a block a GPU.
+    """The families whose energy was counted, a block a GPU.
 
     Returns:
-        gpus: blocks with platform; batch_sizes; windows, the number of energy windows that a value is the median of;
-            rows with model, mode and for each batch size images per joule, those above idle (throughput over power,
-            and over power less that of the idle device) and watts, or None and the letter of the reason; reasons by
-            letter; and for a GPU without any window `absent`, why.
+        gpus: blocks with platform; batch_sizes; sweeps, the number of cells that a value is the median of; rows with
+            model, mode and for each batch size images per joule with low and high, those above idle (throughput over
+            power, and over power less that of the idle device) and watts, or None and the letter of the reason;
+            reasons by letter; and for a GPU without any window `absent`, why.
     """
     known = set(summary.measured["gpu"]) | set(summary.failed["gpu"])
     return {"gpus": [_block(summary, gpu) for gpu in summary.order_gpus(known)]}
@@ -31,7 +31,7 @@ def _block(summary: Summary, gpu: str) -> dict[str, Any]:
     block: dict[str, Any] = {"platform": gpu_label(gpu), "batch_sizes": [], "rows": [], "reasons": {}, "absent": None}
     if counted.is_empty():
         notes = measured["energy_note"].drop_nulls().unique().sort()
-        return block | {"windows": None, "absent": "; ".join(notes) or "nothing was timed"}
+        return block | {"sweeps": None, "absent": "; ".join(notes) or "nothing was timed"}
     batch_sizes = sorted(set(counted["batch_size"]))
     everything = [*measured.iter_rows(named=True), *summary.failed.filter(pl.col("gpu") == gpu).iter_rows(named=True)]
     families = {(row["model"], row["mode"], row["batch_size"]): row for row in everything}
@@ -45,18 +45,18 @@ def _block(summary: Summary, gpu: str) -> dict[str, Any]:
         }
         for model, mode in sorted(modes, key=lambda key: (summary.place_model(key[0]), by_mode(key[1])))
     ]
-    windows = sorted(set(counted["energy_windows"].drop_nulls()))
+    sweeps = sorted(set(counted["energy_sweeps"]))
     return block | {
         "batch_sizes": batch_sizes,
-        "windows": " to ".join(map(str, dict.fromkeys((windows[0], windows[-1])))) if windows else None,
+        "sweeps": " to ".join(map(str, dict.fromkeys((sweeps[0], sweeps[-1])))),
         "rows": rows,
         "reasons": {letter: reason for reason, letter in reasons.items()},
     }
 
 
 def _value(row: dict[str, Any] | None, reasons: dict[str, str]) -> dict[str, Any]:
-    """One family's three numbers; `reasons` collects why one is missing, and its letter."""
-    names = ("images_per_joule", "above_idle", "power_w", "letter")
+    """One family's numbers; `reasons` collects why one is missing, and its letter."""
+    names = ("images_per_joule", "low", "high", "above_idle", "power_w", "letter")
     value: dict[str, Any] = dict.fromkeys(names)
     if row is None:
         return value | {"letter": _letter("not measured", reasons)}
@@ -64,9 +64,12 @@ def _value(row: dict[str, Any] | None, reasons: dict[str, str]) -> dict[str, Any
         return value | {"letter": _letter(row["status"].replace("_", " "), reasons)}
     above = row["energy_above_idle_j_per_image"]
     value |= {"images_per_joule": row["images_per_joule"], "power_w": row["power_w"]}
+    value |= {"low": row["images_per_joule_low"], "high": row["images_per_joule_high"]}
     value["above_idle"] = None if above is None else 1 / above
-    if None in (value["images_per_joule"], above):
+    if value["images_per_joule"] is None:
         value["letter"] = _letter(row["energy_note"] or "no reason was recorded", reasons)
+    elif above is None:
+        value["letter"] = _letter("power under 1.5 times that of the idle device", reasons)
     return value
 
 
