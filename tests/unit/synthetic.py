@@ -186,6 +186,7 @@ def synthetic_runs(families: pl.DataFrame) -> pl.DataFrame:
         for sweep, offset in enumerate(offsets, 1):
             row: dict[str, Any] = dict.fromkeys(RUNS.names()) | key | {"sweep": sweep, "run": 1, "samples": 200}
             row |= {"median_ms": family["median_ms"] and family["median_ms"] * (1 + offset)}
+            row |= {"p99_ms": row["median_ms"] and row["median_ms"] * (1.1 + offset)}
             row |= {"throughput_img_s": family["throughput_img_s"] * (1 + offset)}
             per_joule = family["images_per_joule"]
             row |= {"energy_j_per_image": per_joule and 1 / (per_joule * (1 + offset)), "flags": family["flags"]}

@@ -68,7 +68,7 @@ def render(text: str, folder: Path, address: str = "") -> str:
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium to run the page's scripts")
 def test_a_browser_draws_the_chart_and_shows_what_is_behind_an_address(tmp_path):
     summary = full_summary()
-    hostile = summary.families.with_columns(pl.lit(HOSTILE).alias("percentile_note"))
+    hostile = summary.families.with_columns(pl.lit(HOSTILE).alias("tail_note"))
     drawn = render(page(replace(summary, families=hostile), tmp_path), tmp_path, "#H200/resnet50/eager-fp16/8/0")
     assert drawn.count("<svg") >= 2
     assert "H200 resnet50 eager-fp16, batch 8" in drawn

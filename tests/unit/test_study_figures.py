@@ -20,7 +20,7 @@ from deepgap.paper.figures import load_figure
 from deepgap.paper.figures.operations import operations_per_cycle
 from deepgap.paper.figures.p99_over_batch import left_out
 from deepgap.paper.figures.precision import BITS
-from deepgap.paper.figures.telemetry import BOTH, LIMIT, SPANS, TDP, course, power_levels
+from deepgap.paper.figures.telemetry import BOTH, LIMIT, SPANS, TDP, course, power_levels, with_precision
 from deepgap.paper.latex import render
 from deepgap.paper.tables import load_table
 from tests.unit.synthetic import (
@@ -102,7 +102,7 @@ def test_structure_states_the_axes_and_counts_of_each_device_with_cells() -> Non
     changed = replace(summary, coverage=lost, design=summary.design.with_columns(threads))
     texts = [row["text"] for row in rows_of(spec_of("structure", changed), "size")]
     assert "H200: 15 of 75 cells measured" in texts and "CPU: 12 of 12 cells measured" in texts
-    assert {"3 models", "5 modes", "1 mode", "5 batch sizes", "4 batch sizes", "1 sweep"} <= set(texts)
+    assert {"3 models", "5 modes", "1 mode", "5 batch sizes", "4 batch sizes", "6 sweeps"} <= set(texts)
     assert "eager-fp32 (1, all threads)" in " ".join(texts)
     assert sum("telemetry/" in text for text in texts) == 1
     assert not any("T4" in text for text in texts)
@@ -175,13 +175,17 @@ def seconds(*rows: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=TELEMETRY)
 
 
+def spans_of(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    return course(with_precision(frame), list(RATE))
+
+
 def test_cells_are_laid_end_to_end_model_by_model_in_the_order_of_their_start() -> None:
     frame = seconds(
         synthetic_second("H200", "resnet50", "eager-fp16", 1, started_unix_s=1.0, power_w=300.0),
         synthetic_second("H200", "resnet18", "eager-fp16", 1, started_unix_s=9.0, power_w=200.0, duration_s=1.5),
         synthetic_second("H200", "resnet18", "graph-fp16", 8, started_unix_s=2.0, power_w=100.0, duration_s=2.0),
     )
-    spans = course(frame, list(RATE))
+    spans = spans_of(frame)
     assert [span["power_w"] for span in spans] == [100.0, 200.0, 300.0]
     assert [(span["elapsed_s"], span["end_s"]) for span in spans] == [(0.0, 2.0), (2.0, 3.5), (3.5, 4.5)]
     assert [span["depth"] for span in spans] == ["18", "18", "50"]
@@ -211,7 +215,7 @@ def test_a_span_keeps_the_extremes_and_all_reasons_of_its_seconds() -> None:
         )
         for second in range(10 * SPANS)
     ]
-    spans = course(seconds(*rows), list(RATE))
+    spans = spans_of(seconds(*rows))
     assert SPANS - 1 <= len(spans) <= SPANS + 1
     first = spans[0]
     assert (first["temperature_c_low"], first["temperature_c_high"], first["sm_clock_mhz_low"]) == (0.0, 9.0, 900.0)
@@ -233,7 +237,7 @@ def test_telemetry_shows_what_was_timed_and_where_the_clocks_were_held_down() ->
 def test_a_power_limit_is_told_from_the_tdp_where_they_differ() -> None:
     summary = full_summary()
     assert power_levels(summary, "H200") == [(700.0, BOTH)]
-    lowered = replace(summary, hosts=summary.hosts.with_columns(power_limit_w=600.0))
+    lowered = replace(summary, sessions=summary.sessions.with_columns(power_limit_w=600.0))
     assert power_levels(lowered, "H200") == [(600.0, LIMIT), (700, TDP)]
     assert len({level.dash for level in (LIMIT, TDP, BOTH)}) == 3
     text = json.dumps(spec_of("telemetry", lowered))
@@ -264,40 +268,39 @@ def test_a_quantity_that_the_device_does_not_tell_is_a_sentence() -> None:
     assert "No samples of H200 in fp16." in json.dumps(spec)
 
 
-def test_the_tail_shows_families_that_have_a_p99_and_counts_the_others() -> None:
+def test_the_tail_is_a_mark_a_process() -> None:
     summary = full_summary()
-    spec = full_spec("p99_over_batch")
-    stated = summary.measured.filter(pl.col("p99_ms").is_not_null())
-    shown = {
-        (row["model"], row["mode"], row["batch_size"], row["value"])
-        for row in rows_of(spec, "p99_ms", "value", "p99_bound_ms")
-        if row["p99_ms"] == row["value"]
+    marks = {
+        (row["gpu"], row["model"], row["mode"], row["batch_size"], row["sweep"]): row["value"]
+        for row in rows_of(full_spec("p99_over_batch"), "at", "sweep")
     }
-    assert shown == set(stated.select("model", "mode", "batch_size", "p99_ms").rows())
-    text = json.dumps(spec)
-    assert "20 of 25 families left out" in text and "19 of 24 families left out" in text
-    assert "4 of 4 families left out: 200 calls, p99 needs 662" in text
-
-
-def test_the_words_on_families_without_a_p99() -> None:
-    have = {"p99_ms": 1.0, "samples": 900, "percentile_note": None}
-    lack = {"p99_ms": None, "samples": 222, "percentile_note": "222 samples: p95 needs 130, p99 needs 662"}
-    assert left_out([have]) == ""
-    told = left_out([have, lack, lack | {"samples": 300}])
-    assert told == "2 of 3 families left out: 222 to 300 calls, p99 needs 662"
-
-
-def test_published_tails_are_hollow_marks_with_both_ends_of_a_range() -> None:
-    rows = [row for row in rows_of(full_spec("p99_over_batch"), "source") if row["source"] == "published"]
-    ends = {
-        row["value"] for row in rows if (row["gpu"], row["model"], row["precision"]) == ("L4", "resnet18", "int8")
+    runs = summary.runs.filter(pl.col("p99_ms").is_not_null())
+    wanted = {
+        (row["gpu"], row["model"], row["mode"], row["batch_size"], row["sweep"]): row["p99_ms"] / row["median_ms"]
+        for row in runs.iter_rows(named=True)
     }
-    assert ends == {15.0, 20.0}
+    assert marks == pytest.approx(wanted) and len(wanted) == 6 * summary.measured.height
+
+
+def test_processes_without_a_p99_are_counted() -> None:
+    summary = full_summary()
+    few = summary.runs.with_columns(p99_ms=pl.when(pl.col("sweep") > 1).then("p99_ms"))
+    text = json.dumps(spec_of("p99_over_batch", replace(summary, runs=few)))
+    assert "4 of 24 processes: under 100 calls" in text
+    assert left_out([{"value": 1.0}]) == "" and left_out([{"value": 1.0}, {"value": None}]).startswith("1 of 2")
+
+
+def test_the_modes_of_a_batch_size_stand_side_by_side_and_apart_from_the_next() -> None:
+    for gpu in ("H200", "CPU"):
+        rows = [row for row in rows_of(full_spec("p99_over_batch"), "at", "sweep") if row["gpu"] == gpu]
+        places = sorted({(row["batch_size"], row["mode"]): row["at"] for row in rows}.items(), key=lambda i: i[1])
+        assert [size for (size, _), _ in places] == sorted(size for (size, _), _ in places)
+        assert len({at for _, at in places}) == len(places)
 
 
 def test_images_per_joule_are_drawn_with_and_without_the_idle_power() -> None:
     measured = full_summary().measured.filter(pl.col("gpu") == "H200")
-    values = {row["value"] for row in rows_of(full_spec("performance_per_watt"), "energy_windows")}
+    values = {row["value"] for row in rows_of(full_spec("performance_per_watt"), "energy_sweeps")}
     above = (1 / measured["energy_above_idle_j_per_image"]).to_list()
     assert values == {*measured["images_per_joule"], *above}
 
@@ -313,8 +316,7 @@ def test_energy_without_an_idle_power_is_counted() -> None:
 
 def test_a_device_without_energy_says_why() -> None:
     text = json.dumps(full_spec("performance_per_watt"))
-    assert "CPU: measured, without energy" in text and "NVML samples NVIDIA GPUs alone." in text
-    assert "No energy was published either" in text
+    assert "CPU: measured, without energy" in text and "no counter of this processor can be read." in text
 
 
 def test_table5_is_throughput_over_power_at_the_batch_sizes_with_a_window() -> None:

@@ -28,15 +28,16 @@ DIGITS = 5
 QUANTITIES = (
     ("throughput_img_s", "throughput (img/s)", "throughput_low_img_s", "throughput_high_img_s"),
     ("median_ms", "median latency (ms)", "median_low_ms", "median_high_ms"),
-    ("p99_ms", "p99 latency (ms)", None, "p99_bound_ms"),
+    ("p99_ms", "p99 latency (ms)", None, None),
+    ("tail_most", "p99 over median, highest process", "tail_least", "tail_most"),
     ("speedup_fp32", "speedup over eager-fp32", "speedup_fp32_low", "speedup_fp32_high"),
-    ("images_per_joule", "images a joule", None, None),
+    ("images_per_joule", "images a joule", "images_per_joule_low", "images_per_joule_high"),
     ("power_w", "power (W)", None, None),
     ("share_of_peak", "share of the dense peak", None, None),
     ("memory_bytes", "device memory (bytes)", None, None),
     ("first_call_ms", "first call (ms)", None, None),
 )
-"""What the chart can show: column, title, and the columns of its interval or bound."""
+"""What the chart can show: column, title, and the columns of its interval or, of the tail, of its range."""
 
 
 def write_page(
@@ -58,13 +59,13 @@ def write_page(
         root: where the project's root is, seen from the page: a prefix for links to cell files.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    modes = {f"{row['runtime']}-{row['precision']}" for row in summary.families.iter_rows(named=True)}
+    modes = set(summary.families["mode"])
     runs = summary.runs if summary.runs.height <= MOST_RUNS else summary.runs.clear()
     content = {
         "families": _in_order(summary, summary.families),
         "runs": _in_order(summary, runs),
         "calls": _calls(cells),
-        "hosts": _by_gpu(summary, _rows(summary.hosts)),
+        "sessions": _by_gpu(summary, _rows(summary.sessions)),
         "fidelity": _in_order(summary, summary.fidelity),
         "coverage": _in_order(summary, summary.coverage.drop_nulls("model")),
         "published": _rows(table1_peaks(summary.published)),
@@ -118,8 +119,8 @@ def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
 
 
 def _in_order(summary: Summary, frame: pl.DataFrame) -> list[dict[str, Any]]:
-    """Rows with their mode, by GPU, model by depth, mode, batch size and threads."""
-    rows = _rows(frame.with_columns(mode=pl.format("{}-{}", "runtime", "precision")))
+    """Rows by GPU, model by depth, mode, batch size and threads."""
+    rows = _rows(frame)
     rows.sort(
         key=lambda row: (
             summary.place_model(row["model"]),
@@ -138,7 +139,7 @@ def _by_gpu(summary: Summary, rows: Iterable[dict[str, Any]]) -> list[dict[str, 
 
 
 def _calls(cells: Sequence[Path]) -> dict[str, list[list[Any]]]:
-    """The latency calls of each cell by its file: repeat, and device time in milliseconds."""
+    """The latency calls of each cell by its file: run, and device time in milliseconds."""
     calls = {}
     for file in cells:
         rows = read_cell(file)[0].filter(pl.col("arm") == LATENCY)

@@ -89,9 +89,10 @@ def add_heading(panel: Panel, heading: str) -> Panel:
     return headed
 
 
-def words(text: str, width: int = PANEL_WIDTH, height: int = PANEL_HEIGHT) -> Panel:
-    """A panel that says in words why nothing is drawn."""
-    lines = textwrap.wrap(text, width=int(width / (SMALL_FONT_SIZE * 0.5)))
+def words(text: str, width: int = PANEL_WIDTH, height: int = PANEL_HEIGHT, free: int = 0) -> Panel:
+    """A panel that says in words why nothing is drawn; `free` points at its right are left to its neighbour."""
+    room = width - free
+    lines = textwrap.wrap(text, width=int(room / (SMALL_FONT_SIZE * 0.5)))
     note = alt.Chart(inline([{"text": text}])).mark_text(
         text=lines,
         align="center",
@@ -100,7 +101,8 @@ def words(text: str, width: int = PANEL_WIDTH, height: int = PANEL_HEIGHT) -> Pa
         dy=-(len(lines) - 1) * 4.5,
         color=QUIET,
     )
-    return overlay([note], width, height)
+    told = overlay([note.encode(x=alt.value(room / 2))], width, height)
+    return told.properties(view=alt.ViewBackground(stroke=None))
 
 
 def nothing_at_all(what: str) -> alt.VConcatChart:

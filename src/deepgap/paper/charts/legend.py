@@ -18,13 +18,14 @@ from deepgap.paper.charts.layout import (
     overlay,
     pixels,
 )
-from deepgap.paper.charts.marks import ARROW, ARROW_SIZE, BOUNDS, HOLLOW_SIZE, OUTLINE, order_modes
+from deepgap.paper.charts.marks import ARROW, ARROW_SIZE, BOUNDS, HOLLOW_SIZE, OUTLINE, PALE, order_modes
 from deepgap.paper.charts.theme import (
     FONT_SIZE,
     INK,
     QUIET,
     mode_mark,
     precision_colour,
+    tint,
 )
 from deepgap.study.words import mode_parts
 
@@ -61,12 +62,14 @@ def mode_entries(points: Sequence[Row], line: bool = True) -> list[Entry]:
 PEAK = Entry("measured peak", QUIET, "circle", size=23, outlined=True)
 PUBLISHED_POINT = Entry("hollow: published", QUIET, "circle", filled=False, size=HOLLOW_SIZE)
 PUBLISHED_BOUND = Entry("arrow: a bound is published", QUIET, ARROW, filled=False, size=ARROW_SIZE)
+FLAGGED = Entry("pale: flagged, not of the primary set", tint(QUIET, PALE), "circle", size=26)
 FAILED = Entry("out of memory or unsupported", QUIET, "cross", size=26, angle=45)
 
 
 def common_entries(points: Sequence[Row], failed: Sequence[Row]) -> list[Entry]:
-    """The entries for published points, bounds and failures, where there are any."""
-    entries = [PUBLISHED_POINT] if any(row["source"] == PUBLISHED for row in points) else []
+    """The entries for flagged and published points, bounds and failures, where there are any."""
+    entries = [FLAGGED] if any(row.get("primary") is False for row in points) else []
+    entries += [PUBLISHED_POINT] if any(row["source"] == PUBLISHED for row in points) else []
     entries += [PUBLISHED_BOUND] if any(row.get("approx") in BOUNDS for row in points) else []
     return entries + ([FAILED] if failed else [])
 

@@ -21,6 +21,7 @@ from deepgap.paper.charts.theme import (
     QUIET,
     mode_mark,
     precision_colour,
+    tint,
 )
 from deepgap.paper.wording import failures_in_words
 from deepgap.published.values import CPU as PUBLISHED_CPU
@@ -28,6 +29,8 @@ from deepgap.study.words import by_mode
 
 HOLLOW_SIZE = 38
 OUTLINE = 0.7
+PALE = 0.45
+"""How much colour a measured mark has that a flag keeps out of the primary set."""
 ARROW, ARROW_SIZE = "M0,1V-1M-0.7,-0.2L0,-1L0.7,-0.2", 30
 BOUNDS = {"over": 1, "at_least": 1, "under": -1, "at_most": -1}
 """How a published value is marked of which only a bound is stated, and on which side of it the true one lies."""
@@ -36,13 +39,13 @@ BOUNDS = {"over": 1, "at_least": 1, "under": -1, "at_most": -1}
 def measured_points(
     families: pl.DataFrame, value: str, low: str | None, high: str | None, *extra: str
 ) -> list[dict[str, Any]]:
-    """Rows of `Summary.measured` as points: `value` and its interval, in the unit of that column, and extra
-    columns."""
+    """Rows of `Summary.measured` as points: `value` and its interval, in the unit of that column, their `fill`, and
+    extra columns."""
     none = pl.lit(None, pl.Float64)
-    return (
+    rows = (
         families.filter(pl.col(value).is_not_null())
         .select(
-            *("gpu", "model", "runtime", "precision", "batch_size", "mode", *extra),
+            *("gpu", "model", "runtime", "precision", "batch_size", "mode", "primary", *extra),
             pl.col(value).cast(pl.Float64).alias("value"),
             (none if low is None else pl.col(low)).alias("low"),
             (none if high is None else pl.col(high)).alias("high"),
@@ -50,6 +53,18 @@ def measured_points(
         )
         .to_dicts()
     )
+    return [{**row, "fill": point_fill(row)} for row in rows]
+
+
+def point_fill(row: Row) -> str:
+    """The colour of a measured mark: that of its precision, pale where it is not of the primary set."""
+    colour = precision_colour(row["precision"])
+    return colour if row["primary"] else tint(colour, PALE)
+
+
+def fill_colour() -> alt.Color:
+    """Each measured mark in its `fill`."""
+    return alt.Color("fill:N", scale=None, legend=None)
 
 
 def published_points(summary: Summary, view: pl.DataFrame, value: str, *extra: str) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.axes import Axis
 from deepgap.paper.charts.layout import (
     APART,
+    AXIS_WIDTH,
     GAP,
     PANEL_HEIGHT,
     PANEL_WIDTH,
@@ -36,6 +37,7 @@ from deepgap.paper.charts.legend import (
 from deepgap.paper.charts.marks import (
     OUTLINE,
     crosses,
+    fill_colour,
     hollow_points,
     large_first,
     mode_colour,
@@ -68,8 +70,8 @@ def draw_series(
     crossed.
 
     Args:
-        points: rows with batch_size, value, low, high, runtime, precision, mode, source, where it is a peak `peak`,
-            and where the study states it `approx`.
+        points: rows with batch_size, value, low, high, runtime, precision, mode, source, if measured `fill`, where it
+            is a peak `peak`, and where the study states it `approx`.
         failed: rows with batch_size, runtime, precision and mode.
         height: of the panel in points.
         before: layers to put under the points.
@@ -89,13 +91,13 @@ def draw_series(
         if spans:
             rules = alt.Chart(inline(spans)).mark_rule(strokeWidth=0.8)
             layers.append(rules.encode(xs, y.y("low"), alt.Y2("high:Q"), colour))
-        layers.append(data.mark_point(filled=True, size=13, opacity=1).encode(xs, ys, colour, shape))
+        layers.append(data.mark_point(filled=True, size=13, opacity=1).encode(xs, ys, fill_colour(), shape))
         peaks = [row for row in measured if row.get("peak")]
         if peaks:
             layers.append(
                 alt.Chart(inline(peaks))
                 .mark_point(filled=True, size=PEAK.size, opacity=1, stroke=INK, strokeWidth=OUTLINE)
-                .encode(xs, ys, colour, shape)
+                .encode(xs, ys, fill_colour(), shape)
             )
     if published:
         layers += hollow_points(published, xs, ys, colour, shape)
@@ -111,18 +113,21 @@ def published_without_cells(summary: Summary) -> list[str]:
     return [f"{nothing_measured(gpu)}." for gpu in summary.gpus if gpu in stated and gpu not in measured]
 
 
-def row_title(summary: Summary, gpu: str, published: bool, note: str = "", of: str = "run") -> str:
+def row_title(summary: Summary, gpu: str, published: bool, note: str = "", of: str | None = "sweep") -> str:
     """What a row of panels holds: the device, how many of what a point is from, and whose values are there.
 
     Args:
-        of: `run`, or `cell` where a point is from the cells of a family and not from each of their runs.
+        of: `sweep`, or what else the values that a point is from are called; there is one a sweep. None: a mark is a
+            process.
     """
-    counts = summary.measured.filter(pl.col("gpu") == gpu)["runs" if of == "run" else "sweeps"]
+    counts = summary.measured.filter(pl.col("gpu") == gpu)["sweeps"]
     of_other_cpu = f" ({CPU_LABEL})" if gpu == summary.processor else ""
     if summary.families.filter(pl.col("gpu") == gpu).is_empty():
         return f"{gpu}: published only{of_other_cpu}. {nothing_measured(gpu)}"
     if counts.is_empty():
         return f"{gpu}: measured, but no cell has numbers"
+    if of is None:
+        return f"{gpu}: measured, a mark a process{note}"
     low, high = min(counts), max(counts)
     count = f"{low}" if low == high else f"{low} to {high}"
     title = f"{gpu}: measured, {count} {of}{'' if high == 1 else 's'} a point{note}"
@@ -153,7 +158,7 @@ def draw_grid(
     what: str,
     notes: Mapping[str, str] | None = None,
     columns: Columns | None = None,
-    of: str = "run",
+    of: str | None = "sweep",
     most: int = PANEL_HEIGHT,
     below: Sequence[str] = (),
 ) -> alt.VConcatChart:
@@ -220,10 +225,13 @@ def _draw_row(
         else:
             reasons[value] = why_empty(summary, gpu, columns.key, value, heading, lost)
     highest = max((panel.height for panel in drawn.values()), default=height)
-    return [
-        drawn[value] if value in drawn else words(reasons[value], columns.width, highest)
-        for value in columns.headings
-    ]
+    first = next((value for value in columns.headings if value in drawn), None)
+    panels: list[Panel] = []
+    for value in columns.headings:
+        # The words of an axis stand left of the first panel that has one.
+        free = AXIS_WIDTH if first is not None and first not in list(columns.headings)[: len(panels) + 1] else 0
+        panels.append(drawn.get(value) or words(reasons[value], columns.width, highest, free))
+    return panels
 
 
 def why_empty(summary: Summary, gpu: str, key: str, value: Any, heading: str, failed: Sequence[Row]) -> str:

@@ -39,6 +39,7 @@ HOURGLASS = "M-1.2,-1.2H1.2L-1.2,1.2H1.2Z"
 BOW_TIE = "M-1.2,-1.2V1.2L1.2,-1.2V1.2Z"
 HOUSE = "M-1,1V-0.2L0,-1.2L1,-0.2V1Z"
 TALL_DIAMOND = "M0,-1.5L0.8,0L0,1.5L-0.8,0Z"
+HEXAGON = "M0,-1.2L1,-0.6V0.6L0,1.2L-1,0.6V-0.6Z"
 PENTAGON = "M0,-1.1L1.1,-0.3L0.7,1H-0.7L-1.1,-0.3Z"
 """Shapes that Vega has no name for, as paths in a square from -1 to 1, which has the area of a mark."""
 
@@ -59,6 +60,9 @@ RUNTIME_MARKS = {
 MODE_MARKS = {"eager-tf32": (HOURGLASS, [8, 2]), "tensorrt-tf32": (BOW_TIE, [8, 2, 1, 2])}
 """Those of modes that run where FP32 runs and are nearly as dark: in grey, colour alone would not tell them apart."""
 
+OTHER_LAYOUT = (HEXAGON, [3, 1, 1, 1])
+"""Of a mode whose name says its layout, which is not its runtime's usual one."""
+
 OTHER_RUNTIME = (PENTAGON, [5, 1])
 """Of a runtime that is not listed, as QUIET is the colour of such a precision."""
 
@@ -71,6 +75,8 @@ def tint(colour: str, share: float) -> str:
 
 def mode_mark(mode: str) -> tuple[str, list[int]]:
     """Point shape and line dash of a mode, known or not."""
+    if mode_parts(mode).layout:
+        return OTHER_LAYOUT
     return MODE_MARKS.get(mode) or RUNTIME_MARKS.get(mode_parts(mode).runtime, OTHER_RUNTIME)
 
 

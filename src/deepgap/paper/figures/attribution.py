@@ -21,13 +21,13 @@ from deepgap.text import significant
 
 CAPTION = (
     "From eager FP32 to INT8 in steps, at the smallest, the matched and the largest batch size of each GPU's sweep: "
-    "each bar multiplies the throughput reached before it, and its mark is the mode that is reached, with the 95 % "
-    "bootstrap interval of that step's ratio over runs. The number over a group is the product of its steps; with a "
-    "star it spans only the measured modes. A cross is a mode that was not measured, and the next bar spans it; a "
-    "first mark at one is where the steps begin instead of eager FP32. Dashed bars: launching calls bounds either "
-    "mode. The step to FP16 in eager PyTorch changes the memory layout too where the study gives FP16 another one. "
-    "Hollow bars and marks are published, from the approximate medians at that study's largest batch size, of which "
-    "a stated bound counts as its value; its FP32 left TF32 at its default."
+    "each bar multiplies the throughput reached before it, and its mark is the mode that is reached, with the exact "
+    "order-statistic interval, at least 95 %, of that step's paired ratios. The number over a group is the product "
+    "of its steps; with a star it spans only the measured modes. A cross is a mode that was not measured, and the "
+    "next bar spans it; a first mark at one is where the steps begin instead of eager FP32. Dashed bars: launching "
+    "calls bounds either mode. The step to FP16 in eager PyTorch changes the memory layout too where the study "
+    "gives FP16 another one. Hollow bars and marks are published, from the approximate medians at that study's "
+    "largest batch size, of which a stated bound counts as its value; its FP32 left TF32 at its default."
 )
 
 KIND_TINTS = {PRECISION: tint(QUIET, 0.85), RUNTIME: tint(QUIET, 0.25), BOTH: tint(QUIET, 0.55)}

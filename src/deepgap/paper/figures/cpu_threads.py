@@ -18,11 +18,11 @@ from deepgap.paper.charts.theme import INK
 
 DEVICES = ("cpu",)
 CAPTION = (
-    "Throughput of a processor over its number of threads, both axes logarithmic: median over runs with the 95 % "
-    "bootstrap interval; a line a mode and batch size B, which stands at its right end, in the order of the lines "
-    "where they are close. Thin lines are ideal: throughput in proportion to the threads, from the fewest. The last "
-    "number of threads is that of all cores of the process. The published study states none of its values over the "
-    "number of threads."
+    "Throughput of a processor over its number of threads, both axes logarithmic: median over sweeps with its exact "
+    "order-statistic interval, at least 95 %; a line a mode and batch size B, which stands at its right end, in the "
+    "order of the lines where they are close. Thin lines are ideal: throughput in proportion to the threads, from "
+    "the fewest. The last number of threads is that of all cores of the process. The published study states none of "
+    "its values over the number of threads."
 )
 
 LABEL_HEIGHT = 7

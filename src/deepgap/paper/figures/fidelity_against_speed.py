@@ -21,9 +21,10 @@ from deepgap.paper.charts.theme import QUIET
 
 SHOWS = ("measured",)
 CAPTION = (
-    "Fidelity against speed: peak throughput, the median over runs with its 95 % bootstrap interval, against the "
-    "centred signal-to-quantisation-noise ratio (SQNR) of the logits, of which FP32 in PyTorch on the host is the "
-    "signal; the worst cell of each mode. The number beside a mark is the part of the held-out images with the "
+    "Fidelity against speed: throughput at the peak (the smallest batch size that paired comparison cannot tell "
+    "from the one with the highest median), the median over sweeps with its exact order-statistic interval, against "
+    "the centred signal-to-quantisation-noise ratio (SQNR) of the logits, of which FP32 in PyTorch on the host is "
+    "the signal; the worst cell of each mode. The number beside a mark is the part of the held-out images with the "
     "reference's first class, rounded down; marks that lie on each other share one, or have theirs in a list from "
     "the fastest mode on. Marks right of a dashed line gave the reference's values exactly; answers that are not "
     "finite stand on the left edge. The published study states no fidelity."
@@ -60,7 +61,7 @@ def fidelity_points(summary: Summary) -> list[dict[str, Any]]:
     peaks = find_peaks(summary.measured)
     points = []
     for row in summary.fidelity.iter_rows(named=True):
-        mode = f"{row['runtime']}-{row['precision']}"
+        mode = row["mode"]
         peak = peaks.get((row["gpu"], row["model"], mode))
         if peak is not None:
             points.append(

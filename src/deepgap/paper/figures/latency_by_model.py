@@ -15,6 +15,7 @@ from deepgap.paper.charts.layout import GAP, Panel, Place, Row, inline, overlay,
 from deepgap.paper.charts.legend import common_entries, draw_legend, mode_entries
 from deepgap.paper.charts.marks import (
     failed_points,
+    fill_colour,
     hollow_points,
     measured_points,
     mode_colour,
@@ -28,10 +29,10 @@ from deepgap.published.values import median_latencies
 from deepgap.study.words import model_label
 
 CAPTION = (
-    "Median device latency of one call by model and mode, a column a batch size, from the pooled calls of all runs "
-    "(their number stands above each row), with the 95 % bootstrap interval over runs; each panel has its own "
-    "logarithmic axis. Hollow marks are published medians at the same batch size; an arrow shows on which side of a "
-    "mark the median lies where the study states a bound alone."
+    "Device latency of one call by model and mode, a column a batch size: the median over sweeps (their number "
+    "stands above each row) of a sweep's median, with the exact order-statistic interval over sweeps, at least 95 "
+    "%; each panel has its own logarithmic axis. Hollow marks are published medians at the same batch size; an "
+    "arrow shows on which side of a mark the median lies where the study states a bound alone."
 )
 
 NAMES_WIDTH = 48
@@ -124,7 +125,7 @@ def draw_latencies(
         # A mark is at most as high as its line; the graph's is the largest.
         size = min(22.0, (line_height / 1.4) ** 2)
         layers.append(
-            data(measured).mark_point(filled=True, size=size, opacity=1).encode(x.x("value"), colour, shape)
+            data(measured).mark_point(filled=True, size=size, opacity=1).encode(x.x("value"), fill_colour(), shape)
         )
     if published:
         layers += hollow_points(named(published), x.x("value"), y, colour, shape, offset, along="x")

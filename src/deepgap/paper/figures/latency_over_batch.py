@@ -15,9 +15,9 @@ from deepgap.paper.charts.panels import draw_grid, draw_series
 from deepgap.published.values import median_latencies
 
 CAPTION = (
-    "Median device latency of one call over batch size, both axes logarithmic, from the pooled calls of "
-    "all runs (their number stands above each row), each call synchronised, with the 95 % bootstrap "
-    "interval over runs. Hollow marks are the medians that the published study states in its prose, most "
+    "Device latency of one call over batch size, both axes logarithmic, each call synchronised: the median over "
+    "sweeps (their number stands above each row) of a sweep's median, with the exact order-statistic interval over "
+    "sweeps, at least 95 %. Hollow marks are the medians that the published study states in its prose, most "
     "of them approximate; an arrow shows on which side of a mark the median lies where it states a bound alone."
 )
 

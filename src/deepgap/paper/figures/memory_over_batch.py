@@ -24,12 +24,11 @@ from deepgap.paper.charts.theme import QUIET
 from deepgap.published.values import device_memory
 
 CAPTION = (
-    "Device memory over batch size (marks): what a cell held above the idle device after its timed calls, from the "
-    "driver, each cell in a fresh process; a point is the most of a family's cells, whose number stands above each "
-    "row. Thin lines: the most that PyTorch's allocator had given out at any time of the cell. It leaves out the "
-    "context and the libraries, which the driver counts, and holds what was given back before the timed calls, such "
-    "as the work space of cuDNN's search for algorithms, so that it can exceed what the driver then reads. Modes of "
-    "one precision mostly share a thin line. On a CPU the memory is what the resident set grew by from before the "
+    "Device memory over batch size (marks): the most that the driver counted while a cell ran, above the idle "
+    "device, as samples show it, each cell in a fresh process; a point is the most of a family's cells, whose number "
+    "stands above each row. Thin lines: the most that PyTorch's allocator had given out at any time of the cell, "
+    "which leaves out the context and the libraries; samples can miss a peak between two of them. Modes of one "
+    "precision mostly share a thin line. On a CPU the memory is what the resident set grew by from before the "
     "model was loaded, at its peak. Hollow marks are published driver readings of a long-lived process, in decimal "
     "GB turned to GiB; where the study names no batch size they are dashed lines."
 )

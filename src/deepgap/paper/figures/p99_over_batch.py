@@ -1,117 +1,134 @@
-"""The 99th percentile of latency over batch size."""
+"""The tail of latency: the 99th percentile over the median, process by process."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
+from math import log2
 from typing import Any
 
 import altair as alt
 import polars as pl
 
-from deepgap.analyse.schemas import MEASURED, PUBLISHED
+from deepgap.analyse.schemas import KEY, MEASURED
 from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.axes import Axis, batch_axis, log_axis
-from deepgap.paper.charts.layout import PANEL_WIDTH, Panel, Place, Row, inline, words
+from deepgap.paper.charts.layout import PANEL_WIDTH, Panel, Place, Row, inline, overlay, words
 from deepgap.paper.charts.legend import Entry, common_entries, mode_entries
 from deepgap.paper.charts.marks import (
-    arrow_ends,
+    crosses,
     failed_points,
-    measured_points,
+    fill_colour,
+    large_first,
+    level_lines,
     mode_colour,
-    mode_dash,
-    published_points,
+    mode_shape,
+    order_modes,
+    point_fill,
 )
-from deepgap.paper.charts.panels import draw_grid, draw_series
-from deepgap.paper.charts.theme import INK, QUIET
-from deepgap.published.values import p99_latencies
+from deepgap.paper.charts.panels import draw_grid, published_without_cells
+from deepgap.paper.charts.theme import QUIET
+from deepgap.study.cell import ALL_THREADS
 from deepgap.study.words import model_label
 
+SHOWS = ("measured",)
 CAPTION = (
-    "99th percentile of the device latency of one call over batch size (marks), both axes logarithmic, over the "
-    "pooled calls of all runs (their number stands above each row), above the median (lines). The bar above a mark "
-    "ends at the smallest call time that is no lower than the true percentile at 99 % confidence, if calls are "
-    "independent (an order statistic). A family with too few calls has no percentile; each panel says how many were "
-    "left out. Hollow marks are the 99th percentiles that the published study states, a range as its two ends; an "
-    "arrow shows on which side of a mark the percentile lies where it states a bound alone."
+    "Tail of the device latency over batch size: the 99th percentile of the calls of one process over their median, "
+    "both axes logarithmic; a mark a process, so that the marks of a mode show how far processes differ, and a "
+    "vertical line from the lowest to the highest. The modes of a batch size stand side by side. A process with "
+    "fewer than 100 calls has no mark; each panel says how many there are. The grey line is a call that always takes "
+    "its median. Percentiles of processes are not pooled: where processes differ a pooled one is that of none. The "
+    "published study states no tail by process."
 )
 
-MEDIAN = Entry("line: median, mark: p99", QUIET, dash=(1, 0))
-BOUND = Entry("99 % bound of p99", QUIET, "stroke", size=40, outlined=True)
+LEVEL = Entry("p99 equal to the median", QUIET, dash=(1, 0), stroke_width=0.8)
+ROOM = 1.2
+"""For the words above the highest mark."""
+SHARE = 0.62
+"""Of the room between two batch sizes, in which the modes of one stand side by side."""
+WIDEST = 0.9
+"""Of that room on the binary logarithm."""
 
 
 def draw(summary: Summary) -> alt.VConcatChart:
-    """Rows are GPUs, columns models; points are medians, with p99 and its bound where there is one."""
-    measured = summary.measured.filter(pl.col("median_ms").is_not_null())
-    points = [
-        *measured_points(measured, "median_ms", None, None, "p99_ms", "p99_bound_ms", "percentile_note", "samples"),
-        *published_points(summary, p99_latencies(summary.published), "p99_ms", "approx"),
-    ]
+    """Rows are GPUs, columns models."""
+    points = tail_points(summary)
     failed = failed_points(summary)
-
-    drawn = {row["gpu"] for row in points if row["source"] == PUBLISHED or row["p99_ms"] is not None}
-    lowest = {row["model"]: gpu for gpu in summary.order_gpus(drawn) for row in points if row["gpu"] == gpu}
+    sizes = {row["gpu"]: {other["batch_size"] for other in points if other["gpu"] == row["gpu"]} for row in points}
 
     def panel(here: Sequence[Row], lost: Sequence[Row], in_row: Sequence[Row], place: Place) -> Panel:
-        note = left_out([row for row in here if row["source"] == MEASURED])
-        gpu, model = here[0]["gpu"], here[0]["model"]
-        if gpu not in drawn:
-            return words(f"{model_label(model)}: {note}", height=26)
-        place = replace(place, bottom=lowest[model] == gpu)
-        x = batch_axis(summary, [*points, *failed], in_row[0]["gpu"])
-        levels = [row.get(key) for row in in_row for key in ("value", "p99_ms", "p99_bound_ms")]
-        y = log_axis("Latency (ms)", [*levels, *arrow_ends(in_row)])
-        return draw_tail(here, lost, x.at(place), y.at(place), note, place.height)
+        gpu = in_row[0]["gpu"]
+        known = [row for row in here if row["value"] is not None]
+        note = left_out(here)
+        if not known:
+            return words(f"{model_label(here[0]['model'])}: {note}", height=place.height)
+        x = batch_axis(summary, [*points, *failed], gpu).at(place)
+        x = replace(x, low=x.low / 2 ** (WIDEST / 2), high=x.high * 2 ** (WIDEST / 2))
+        levels = [row["value"] for row in in_row if row["value"] is not None]
+        y = log_axis("p99 over median", [1.0, *levels, ROOM * max(levels)]).at(place)
+        modes, step = order_modes(in_row), mode_step(sizes[gpu], len(order_modes(in_row)))
+        middle = (len(modes) - 1) / 2
+        placed = [
+            {**row, "at": row["batch_size"] * 2 ** (step * (modes.index(row["mode"]) - middle))} for row in known
+        ]
+        return draw_tails(large_first(placed), lost, x, y, note, place.height)
 
-    stated = any(row.get("p99_ms") is not None for row in points)
-    seen = [row for row in points if row["gpu"] in drawn]
-    entries = [*mode_entries(seen), *([MEDIAN, BOUND] if stated else []), *common_entries(seen, failed)]
-    return draw_grid(summary, points, failed, panel, entries, "the 99th percentile of latency")
+    seen = [row for row in points if row["value"] is not None]
+    entries = [*mode_entries(seen, line=False), *([LEVEL] if seen else []), *common_entries(seen, failed)]
+    what, below = "the tail of latency", published_without_cells(summary)
+    return draw_grid(summary, points, failed, panel, entries, what, of=None, below=below)
+
+
+def tail_points(summary: Summary) -> list[dict[str, Any]]:
+    """A point a process with all threads: its 99th percentile over its median, the highest of its runs; null where it
+    has too few calls."""
+    key = [*KEY, "sweep", "session"]
+    processes = (
+        summary.runs.filter(pl.col("threads") == ALL_THREADS, pl.col("median_ms").is_not_null())
+        .group_by(*key, "runtime", "precision", "layout", maintain_order=True)
+        .agg(value=(pl.col("p99_ms") / pl.col("median_ms")).max())
+        .join(summary.families.select(*KEY, "primary"), on=list(KEY), how="left")
+    )
+    rows = summary.ordered(processes).with_columns(source=pl.lit(MEASURED)).to_dicts()
+    return [{**row, "primary": bool(row["primary"]), "fill": point_fill(row)} for row in rows]
+
+
+def mode_step(batch_sizes: set[int], modes: int) -> float:
+    """The binary logarithm between two modes that stand side by side at one batch size."""
+    places = sorted(log2(size) for size in batch_sizes)
+    gaps = [after - before for before, after in pairwise(places)]
+    return min([WIDEST, *(SHARE * gap for gap in gaps)]) / modes
 
 
 def left_out(rows: Sequence[Row]) -> str:
-    """How many of these families have no p99, and why; empty when all have one."""
-    without = [row for row in rows if row["p99_ms"] is None]
-    if not without:
-        return ""
-    needed = {found for row in without for found in re.findall(r"p99 needs (\d+)", row["percentile_note"] or "")}
-    low, high = min(row["samples"] for row in without), max(row["samples"] for row in without)
-    have = f"{low}" if low == high else f"{low} to {high}"
-    why = f"{have} calls, p99 needs {' or '.join(sorted(needed))}" if needed else "no percentile was computed"
-    return f"{len(without)} of {len(rows)} families left out: {why}"
+    """How many of these processes have no p99; empty when all have one."""
+    without = sum(row["value"] is None for row in rows)
+    return f"{without} of {len(rows)} processes: under 100 calls" if without else ""
 
 
-def draw_tail(here: Sequence[Row], lost: Sequence[Row], x: Axis, y: Axis, note: str, height: int) -> Panel:
-    """The p99 as points, its bound as a bar upwards, the median as a line, and what was left out in words."""
-    own = [row for row in here if row["source"] == MEASURED]
-    others = [row for row in here if row["source"] != MEASURED]
-    layers: list[alt.Chart] = []
-    if own:
-        medians = alt.Chart(inline(_plain(own))).mark_line()
-        layers.append(
-            medians.encode(x.x("batch_size", "d"), y.y("value"), mode_colour(here), mode_dash(here), detail="mode:N")
-        )
-    tails = [{**row, "value": row["p99_ms"]} for row in own if row["p99_ms"] is not None]
-    bounded = [row for row in tails if row["p99_bound_ms"] is not None]
-    if bounded:
-        data = alt.Chart(inline(bounded))
-        xs, colour = x.x("batch_size", "d"), mode_colour(here)
-        layers.append(data.mark_rule(strokeWidth=0.8).encode(xs, y.y("value"), alt.Y2("p99_bound_ms:Q"), colour))
-        layers.append(
-            data.mark_tick(thickness=0.8, size=5, orient="horizontal", opacity=1).encode(
-                xs, y.y("p99_bound_ms"), colour
-            )
-        )
+def draw_tails(here: Sequence[Row], lost: Sequence[Row], x: Axis, y: Axis, note: str, height: int) -> Panel:
+    """The marks of the processes, a line over those of a mode, and what was left out in words."""
+    spans: dict[tuple[str, float], list[Row]] = {}
+    for row in here:
+        spans.setdefault((row["mode"], row["at"]), []).append(row)
+    ranges = [
+        {**rows[0], "low": min(row["value"] for row in rows), "high": max(row["value"] for row in rows)}
+        for rows in spans.values()
+    ]
+    xs, shape = x.x("at", "d"), mode_shape(here)
+    layers = [
+        level_lines([{"value": 1.0}], x, y, color=QUIET, strokeWidth=LEVEL.stroke_width),
+        alt.Chart(inline(ranges))
+        .mark_rule(strokeWidth=0.6)
+        .encode(xs, y.y("low", "~g"), alt.Y2("high:Q"), fill_colour()),
+        alt.Chart(inline(here))
+        .mark_point(filled=True, size=7, opacity=1)
+        .encode(xs, y.y("value", "~g"), fill_colour(), shape),
+    ]
     if note:
-        failures = len({row["mode"] for row in lost})
-        text = alt.Chart(inline([{"words": note}])).mark_text(
-            text=note.split(": "), align="right", baseline="bottom", lineHeight=8, dy=-8 - 7 * failures, color=INK
-        )
-        layers.append(text.encode(x=alt.value(PANEL_WIDTH - 3), y=alt.value(height - 3)))
-    return draw_series([*tails, *others], lost, x, y, height, layers, lines=False)
-
-
-def _plain(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Only what the medians need, so that no column is null throughout."""
-    return [{name: row[name] for name in ("batch_size", "value", "mode", "runtime", "precision")} for row in rows]
+        text = alt.Chart(inline([{"words": note}])).mark_text(text=note, align="right", baseline="top", color=QUIET)
+        layers.append(text.encode(x=alt.value(PANEL_WIDTH - 3), y=alt.value(2)))
+    if lost:
+        layers.append(crosses(lost, x.x("batch_size", "d"), mode_colour([*here, *lost]), height))
+    return overlay(layers, PANEL_WIDTH, height)

@@ -16,6 +16,7 @@ from deepgap.paper.charts.legend import Entry, common_entries, mode_entries
 from deepgap.paper.charts.marks import (
     failed_points,
     failure_note,
+    fill_colour,
     hollow_points,
     large_first,
     measured_points,
@@ -28,8 +29,8 @@ from deepgap.paper.charts.theme import QUIET, tint
 from deepgap.published.values import VALUE_KEY, pareto_pairs, table1_peaks
 
 CAPTION = (
-    "Throughput against latency, both logarithmic, one point a batch size and mode: the median throughput over runs "
-    "(their number stands above each row) and the median latency of their pooled calls. The grey steps join the "
+    "Throughput against latency, both logarithmic, one point a batch size and mode: the medians over "
+    "sweeps (their number stands above each row) of throughput and of latency. The grey steps join the "
     "non-dominated points over all modes. These are numbered with their batch size where there is room, and so is "
     "each published pair (hollow): with the batch size at which the study prints its throughput as a peak, or "
     "? where it prints none. "
@@ -78,7 +79,9 @@ def draw_plane(here: Sequence[Row], lost: Sequence[Row], x: Axis, y: Axis, heigh
         steps = alt.Chart(inline(frontier)).mark_line(interpolate="step-after", color=STEPS, strokeWidth=2.5)
         layers.append(steps.encode(xs, ys))
         layers.append(
-            alt.Chart(inline(measured)).mark_point(filled=True, size=15, opacity=1).encode(xs, ys, colour, shape)
+            alt.Chart(inline(measured))
+            .mark_point(filled=True, size=15, opacity=1)
+            .encode(xs, ys, fill_colour(), shape)
         )
         numbered += frontier
     if published:

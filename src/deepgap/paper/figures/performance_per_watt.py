@@ -17,13 +17,14 @@ from deepgap.paper.charts.layout import (
     Place,
     Row,
     add_heading,
+    draw_notes,
     nothing_at_all,
     row_height,
     words,
 )
 from deepgap.paper.charts.legend import Entry, common_entries, draw_legend, mode_entries
 from deepgap.paper.charts.marks import failed_points, measured_points
-from deepgap.paper.charts.panels import draw_series, model_columns, row_title, why_empty
+from deepgap.paper.charts.panels import draw_series, model_columns, published_without_cells, why_empty
 from deepgap.paper.charts.theme import CONFIG
 from deepgap.study.words import model_label
 
@@ -31,9 +32,10 @@ SHOWS = ("measured",)
 CAPTION = (
     "Performance per watt over batch size: images per joule, which is throughput over power (Eq. 1 of the published "
     "study), both axes logarithmic. Upper row of a GPU: all of the device's energy. Lower row: less the power of the "
-    "idle device with a context, times the time. The sensor is the driver's total energy counter over a run of at "
-    "least 5 s that keeps the device fed; only some batch sizes have such a window, one a cell family unless more "
-    "sweeps have one (then the median), so there is no interval. The published study gives no values."
+    "idle device with a context, times the time. The sensor is the driver's total energy counter, between two of its "
+    "own updates inside the run that gives the throughput; every cell has one. Points are medians over sweeps; bars "
+    "in the upper row are their exact order-statistic intervals, at least 95 %, which six sweeps or more have. The "
+    "published study gives no values."
 )
 
 SENTENCE_HEIGHT = 46
@@ -47,7 +49,10 @@ ROWS = {
 def draw(summary: Summary) -> alt.VConcatChart:
     """Rows are GPUs and in each the two energies, columns models."""
     families = summary.measured.with_columns(images_per_joule_above_idle=1 / pl.col("energy_above_idle_j_per_image"))
-    points = {name: measured_points(families, name, None, None, "energy_windows") for name in ROWS}
+    intervals = {"images_per_joule": ("images_per_joule_low", "images_per_joule_high")}
+    points = {
+        name: measured_points(families, name, *intervals.get(name, (None, None)), "energy_sweeps") for name in ROWS
+    }
     everything = [row for rows in points.values() for row in rows]
     failed = failed_points(summary)
     named = summary.published.filter(pl.col("gpu").is_in(list(summary.gpus)))["gpu"]
@@ -59,11 +64,13 @@ def draw(summary: Summary) -> alt.VConcatChart:
     lowest = max((gpus.index(gpu) for gpu in known), default=-1)
     entries: list[Entry] = [*mode_entries(everything), *common_entries(everything, failed if everything else [])]
     legend = [draw_legend(entries)] if entries else []
-    sentences = SENTENCE_HEIGHT * (len(gpus) - len(known))
-    height = row_height(max(1, len(ROWS) * len(known)), legend, extra=sentences)
+    measured = set(summary.families["gpu"])
+    below = draw_notes(published_without_cells(summary))
+    sentences = SENTENCE_HEIGHT * len(measured - known)
+    height = row_height(max(1, len(ROWS) * len(known)), [*legend, *below], extra=sentences)
     charts: list[alt.HConcatChart] = []
     headed = False
-    for gpu in gpus:
+    for gpu in filter(measured.__contains__, gpus):
         if gpu not in known:
             charts.append(_sentence(summary, gpu))
             continue
@@ -77,7 +84,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
                 place = Place(inner=bool(panels), bottom=last, height=height)
                 if here:
                     x = batch_axis(summary, [*everything, *failed], gpu).at(place)
-                    y = log_axis(axis, [row["value"] for row in in_row]).at(place)
+                    y = log_axis(axis, [row[key] for row in in_row for key in ("value", "low", "high")]).at(place)
                     panel = draw_series(here, lost, x, y, height)
                 else:
                     panel = words(_why(summary, gpu, model, lost), height=height)
@@ -85,7 +92,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
             headed = True
             title = alt.Title(_title(gpu, name, points, in_row), anchor="start", frame="group", offset=5)
             charts.append(alt.hconcat(*panels, spacing=GAP, title=title, bounds="flush", resolve=APART))
-    return alt.vconcat(*legend, *charts, spacing=7, resolve=APART, config=CONFIG)
+    return alt.vconcat(*legend, *charts, *below, spacing=7, resolve=APART, config=CONFIG)
 
 
 def _title(gpu: str, name: str, points: Mapping[str, Sequence[Row]], rows: Sequence[Row]) -> str:
@@ -93,18 +100,15 @@ def _title(gpu: str, name: str, points: Mapping[str, Sequence[Row]], rows: Seque
         lost = sum(row["gpu"] == gpu for row in points["images_per_joule"]) - len(rows)
         why = f"; {lost} point{'' if lost == 1 else 's'} without, the idle power is not known" if lost else ""
         return f"{gpu}: measured, less the idle power{why}"
-    counts = sorted({row["energy_windows"] or 1 for row in rows})
+    counts = sorted({row["energy_sweeps"] for row in rows})
     low, high = counts[0], counts[-1]
-    windows = f"{low}" if low == high else f"{low} to {high}"
-    return f"{gpu}: measured, {windows} energy window{'' if high == 1 else 's'} a point"
+    sweeps = f"{low}" if low == high else f"{low} to {high}"
+    return f"{gpu}: measured, energy of {sweeps} sweep{'' if high == 1 else 's'} a point"
 
 
 def _sentence(summary: Summary, gpu: str) -> alt.HConcatChart:
-    """The row of a device without energy."""
-    if summary.families.filter(pl.col("gpu") == gpu).is_empty():
-        title, why = row_title(summary, gpu, published=True), "No energy was published either."
-    else:
-        title, why = f"{gpu}: measured, without energy", f"{reasons(summary, gpu)}."
+    """The row of a device with cells and without energy."""
+    title, why = f"{gpu}: measured, without energy", f"{reasons(summary, gpu)}."
     heading = alt.Title(title, anchor="start", frame="group", offset=5)
     return alt.hconcat(words(why, width=GRID_WIDTH, height=16), title=heading, bounds="flush", resolve=APART)
 

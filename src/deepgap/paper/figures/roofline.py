@@ -25,6 +25,7 @@ from deepgap.paper.charts.marks import (
     OUTLINE,
     failed_points,
     failure_note,
+    fill_colour,
     hollow_points,
     large_first,
     measured_points,
@@ -40,7 +41,7 @@ from deepgap.published.values import table1_peaks
 from deepgap.study.gpus import Gpu
 
 CAPTION = (
-    "Operations a second (two a multiply-add, median over runs) against arithmetic intensity: operations a byte of "
+    "Operations a second (two a multiply-add, median over sweeps) against arithmetic intensity: operations a byte of "
     "the least traffic, in which every layer reads its inputs and writes its output once and weights are read once "
     "a call, all in the element size of the mode; one point a batch size. The sloped roof is DRAM bandwidth, the "
     "level ones are the dense peaks by precision, both the vendor's. A white dot marks the largest batch size of a "
@@ -138,7 +139,7 @@ def draw_plane(
                 xs, ys, colour, mode_dash(here), detail="mode:N", order="batch_size:Q"
             )
         )
-        layers.append(chart.mark_point(filled=True, size=14, opacity=1).encode(xs, ys, colour, shape))
+        layers.append(chart.mark_point(filled=True, size=14, opacity=1).encode(xs, ys, fill_colour(), shape))
     if published:
         layers += hollow_points(published, xs, ys, colour, shape)
     cached = [*last_in_cache(measured), *(row for row in published if row["in_cache"])]

@@ -19,7 +19,8 @@ from deepgap.published.values import speedup_ranges
 
 CAPTION = (
     "Speedup over batch size: throughput over that of eager-fp32 (TF32 off) on the same GPU, at the same "
-    "model and batch size, with the 95 % bootstrap interval of the ratio over runs; logarithmic. The grey "
+    "model and batch size: the median of the ratios of the two modes' cells of one sweep, session and card, with its "
+    "exact order-statistic interval, at least 95 %; logarithmic. The grey "
     "line is the baseline; a cross is a batch size at which a mode, or the baseline, failed. Bands are "
     "the published ranges over that study's eager FP32, drawn over all batch sizes because most of them "
     "name none; its FP32 left TF32 at its default, and its INT8 changes the runtime as well as the "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import altair as alt
@@ -31,6 +32,8 @@ DROP = 12
 RAIL = 8
 """Width of the strip right of the devices in which their files flow down."""
 WIDTH = COLUMN_WIDTH - RAIL
+AXES = (0.22, 0.32, 0.25, 0.21)
+"""The shares of the axes' boxes in the width."""
 CELLS, FILES = WIDTH * 0.3, COLUMN_WIDTH - RAIL / 2
 """Where the arrows out of the axes and out of the files are."""
 LETTER = 3.35
@@ -84,7 +87,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
     sheet, y = Sheet(), 0.0
     joins: list[float] = []
     for gpu in summary.order_gpus(set(there)):
-        y, join = _device(sheet, y + (6 if y else 0), asked[gpu], *there[gpu])
+        y, join = _device(sheet, y + (6 if y else 0), asked[gpu], *there[gpu], not summary.is_processor(gpu))
         joins.append(join)
     start = joins[0]
     for words in (
@@ -101,25 +104,31 @@ def draw(summary: Summary) -> alt.VConcatChart:
     return alt.vconcat(panel.properties(view=alt.ViewBackground(stroke=None)), config=CONFIG)
 
 
-def _device(sheet: Sheet, y: float, asked: Row, expected: int, found: int) -> tuple[float, float]:
-    """The block of one device from this height; returns its end, and the height at which its files flow out."""
+def _device(sheet: Sheet, y: float, asked: Row, expected: int, found: int, sampled: bool) -> tuple[float, float]:
+    """The block of one device from this height; returns its end, and the height at which its files flow out.
+
+    Args:
+        sampled: telemetry lies beside the cells, as on a GPU.
+    """
     gpu = asked["gpu"]
     sheet.text(0, y + 6, f"{gpu}: {found:,} of {expected:,} cells measured", 8)
     y += 13
-    width = (WIDTH - 3 * GUTTER) / 4
-    axes = _axes(asked, width)
+    widths = [share * (WIDTH - 3 * GUTTER) for share in AXES]
+    axes = _axes(asked, widths)
     height = box_height(*axes)
-    for place, lines in enumerate(axes):
-        left = place * (width + GUTTER)
+    for place, (width, lines) in enumerate(zip(widths, axes, strict=True)):
+        left = sum(widths[:place]) + place * GUTTER
         sheet.box(left, y, width, height, lines, GRID)
         if place:
             sheet.text(left - GUTTER / 2 - 2, y + height / 2, "×", 9)
     y += height
     sheet.arrow(CELLS, y, CELLS, y + DROP)
-    sheet.text(CELLS + 7, y + DROP / 2, f"{expected:,} cells, each sweep in a random order")
+    combinations = prod(len(asked[name]) for name in ("models", "modes", "batch_sizes")) * asked["sweeps"]
+    chosen = f"{expected:,} of {combinations:,}" if expected < combinations else f"{expected:,}"
+    sheet.text(CELLS + 7, y + DROP / 2, f"{chosen} cells, each sweep in a random order")
     y += DROP
     width = WIDTH * 0.62
-    cell, files = _cell(asked, width), _files(asked, WIDTH - width - GUTTER)
+    cell, files = _cell(asked, width), _files(asked, sampled, WIDTH - width - GUTTER)
     height = box_height(cell, files)
     middle = y + height / 2
     sheet.box(0, y, width, height, cell, "white")
@@ -129,7 +138,7 @@ def _device(sheet: Sheet, y: float, asked: Row, expected: int, found: int) -> tu
     return y + height, middle
 
 
-def _axes(asked: Row, width: float) -> list[list[str]]:
+def _axes(asked: Row, widths: Sequence[float]) -> list[list[str]]:
     """The lines of the four axes, each with its count first."""
     modes = [
         mode if threads == "all" else f"{mode} ({threads} threads)"
@@ -138,14 +147,14 @@ def _axes(asked: Row, width: float) -> list[list[str]]:
     return [
         [
             _count(asked["models"], "model"),
-            *(line for name in asked["models"] for line in wrap(model_label(name), width)),
+            *(line for name in asked["models"] for line in wrap(model_label(name), widths[0])),
         ],
-        [_count(modes, "mode"), *(line for mode in modes for line in wrap(mode, width))],
+        [_count(modes, "mode"), *(line for mode in modes for line in wrap(mode, widths[1]))],
         [
             _count(asked["batch_sizes"], "batch size"),
-            *wrap(", ".join(map(str, asked["batch_sizes"])) + " images", width),
+            *wrap(", ".join(map(str, asked["batch_sizes"])) + " images", widths[2]),
         ],
-        [_count(range(asked["sweeps"]), "sweep"), *wrap("each passes over all of these", width)],
+        [_count(range(asked["sweeps"]), "sweep"), *wrap("each passes over all of these", widths[3])],
     ]
 
 
@@ -154,27 +163,22 @@ def _count(items: Sequence[Any], name: str) -> str:
 
 
 def _cell(asked: Row, width: float) -> list[str]:
-    most, fewest, repeats = asked["timed_iterations"], asked["minimum_iterations"], asked["repeats"]
+    most, fewest, runs = asked["timed_iterations"], asked["minimum_iterations"], asked["runs"]
     calls = f"{most}" if fewest is None else f"{fewest} to {most}"
     parts = [
         "A cell: one process, one model, one mode",
-        f"{repeats} repeat{'' if repeats == 1 else 's'} of: warm-up of {asked['warmup_iterations']} calls or more, "
-        f"{calls} timed calls, one throughput run",
+        f"{runs} run{'' if runs == 1 else 's'} of: warm-up of {asked['warmup_iterations']} calls or more, "
+        f"{calls} timed calls, then {asked['throughput_s']:g} s of queued calls for throughput and energy",
     ]
-    if asked["cold_iterations"]:
-        parts.append(f"{asked['cold_iterations']} calls a repeat with a cold L2 cache")
-    if asked["energy_s"]:
-        sweeps, sizes = asked["energy_sweeps"], ", ".join(map(str, asked["energy_batch_sizes"]))
-        parts.append(
-            f"energy over {asked['energy_s']:g} s in {sweeps} sweep{'' if sweeps == 1 else 's'} at batch {sizes}"
-        )
+    if asked["arms"]:
+        parts.append(f"also in each run: {', '.join(arm.replace('_', ' ') for arm in asked['arms'])}")
     parts.append(f"answers to at most {asked['fidelity_images']} held-out images")
     return [line for part in parts for line in wrap(part, width)]
 
 
-def _files(asked: Row, width: float) -> list[str]:
+def _files(asked: Row, sampled: bool, width: float) -> list[str]:
     parts = ["A file a cell, never changed:", f"results/{asked['gpu']}/", "cells/*.parquet"]
-    if asked["energy_s"] is not None:
+    if sampled:
         parts += ["Samples of the device:", "telemetry/*.parquet"]
     return [line for part in parts for line in wrap(part, width)]
 

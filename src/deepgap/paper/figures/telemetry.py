@@ -31,18 +31,18 @@ from deepgap.paper.charts.legend import Entry, draw_legend
 from deepgap.paper.charts.panels import row_title
 from deepgap.paper.charts.theme import CONFIG, INK, PAGE_HEIGHT, QUIET, precision_colour, tint
 from deepgap.published.values import temperature_ranges
-from deepgap.study.words import PRECISION_KEYS, model_label
+from deepgap.study.words import PRECISION_KEYS, mode_parts, model_label
 
 CAPTION = (
-    "Temperature, power, utilisation and SM clock of each GPU, by precision. Shown are the seconds between the first "
-    "and the last timed call of each cell, warm-ups of later repeats included and all preparation left out. Cells "
-    "were measured in a random order, on several cards where the table of hosts says so; here those of one precision "
-    "are laid end to end, model by model (vertical lines; the numbers are the depths of the ResNets) and in each "
-    "model in the order of their start, so a step between neighbours is a change of cell, not of the device's "
-    "course. Lines are "
-    "medians and bands lowest and highest values of equal spans of time; utilisation is what the driver reports over "
-    "its own sampling period. Marks at the foot of the clock say that the driver gave a reason for holding the "
-    "clocks down. Published temperatures are the range that the study states for all of its runs, without a time."
+    "Temperature, power, utilisation and SM clock of each GPU, by precision. Shown are the seconds between the "
+    "first and the last timed call of each cell, warm-ups of later runs included and all preparation left out. "
+    "Cells were measured in a random order, on several cards where the table of sessions says so; here those of one "
+    "precision are laid end to end, model by model (vertical lines; the numbers are the depths of the ResNets) and "
+    "in each model in the order of their start, so a step between neighbours is a change of cell, not of the "
+    "device's course. Lines are medians and bands lowest and highest values of equal spans of time; utilisation is "
+    "what the driver reports over its own sampling period. Marks at the foot of the clock say that the driver gave "
+    "a reason for holding the clocks down. Published temperatures are the range that the study states for all of "
+    "its runs, without a time."
 )
 
 HEIGHT = 44
@@ -72,7 +72,7 @@ PUBLISHED_RANGE = Entry("hollow: published range", QUIET, "square", filled=False
 
 @dataclass(frozen=True)
 class Quantity:
-    """A row of panels: a column of `summary.TELEMETRY`, those of its lowest and highest values, and its axis."""
+    """A row of panels: a column of `schemas.TELEMETRY`, those of its lowest and highest values, and its axis."""
 
     name: str
     low: str
@@ -91,7 +91,7 @@ WATTS, CLOCK = QUANTITIES[1].name, QUANTITIES[3].name
 
 def draw(summary: Summary) -> alt.VConcatChart:
     """Rows are GPUs and in each the quantities, columns precisions."""
-    timed = summary.telemetry.filter(pl.col("timed"))
+    timed = with_precision(summary.telemetry.filter(pl.col("timed")))
     ranges = {row["gpu"]: row for row in temperature_ranges(summary.published).iter_rows(named=True)}
     gpus = summary.order_gpus(set(summary.families["gpu"]) | set(ranges))
     if not gpus:
@@ -123,6 +123,12 @@ def draw(summary: Summary) -> alt.VConcatChart:
     return alt.vconcat(*legend, *charts, spacing=6, resolve=APART, config=CONFIG)
 
 
+def with_precision(telemetry: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `schemas.TELEMETRY` with the precision of their mode."""
+    names = {mode: mode_parts(mode).precision for mode in telemetry["mode"].unique()}
+    return telemetry.with_columns(precision=pl.col("mode").replace_strict(names, return_dtype=pl.String))
+
+
 def panel_height(legend: Sequence[Panel], gpus: Sequence[str], sampled: Set[str], stated: Set[str]) -> int:
     """Height of a quantity's panels in points, so that the figure and its caption fit on a page."""
     if not sampled:
@@ -134,7 +140,7 @@ def panel_height(legend: Sequence[Panel], gpus: Sequence[str], sampled: Set[str]
 
 def power_levels(summary: Summary, gpu: str) -> list[tuple[float, Entry]]:
     """The power limits that the cards of a GPU were set to, and its TDP, in W, each with its look."""
-    limits = sorted(set(summary.hosts.filter(pl.col("gpu") == gpu)["power_limit_w"].drop_nulls()))
+    limits = sorted(set(summary.sessions.filter(pl.col("gpu") == gpu)["power_limit_w"].drop_nulls()))
     tdp = summary.gpus[gpu].tdp_w
     levels = [(limit, BOTH if limit == tdp else LIMIT) for limit in limits]
     return levels if tdp is None or tdp in limits else [*levels, (tdp, TDP)]
@@ -211,7 +217,7 @@ def _device(
 def _told(summary: Summary, timed: pl.DataFrame) -> str:
     """What the rows of one GPU hold: its cells, how many of them were sampled, the cards, and what power is."""
     gpu = timed["gpu"][0]
-    key = ["model", "runtime", "precision", "batch_size", "sweep"]
+    key = ["model", "mode", "batch_size", "sweep", "session"]
     sampled, found = timed.select(key).n_unique(), summary.coverage.filter(pl.col("gpu") == gpu)["found"].sum()
     meanings = {"NVML_FI_DEV_POWER_INSTANT": "of the moment", "nvmlDeviceGetPowerUsage": "as the driver averages it"}
     power = " or ".join(meanings[name] for name in sorted(set(timed["power_semantics"])))
@@ -222,7 +228,7 @@ def course(timed: pl.DataFrame, models: Sequence[str]) -> list[dict[str, Any]]:
     """The cells of one GPU and precision laid end to end and divided into `SPANS` equal times at most.
 
     In the order of `models`, in each by the cells' start. A span is of one model; it has the medians of what
-    `summary.TELEMETRY` holds, its lowest and highest values, and the names of its reasons.
+    `schemas.TELEMETRY` holds, its lowest and highest values, and the names of its reasons.
     """
     rows = sorted(
         timed.iter_rows(named=True),

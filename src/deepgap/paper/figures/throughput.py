@@ -16,9 +16,10 @@ from deepgap.paper.charts.panels import draw_grid, draw_series
 from deepgap.published.values import table1_peaks
 
 CAPTION = (
-    "Throughput over batch size: median over runs (their number stands above each row) of images over "
-    "wall time while the device is kept fed, with the 95 % bootstrap interval over runs. Inputs are on "
-    "the device; each point is a fresh process. Large marks are the measured peaks. Hollow "
+    "Throughput over batch size: median over sweeps (their number stands above each row) of images over wall time "
+    "while the device is kept fed, with the exact order-statistic interval over sweeps, at least 95 %; of six "
+    "sweeps it is their range. Inputs are on the device; each sweep is a fresh process. A large mark is a measured "
+    "peak: the smallest batch size that paired comparison cannot tell from the one with the highest median. Hollow "
     "marks are the peaks that the published study prints."
 )
 
