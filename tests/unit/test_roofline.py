@@ -34,7 +34,9 @@ from tests.unit.synthetic import (
 
 def point(gpu: str, precision: str, batch_size: int, value: float = 1000.0) -> dict[str, Any]:
     row = {"gpu": gpu, "model": "resnet18", "precision": precision, "batch_size": batch_size}
-    return place_point(row | {"value": value, "low": None, "high": 2 * value}, GPUS[gpu])
+    placed = place_point(row | {"value": value, "low": None, "high": 2 * value}, GPUS[gpu])
+    assert placed is not None
+    return placed
 
 
 def test_a_point_is_operations_a_second_and_a_byte() -> None:
@@ -42,6 +44,29 @@ def test_a_point_is_operations_a_second_and_a_byte() -> None:
     assert placed["value"] == pytest.approx(1000 * 2 * 1.81e9 / 1e12)
     assert (placed["low"], placed["high"]) == (None, pytest.approx(2 * placed["value"]))
     assert point("L4", "fp32", 8)["intensity"] == pytest.approx(placed["intensity"] / 2)
+
+
+def test_the_facts_of_a_graph_place_any_model_and_without_them_an_unknown_one_has_no_place() -> None:
+    row = {
+        "gpu": "L4",
+        "model": "odd",
+        "precision": "fp16",
+        "batch_size": 4,
+        "value": 10.0,
+        "low": None,
+        "high": None,
+    }
+    facts = {
+        "activation_elements": 80,
+        "largest_activation_elements": 40,
+        "weight_elements": 80,
+        "multiply_adds": 500,
+    }
+    placed = place_point(row, GPUS["L4"], facts)
+    assert placed is not None and placed["intensity"] == pytest.approx(1000 / (2 * (80 + 80 / 4)))
+    assert placed["value"] == pytest.approx(10 * 1000 / 1e12) and placed["in_cache"]
+    assert place_point(row, GPUS["L4"], facts | {"weight_elements": None}) is None
+    assert place_point(row, GPUS["L4"]) is None
 
 
 @pytest.mark.parametrize(

@@ -36,20 +36,21 @@ from deepgap.paper.charts.marks import (
 )
 from deepgap.paper.charts.panels import draw_grid
 from deepgap.paper.charts.theme import INK, QUIET, precision_colour
-from deepgap.published.networks import GMAC_PER_IMAGE, arithmetic_intensity, find_traffic
+from deepgap.published.networks import GMAC_PER_IMAGE, Traffic, find_traffic
 from deepgap.published.values import table1_peaks
 from deepgap.study.gpus import Gpu
+from deepgap.study.words import BYTES_PER_ELEMENT
 
 CAPTION = (
-    "Operations a second (two a multiply-add, median over sweeps) against arithmetic intensity: operations a byte of "
-    "the least traffic, in which every layer reads its inputs and writes its output once and weights are read once "
-    "a call, all in the element size of the mode; one point a batch size. The sloped roof is DRAM bandwidth, the "
-    "level ones are the dense peaks by precision, both the vendor's. A white dot marks the largest batch size of a "
-    "mode at which the largest activation of a call fits in the L2 cache, and each published peak of which it does; "
-    "the capacity is the vendor's or, where it prints none, the driver's, and without one nothing is marked. No "
-    "bandwidth of an L2 cache is known here, so there is no roof for it. A mark above the slope took less than this "
-    "traffic from DRAM: caches held a part, or layers were fused. Hollow marks are the published peaks; their FP32 "
-    "left TF32 at its default."
+    "Operations a second (two a multiply-add, median over sweeps) against arithmetic intensity: operations a byte "
+    "of the least traffic, counted from the model's graph: every fused layer reads its inputs and writes its output "
+    "once and weights are read once a call, all in the element size of the mode; one point a batch size. The sloped "
+    "roof is DRAM bandwidth, the level ones are the dense peaks by precision, both the vendor's. A white dot marks "
+    "the largest batch size of a mode at which the largest activation of a call fits in the L2 cache, and each "
+    "published peak of which it does; the capacity is the vendor's or, where it prints none, the driver's, and "
+    "without one nothing is marked. No bandwidth of an L2 cache is known here, so there is no roof for it. A mark "
+    "above the slope took less than this traffic from DRAM: caches held a part, or layers were fused. Hollow marks "
+    "are the published peaks; their FP32 left TF32 at its default."
 )
 
 HEIGHT = 120
@@ -65,11 +66,12 @@ def draw(summary: Summary) -> alt.VConcatChart:
         *published_points(summary, table1_peaks(summary.published), "throughput_img_s"),
     ]
     roofed = {key for key, gpu in summary.gpus.items() if any(gpu.peak_tops.values()) and gpu.memory_bandwidth_gb_s}
+    facts = {(row["gpu"], row["model"]): row for row in summary.facts.iter_rows(named=True)}
     points = [
-        place_point(row, summary.gpus[row["gpu"]])
+        placed
         for row in everything
         if row["gpu"] in roofed
-        and arithmetic_intensity(row["model"], row["precision"], row["batch_size"]) is not None
+        and (placed := place_point(row, summary.gpus[row["gpu"]], facts.get((row["gpu"], row["model"]))))
     ]
     failed = [row for row in failed_points(summary) if row["gpu"] in roofed]
     others = summary.order_gpus({row["gpu"] for row in everything} - roofed)
@@ -98,23 +100,39 @@ def find_ridges(gpu: Gpu, rows: Sequence[Row]) -> list[float]:
     return [] if bandwidth is None else [1000 * tops / bandwidth for tops in peak_roofs(gpu, rows).values()]
 
 
-def place_point(row: Row, gpu: Gpu) -> dict[str, Any]:
-    """A throughput as a point of the roofline.
+def place_point(row: Row, gpu: Gpu, facts: Row | None = None) -> dict[str, Any] | None:
+    """A throughput as a point of the roofline; None where the model's operations or traffic are not known.
 
     intensity: operations a byte. value, low, high: 10^12 operations a second. in_cache: the call's largest activation
     fits in the L2 cache; null where its capacity is not known.
+
+    Args:
+        facts: a row of `schemas.FACTS`; a published model without one counts as it is known by hand.
     """
-    traffic = find_traffic(row["model"])
-    assert traffic is not None
-    scale = 2 * GMAC_PER_IMAGE[row["model"]] / 1000
+    found = find_work(row["model"], facts)
+    if found is None or row["precision"] not in BYTES_PER_ELEMENT:
+        return None
+    traffic, multiply_adds = found
+    scale = 2e-12 * multiply_adds
+    bytes_per_image = traffic.bytes_per_image(row["precision"], row["batch_size"])
     capacity = None if gpu.l2_cache_mib is None else gpu.l2_cache_mib * 2**20
     size = traffic.largest_bytes(row["precision"], row["batch_size"])
     return {
         **row,
-        "intensity": arithmetic_intensity(row["model"], row["precision"], row["batch_size"]),
+        "intensity": 2 * multiply_adds / bytes_per_image,
         **{key: None if row[key] is None else row[key] * scale for key in ("value", "low", "high")},
         "in_cache": None if capacity is None else size <= capacity,
     }
+
+
+def find_work(model: str, facts: Row | None) -> tuple[Traffic, float] | None:
+    """The least traffic of an image and its multiply-adds."""
+    names = ("activation_elements", "largest_activation_elements", "weight_elements", "multiply_adds")
+    if facts is not None and all(facts[name] is not None for name in names):
+        activations, largest, weights, multiply_adds = (facts[name] for name in names)
+        return Traffic(activations, largest, weights), multiply_adds
+    traffic = find_traffic(model)
+    return None if traffic is None else (traffic, 1e9 * GMAC_PER_IMAGE[model])
 
 
 def peak_roofs(gpu: Gpu, rows: Sequence[Row]) -> dict[str, float]:
