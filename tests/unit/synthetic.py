@@ -41,11 +41,12 @@ from deepgap.study.words import mode_parts
 ROOT = Path(__file__).parents[2]
 GPUS = load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")
 REPORTING = {"matched_batch_size": 8, "matched_latency_ms": 10, "latency_batch_sizes": [1, 512]}
-REPORTING |= {"bandwidth_gpus": ["H100", "H200"]}
+REPORTING |= {"bandwidth_gpus": ["H100", "H200"], "paper_gpus": ["H200", "EPYCGenoa"]}
 
 RATE = {"resnet18": 1.0, "resnet50": 0.42, "resnet101": 0.24}
 FLOOR_MS = {"resnet18": 0.8, "resnet50": 1.9, "resnet101": 3.6}
 SPEED = {"eager-fp32": 9e3, "eager-tf32": 18e3, "eager-fp16": 36e3, "graph-fp16": 37e3, "compile-fp16": 62e3}
+EXTRA = {"cudnn-fp16": 80e3, "cudnn-int8": 120e3}
 H200_MODES = tuple(SPEED)
 FACTS_OF = {
     model: {"multiply_adds": int(1e9 * gmac), "largest_activation_elements": 802_816, "classes": 1000}
@@ -74,7 +75,7 @@ def synthetic_family(gpu: str, model: str, mode: str, batch_size: int, **changes
     """One row of families by a simple law: a fixed time a call plus a time an image."""
     about = about_mode(mode)
     rng = random.Random(f"{gpu} {model} {mode} {batch_size}")
-    speed = SPEED[mode] * RATE[model] if gpu != "CPU" else 60 * RATE[model]
+    speed = (SPEED | EXTRA)[mode] * RATE[model] if gpu != "CPU" else 60 * RATE[model]
     quick = about["runtime"] in ("graph", "compile")
     floor = FLOOR_MS[model] * (0.25 if quick else 1.0) * (1 if gpu != "CPU" else 4)
     median = floor + 1000 * batch_size / speed * rng.uniform(0.97, 1.03)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 import pytest
 
+from deepgap.analyse.schemas import RATIOS
 from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
 from deepgap.paper.claims import CLAIMS, NOT_MEASURED, check_claims, prose_gpu, write_claims
+from deepgap.study.cell import ALL_THREADS
 from tests.conftest import ROOT
-from tests.unit.synthetic import empty_summary, h200_rows, synthetic_summary
+from tests.unit.synthetic import empty_summary, h200_rows, synthetic_family, synthetic_summary
 
 TEXT = (ROOT / "paper/main.tex").read_text(encoding="utf-8")
 
@@ -28,21 +31,21 @@ def test_without_data_every_claim_says_so():
     assert all(line.endswith(f"[1]{{{NOT_MEASURED}}}") for line in lines)
 
 
-def summary(mode: str | None = None, **changes: float) -> Summary:
-    """The H200's synthetic families, with the columns of one mode multiplied."""
-    made = synthetic_summary(h200_rows())
-    here = pl.format("{}-{}", "runtime", "precision") == (mode or "none")
-    return replace(
-        made,
-        families=made.families.with_columns(
-            pl.when(here)
-            .then(pl.col(name) * factor)
-            .otherwise(pl.col(name))
-            .cast(made.families.schema[name])
-            .alias(name)
-            for name, factor in changes.items()
-        ),
-    )
+def synthetic(*pairs: tuple[str, int, dict[str, Any]]) -> Summary:
+    """ResNet-50 on the H200: families of these modes and batch sizes with these changes."""
+    return synthetic_summary([synthetic_family("H200", "resnet50", *place, **changes) for *place, changes in pairs])
+
+
+def with_ratios(numerator: str, denominator: str, intervals: dict[int, tuple[float, float]]) -> Summary:
+    """The ratio of two modes on the H200 by batch size, with these intervals."""
+    made = synthetic_summary(h200_rows((1,)))
+    rows = [
+        dict.fromkeys(RATIOS.names())
+        | {"gpu": "H200", "model": "resnet50", "batch_size": size, "threads": ALL_THREADS}
+        | {"numerator": numerator, "denominator": denominator, "ratio": (low + high) / 2, "low": low, "high": high}
+        for size, (low, high) in intervals.items()
+    ]
+    return replace(made, ratios=pl.DataFrame(rows, schema=RATIOS))
 
 
 def holds(name: str, of: Summary) -> bool | None:
@@ -51,79 +54,58 @@ def holds(name: str, of: Summary) -> bool | None:
 
 
 @pytest.mark.parametrize(
-    ("name", "mode", "changes"),
+    ("name", "modes", "true", "false"),
     [
-        ("TfThirtyTwoIsFaster", "eager-tf32", {"throughput_img_s": 0.5}),
-        ("GraphHalvesLatency", "graph-fp16", {"median_ms": 3}),
-    ],
-)
-def test_a_claim_holds_until_the_data_turn(name, mode, changes):
-    assert holds(name, summary()) is True
-    assert holds(name, summary(mode, **changes)) is False
-
-
-@pytest.mark.parametrize(
-    ("name", "mode", "flag"),
-    [
-        ("EagerIsLaunchBound", "eager-fp16", "launch_bound"),
-    ],
-)
-def test_a_claim_about_a_flag_needs_it_everywhere(name, mode, flag):
-    rows = [
-        row | {"runtime": mode.split("-")[0], "precision": mode.split("-")[1], "flags": [flag]}
-        for row in h200_rows((1, 8, 512))
-        if (row["runtime"], row["precision"]) == ("eager", "fp16")
-    ]
-    assert holds(name, synthetic_summary(rows)) is True
-    assert (
-        holds(
-            name,
-            synthetic_summary(
-                [
-                    *rows[:-1],
-                    rows[-1] | {"flags": []},
-                    *({**rows[0], "model": "resnet101", "batch_size": b, "flags": []} for b in (2, 256)),
-                ]
-            ),
-        )
-        is False
-    )
-
-
-def with_flags(flags: dict[tuple[str, int], list[str]], reasons: tuple[str, ...] = ("sw_power_cap",)) -> Summary:
-    """ResNet-50 on the H200 at 1, 64 and 512, faster with each size, with these flags by mode and batch size; the
-    driver's reasons stand in its telemetry."""
-    rows = [
-        row | {"flags": flags.get((f"{row['runtime']}-{row['precision']}", row["batch_size"]), [])}
-        for row in h200_rows((1, 64, 512))
-        if row["model"] == "resnet50"
-    ]
-    made = synthetic_summary(rows)
-    return replace(
-        made,
-        telemetry=made.telemetry.with_columns(
-            pl.lit(list(reasons), pl.List(pl.String)).alias("throttle_reasons"), pl.lit(True).alias("timed")
+        ("TfThirtyTwoIsFaster", ("eager-tf32", "eager-fp32"), {1: (0.8, 0.9), 32: (1.6, 1.7)}, {32: (1.4, 1.7)}),
+        ("GraphDoublesThroughput", ("graph-fp16", "eager-fp16"), {1: (2.1, 3.0), 8: (1, 1)}, {1: (1.9, 3.0)}),
+        ("TheLayoutIsNotTold", ("eager-fp16", "eager-fp16-nchw"), {1: (0.9, 1.1)}, {1: (0.9, 1.1), 8: (1.1, 1.2)}),
+        (
+            "IntEightGainsWithTheBatch",
+            ("cudnn-int8", "cudnn-fp16"),
+            {1: (1.0, 1.1), 8: (1.0, 1.05), 32: (1.2, 1.3)},
+            {1: (1.0, 1.25), 32: (1.2, 1.3)},
         ),
-    )
+    ],
+)
+def test_a_claim_of_a_ratio_holds_by_its_interval(name, modes, true, false):
+    assert holds(name, with_ratios(*modes, true)) is True
+    assert holds(name, with_ratios(*modes, false)) is False
+    assert holds(name, with_ratios("rtx-fp16", "rtx-fp32", true)) is None
 
 
-def test_the_power_limit_is_met_from_a_batch_size_on_and_by_the_power_alone():
-    throttled = {("eager-fp16", size): ["throttled"] for size in (64, 512)}
-    assert holds("ThePowerLimitIsMet", with_flags(throttled)) is True
-    assert holds("ThePowerLimitIsMet", with_flags({})) is None
-    assert holds("ThePowerLimitIsMet", with_flags({("eager-fp16", 64): ["throttled"]})) is False
-    assert holds("ThePowerLimitIsMet", with_flags(throttled, ("sw_power_cap", "hw_thermal_slowdown"))) is False
-    assert holds("ThePowerLimitIsMet", with_flags(throttled, ("sw_power_cap", "gpu_idle"))) is True
-    assert holds("FpThirtyTwoMeetsNoLimit", with_flags(throttled)) is True
-    assert holds("FpThirtyTwoMeetsNoLimit", with_flags({("eager-fp32", 1): ["throttled"]})) is False
+def test_a_peak_is_at_the_edge_until_a_smaller_batch_is_best():
+    rising = {8: 100.0, 32: 200.0}
+    made = synthetic(*(("eager-fp16", size, {"throughput_img_s": speed}) for size, speed in rising.items()))
+    assert holds("EveryPeakIsAtTheEdge", made) is True
+    falling = synthetic(*(("eager-fp16", size, {"throughput_img_s": 1 / speed}) for size, speed in rising.items()))
+    assert holds("EveryPeakIsAtTheEdge", falling) is False
 
 
-def test_the_peaks_meet_the_power_limit_where_those_of_every_other_mode_do():
-    modes = ("eager-tf32", "eager-fp16", "graph-fp16", "compile-fp16")
-    at_peak = {(mode, 512): ["throttled"] for mode in modes}
-    assert holds("PeaksMeetThePowerLimit", with_flags(at_peak)) is True
-    del at_peak["graph-fp16", 512]
-    assert holds("PeaksMeetThePowerLimit", with_flags(at_peak)) is False
+def test_int8_is_the_fastest_until_it_is_not():
+    for speed, verdict in ((300.0, True), (100.0, False)):
+        made = synthetic(
+            ("eager-fp16", 8, {"throughput_img_s": 200.0}), ("cudnn-int8", 8, {"throughput_img_s": speed})
+        )
+        assert holds("IntEightIsFastest", made) is verdict
+
+
+def test_eager_modes_are_launch_bound_up_to_a_batch_of_eight():
+    bound, free = {"launch_bound": True}, {"launch_bound": False}
+    made = synthetic(("eager-fp16", 1, bound), ("eager-fp32", 8, bound), ("eager-fp32", 32, free))
+    assert holds("EagerIsLaunchBound", made) is True
+    assert holds("EagerIsLaunchBound", synthetic(("eager-fp16", 1, bound), ("eager-fp32", 8, free))) is False
+
+
+def test_graphs_are_launch_bound_nowhere():
+    bound = {"launch_bound": True}
+    assert holds("GraphsAreNotLaunchBound", synthetic(("graph-fp16", 1, {}), ("eager-fp16", 1, bound))) is True
+    assert holds("GraphsAreNotLaunchBound", synthetic(("graph-fp16", 1, bound))) is False
+
+
+def with_flags(flags: dict[tuple[str, int], list[str]]) -> Summary:
+    """ResNet-50 on the H200 at 1, 64 and 512 with these flags by mode and batch size."""
+    rows = [row for row in h200_rows((1, 64, 512)) if row["model"] == "resnet50"]
+    return synthetic_summary([row | {"flags": flags.get((row["mode"], row["batch_size"]), [])} for row in rows])
 
 
 def test_most_of_what_is_odd_is_launch_bound_until_it_is_not():
@@ -136,81 +118,67 @@ def test_most_of_what_is_odd_is_launch_bound_until_it_is_not():
     assert holds("OddIsMostlyLaunchBound", with_flags({})) is None
 
 
-def test_graphs_are_launch_bound_nowhere():
-    assert holds("GraphsAreNotLaunchBound", with_flags({("eager-fp16", 1): ["launch_bound"]})) is True
-    assert holds("GraphsAreNotLaunchBound", with_flags({("graph-fp16", 1): ["launch_bound"]})) is False
-
-
-def test_a_sweep_that_is_not_measured_to_its_end_tells_nothing_of_its_peak():
-    part = synthetic_summary(h200_rows((1, 64)))
-    whole = pl.lit([1, 64, 512], pl.List(pl.Int64))
-    part = replace(part, design=part.design.with_columns(batch_sizes=whole))
-    small = replace(part, hosts=part.hosts.with_columns(l2_cache_bytes=pl.lit(60 << 20, pl.Int64)))
-    for name in ("PeaksMeetThePowerLimit", "PeaksLieBeyondTheCache", "TheCacheIsNoEdge"):
-        assert holds(name, small) is None
-
-
-def test_a_peak_beyond_the_cache_and_a_sweep_without_an_edge():
-    made = with_flags({})
-    assert holds("PeaksLieBeyondTheCache", made) is None
-    small = replace(made, hosts=made.hosts.with_columns(l2_cache_bytes=pl.lit(60 << 20, pl.Int64)))
-    assert holds("PeaksLieBeyondTheCache", small) is holds("TheCacheIsNoEdge", small) is True
-    # Only a call of one image fits.
-    for slow, peak_is_beyond in (({64}, True), ({64, 512}, False)):
-        speed = pl.when(pl.col("batch_size").is_in(slow)).then(0.001).otherwise(1) * pl.col("throughput_img_s")
-        changed = replace(small, families=small.families.with_columns(throughput_img_s=speed))
-        assert holds("TheCacheIsNoEdge", changed) is False
-        assert holds("PeaksLieBeyondTheCache", changed) is peak_is_beyond
+def test_the_power_limit_holds_one_mode_at_its_largest_batch_alone():
+    held = {"flags": ["power_held"]}
+    rows = [("eager-fp16", 32, {}), ("cudnn-fp16", 8, {}), ("cudnn-fp16", 32, held)]
+    assert holds("ThePowerLimitHoldsOneMode", synthetic(*rows)) is True
+    assert holds("ThePowerLimitHoldsOneMode", synthetic(*rows[:2])) is False
+    for other in (("eager-fp16", 32, held), ("cudnn-fp16", 8, held)):
+        changed = [other if row[:2] == other[:2] else row for row in rows]
+        assert holds("ThePowerLimitHoldsOneMode", synthetic(*changed)) is False
+    assert holds("ThePowerLimitHoldsOneMode", synthetic_summary([])) is None
 
 
 def test_fidelity_falls_with_each_shorter_format():
-    made = summary()
+    made = synthetic_summary(h200_rows((1,)))
     assert holds("FidelityFallsWithPrecision", made) is True
     near = pl.when(pl.col("runtime") == "compile").then(62.0).otherwise(pl.col("sqnr_db")).alias("sqnr_db")
     assert holds("FidelityFallsWithPrecision", replace(made, fidelity=made.fidelity.with_columns(near))) is False
 
 
 def test_the_l4s_cache_fits_its_peaks_until_it_is_of_another_size():
-    made = summary()
+    made = synthetic_summary([])
     assert holds("TheCacheFitsTheLFour", made) is True
     larger = replace(made, gpus=made.gpus | {"L4": replace(made.gpus["L4"], l2_cache_mib=96)})
     assert holds("TheCacheFitsTheLFour", larger) is False
 
 
-def test_fidelity_and_energy_and_the_headline():
-    rows = [
-        row | {"energy_j_per_image": 0.02 if row["runtime"] == "compile" else 0.05}
-        for row in h200_rows((1, 512))
-        if row["runtime"] in ("compile", "graph")
-    ]
-    int8 = [row | {"runtime": "cudnn", "precision": "int8", "energy_j_per_image": 0.01} for row in rows]
-    assert holds("IntEightSavesEnergy", synthetic_summary(rows)) is None
-    assert holds("IntEightSavesEnergy", synthetic_summary(rows + int8)) is True
-    worse = [row | {"energy_j_per_image": 0.03} for row in int8]
-    assert holds("IntEightSavesEnergy", synthetic_summary(rows + worse)) is False
-    made = synthetic_summary(rows + int8)
+def test_int8_saves_energy_beyond_the_intervals():
+    def joules(low: float) -> dict[str, float]:
+        return {"images_per_joule": low + 1, "images_per_joule_low": low, "images_per_joule_high": low + 2}
+
+    fp16 = ("cudnn-fp16", 8, joules(10))
+    assert holds("IntEightSavesEnergy", synthetic(fp16)) is None
+    assert holds("IntEightSavesEnergy", synthetic(fp16, ("cudnn-int8", 8, joules(13)))) is True
+    assert holds("IntEightSavesEnergy", synthetic(fp16, ("cudnn-int8", 8, joules(11)))) is False
+
+
+def test_int8_agrees_where_the_lower_end_of_its_interval_says_so():
+    made = synthetic(("cudnn-int8", 8, {}))
     assert holds("IntEightAgrees", made) is True
-    fidelity = made.fidelity.with_columns(top1_agreement=pl.lit(0.5))
-    assert holds("IntEightAgrees", replace(made, fidelity=fidelity)) is False
-    fast = [row | {"throughput_img_s": 9e5} for row in int8]
-    assert holds("IntEightIsFastest", synthetic_summary(rows + fast)) is True
-    assert (
-        holds("IntEightIsFastest", synthetic_summary(rows + [row | {"throughput_img_s": 1.0} for row in int8]))
-        is False
-    )
+    fewer = made.fidelity.with_columns(top1_agreement_low=pl.lit(0.94))
+    assert holds("IntEightAgrees", replace(made, fidelity=fewer)) is False
+
+
+def test_the_headline_is_one_cell_until_that_cell_is_gone():
+    made = synthetic_summary([])
     assert holds("HeadlineIsOneCell", made) is True
     values = made.published.filter(~((pl.col("precision") == "int8") & (pl.col("model") == "resnet18")))
     assert holds("HeadlineIsOneCell", replace(made, published=values)) is False
 
 
+def slow_tf32() -> Summary:
+    return with_ratios("eager-tf32", "eager-fp32", {32: (0.9, 1.0)})
+
+
 def test_a_broken_claim_stops_the_pdf_by_its_name():
     with pytest.raises(DeepGapError, match="TfThirtyTwoIsFaster") as caught:
-        write_claims(summary("eager-tf32", throughput_img_s=0.5))
+        write_claims(slow_tf32())
     assert "on the H200" in str(caught.value) and "paper/main.tex" in str(caught.value)
 
 
 def test_claims_are_about_the_first_gpu_that_the_prose_is_written_for():
-    made = summary("eager-tf32", throughput_img_s=0.5)
+    made = slow_tf32()
     assert prose_gpu(made) == "H200"
     for gpus in (["EPYCGenoa", "L4"], ["CPU"], []):
         others = replace(made, reporting=made.reporting | {"paper_gpus": gpus})
