@@ -104,7 +104,8 @@ def test_every_part_takes_any_model_runtime_and_precision():
     models = ("vit_b_16", "timm:resnet10t", "convnext_tiny")
     known = [row for row in [*h200_rows(), *cpu_rows()] if row["model"] == "resnet18"]
     rows = [{**row, "model": model} for model in models for row in known]
-    rows += [{**row, "runtime": "alpha", "precision": "fp4"} for row in rows if row["runtime"] == "graph"]
+    other = {"mode": "alpha-fp4", "runtime": "alpha", "precision": "fp4", "layout": "nchw"}
+    rows += [row | other for row in rows if row["runtime"] == "graph"]
     for published in (True, False):
         summary = synthetic_summary(rows, published=published)
         for name in FIGURES:

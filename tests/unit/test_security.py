@@ -223,12 +223,13 @@ def test_escaped_text_holds_no_special(text: str) -> None:
 def hostile_summary(text: str) -> Summary:
     """A full summary whose every free text is `text`: names of devices, processors, systems, files, and reasons."""
     summary = full_summary()
-    hosts = summary.hosts.with_columns(
-        pl.lit(text).alias(name) for name in ("device", "cpu", "os", "python", "torch")
+    sessions = summary.sessions.with_columns(
+        *(pl.lit(text).alias(name) for name in ("device", "cpu", "os", "python", "torch")),
+        pl.lit([text], pl.List(pl.String)).alias("versions"),
     )
     families = summary.families.with_columns(
         pl.when(pl.col("status") == "ok").then(None).otherwise(pl.lit(text)).alias("reason"),
-        pl.when(pl.col("status") == "ok").then(pl.lit(text)).otherwise(None).alias("percentile_note"),
+        pl.when(pl.col("status") == "ok").then(pl.lit(text)).otherwise(None).alias("tail_note"),
     )
     families = families.with_columns(
         pl.lit(text).alias("energy_note"), pl.lit(None, pl.Float64).alias("images_per_joule")
@@ -237,7 +238,9 @@ def hostile_summary(text: str) -> Summary:
         pl.when(pl.col("calibration_images").is_null()).then(None).otherwise(pl.lit(text)).alias("calibration_images")
     )
     gpus = {key: Gpu(**{**vars(gpu), "architecture": text}) for key, gpu in summary.gpus.items()}
-    return Summary(**{**vars(summary), "hosts": hosts, "families": families, "fidelity": fidelity, "gpus": gpus})
+    return Summary(
+        **{**vars(summary), "sessions": sessions, "families": families, "fidelity": fidelity, "gpus": gpus}
+    )
 
 
 def tables(summary: Summary) -> dict[str, str]:
@@ -262,7 +265,7 @@ def test_the_page_holds_a_hostile_name_as_text(text: str, tmp_path: Path) -> Non
     page = write_page(summary, {}, {}, [], ROOT / "paper/templates/report.html.j2", root="../")
     held = re.search(r'id="content">(.*?)</script>', page, re.DOTALL)
     assert held is not None and "<" not in held[1]
-    assert {row["device"] for row in json.loads(held[1])["hosts"]} == {text}
+    assert {row["device"] for row in json.loads(held[1])["sessions"]} == {text}
     assert text not in page.replace(held[1], "")
 
 

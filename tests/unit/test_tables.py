@@ -14,8 +14,8 @@ import pytest
 from deepgap.analyse.schemas import CELL_TABLES, EXPECTED, FIDELITY, FOUND, STUDY_TABLES
 from deepgap.analyse.store import load_summary
 from deepgap.analyse.summary import Summary
-from deepgap.errors import DeepGapError
 from deepgap.cells.telemetry_file import INTERVAL_S
+from deepgap.errors import DeepGapError
 from deepgap.measure import energy
 from deepgap.measure.arms import timer, warm_up
 from deepgap.paper.figures import FIGURES, read_caption
@@ -364,7 +364,9 @@ def test_a_ratio_has_its_interval_and_is_of_its_batch_size() -> None:
 def test_the_spread_between_processes_is_told_apart_by_what_bounds_them() -> None:
     level = {"gpu": "H200", "model": "resnet50", "quantity": "throughput", "level": "process"}
     level |= {"degrees_of_freedom": 5, "sum_of_squares": 1.0, "coefficients": [1.0]}
-    told = [level | {"mode": m, "launch_bound": b, "spread": s} for m, b, s in (("a", True, 0.2), ("b", False, 0.005))]
+    told = [
+        level | {"mode": m, "launch_bound": b, "spread": s} for m, b, s in (("a", True, 0.2), ("b", False, 0.005))
+    ]
     told += [level | {"mode": "c", "launch_bound": False, "spread": None}]
     made = synthetic_summary(h200_rows((1,)))
     numbers = macros(replace(made, variance=pl.DataFrame(told, schema=made.variance.schema)))
