@@ -40,7 +40,7 @@ def family(mode: str, throughput: float, gpu: str = "H200", batch_size: int = 8,
     # The synthetic law knows no INT8; only the throughput matters here.
     runtime, precision = mode.split("-")
     row = synthetic_family(gpu, "resnet18", "eager-fp32", batch_size, throughput_img_s=throughput)
-    return row | {"runtime": runtime, "precision": precision} | changes
+    return row | {"mode": mode, "runtime": runtime, "precision": precision} | changes
 
 
 def summary_of(speeds: dict[str, float], gpu: str = "H200", **changes: Any) -> Summary:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,12 +13,14 @@ import yaml
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
+from deepgap.build.images.imagesets import describe_calibration
+from deepgap.build.images.labelled import describe_accuracy
 from deepgap.errors import DeepGapError
 from deepgap.measure.device import Sighting, detect_gpu
 from deepgap.runtimes import load_runtimes
 from deepgap.study.artifacts import Artifacts
 from deepgap.study.checks import load_study
-from deepgap.study.gpus import load_gpus
+from deepgap.study.gpus import Gpu, load_gpus
 from deepgap.study.schema import read_yaml
 from deepgap.study.study import Study, present_and_missing
 from tests.unit.bad_input import FACTOR, check_sentence
@@ -116,16 +118,16 @@ def exercise(study: Study) -> None:
         counted[row["gpu"]] = counted.get(row["gpu"], 0) + row["expected"]
     paths: set[str] = set()
     for gpu in study.gpus:
-        axes, cells = study.axes(gpu), study.run_order(gpu)
+        cells = study.run_order(gpu)
         assert counted[gpu] == len(cells)
         first = [cell for cell in cells if cell.sweep == 1]
         assert len({cell.stem for cell in first}) == len(first)
         paths |= {cell.path for cell in (*first, cells[-1])}
-        paths.add(artifacts.held_out(gpu))
-        for cell in cells[: 2 * len(axes["modes"])]:
+        for cell in cells[: 2 * len(study.modes_of(gpu))]:
             assert cell.recipe["gpu"] == gpu
-            paths |= {artifacts.source(cell), artifacts.reference(cell.model, gpu), artifacts.weights(cell.model)}
-            paths.add(artifacts.calibration_cache(cell.model))
+            model = study.model(cell.model)
+            paths |= {artifacts.source(cell), artifacts.reference(model, gpu), artifacts.weights(model)}
+            paths |= {artifacts.calibration_cache(model), artifacts.held_out(model, gpu)}
         assert all(type(cell.batch_size) is int and type(cell.threads) is int for cell in cells)
     for path in paths:
         parts = PurePosixPath(path).parts
@@ -134,10 +136,23 @@ def exercise(study: Study) -> None:
     present_and_missing(study.run_order(next(iter(study.gpus))), ROOT)
 
 
+def load_whole(config: Any, gpus: Mapping[str, Gpu]) -> Study:
+    """A study with what describes its images, as the workflow has it."""
+    runtimes = load_runtimes()
+    return load_study(
+        config,
+        CONFIG_SCHEMA,
+        gpus,
+        runtimes,
+        describe_calibration=describe_calibration,
+        describe_accuracy=describe_accuracy,
+    )
+
+
 def load(config: Any, gpus_file: Path = GPUS) -> None:
     """What workflow/rules/common.smk does with the two files; refused with a sentence, or usable."""
     try:
-        study = load_study(config, CONFIG_SCHEMA, load_gpus(gpus_file, GPUS_SCHEMA), load_runtimes())
+        study = load_whole(config, load_gpus(gpus_file, GPUS_SCHEMA))
         study.calibration  # noqa: B018
     except DeepGapError as error:
         event("refused")
@@ -206,7 +221,7 @@ def test_a_broken_text_of_gpus_is_refused_or_can_be_used(gpus_file, content):
     load(PROJECT_CONFIG, gpus_file)
 
 
-COUNTS = {"warmup_iterations": 2, "timed_iterations": 6, "repeats": 1, "sweeps": 3, "fidelity_images": 16}
+COUNTS = {"warmup_iterations": 2, "timed_iterations": 6, "runs": 1, "sweeps": 3, "fidelity_images": 16}
 
 
 @pytest.mark.parametrize(
@@ -217,7 +232,10 @@ COUNTS = {"warmup_iterations": 2, "timed_iterations": 6, "repeats": 1, "sweeps":
         ({"protocols": {"paper": COUNTS | {"sweeps": 3.0}}}, ["protocols.paper.sweeps is 3.0", "integer"]),
         ({"protocols": {"paper": COUNTS | {"sweeps": 10**9}}}, ["protocols.paper.sweeps", "at most 1000"]),
         ({"weights": {"seed": 10**400}}, ["weights.seed is out of range"]),
-        ({"energy": {"seconds": math.nan, "sweeps": 1, "batch_sizes": []}}, ["energy.seconds is nan", "finite"]),
+        (
+            {"protocols": {"paper": COUNTS | {"throughput_s": math.nan}}},
+            ["protocols.paper.throughput_s is nan", "finite"],
+        ),
         ({"slo_ms": math.inf}, ["slo_ms is inf", "finite"]),
         ({"thread_counts": {"eager-fp32": [10**300]}}, ["thread_counts", "out of range"]),
         ({"protocols": {1: COUNTS}}, ["protocols has the key 1,", "quotes"]),
@@ -231,9 +249,7 @@ COUNTS = {"warmup_iterations": 2, "timed_iterations": 6, "repeats": 1, "sweeps":
 )
 def test_values_that_no_schema_of_yaml_refuses_by_itself(changes, parts):
     with pytest.raises(DeepGapError) as caught:
-        study = load_study(
-            copy.deepcopy(PROJECT_CONFIG) | changes, CONFIG_SCHEMA, load_gpus(GPUS, GPUS_SCHEMA), load_runtimes()
-        )
+        study = load_whole(copy.deepcopy(PROJECT_CONFIG) | changes, load_gpus(GPUS, GPUS_SCHEMA))
         study.calibration  # noqa: B018
     check_sentence(caught.value, *parts)
 

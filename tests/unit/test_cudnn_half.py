@@ -93,7 +93,9 @@ def interpreted(tmp_path_factory) -> dict[str, np.ndarray]:
         np.save(folder / f"{name}.npy", images(batch, seed=5))
     command = [sys.executable, "-m", "tests.unit.test_cudnn_half", str(folder)]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     with np.load(folder / "results.npz") as results:
         return {name: results[name] for name in results.files}

@@ -123,7 +123,7 @@ def write_zone(root: Path, zone: str, name: str, value: int) -> None:
     folder = root / "sys/class/powercap" / zone
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in (("name", name), ("energy_uj", str(value)), ("max_energy_range_uj", "999999999")):
-        (folder / file).write_text(f"{text}\n")
+        (folder / file).write_text(f"{text}\n", encoding="utf-8")
 
 
 def test_all_packages_are_counted_and_their_parts_are_not(tmp_path):

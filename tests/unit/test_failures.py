@@ -23,9 +23,9 @@ def run(tmp_path, monkeypatch):
             text += f"    log: {number}.log (check log file(s) for error details)\n"
             text += "RuleException:\n"
             if said is not None:
-                (tmp_path / f"{number}.log").write_text(said)
+                (tmp_path / f"{number}.log").write_text(said, encoding="utf-8")
         log = tmp_path / time.strftime("%Y-%m-%dT%H%M%S.1.snakemake.log")
-        log.write_text(text + text)
+        log.write_text(text + text, encoding="utf-8")
         return [log]
 
     return having

@@ -209,8 +209,8 @@ def kernel(tmp_path):
     def having(vendor: str, kind: str) -> Path:
         folder = tmp_path / "sys/bus/pci/devices/0000:00:06.0"
         folder.mkdir(parents=True)
-        (folder / "vendor").write_text(f"{vendor}\n")
-        (folder / "class").write_text(f"{kind}\n")
+        (folder / "vendor").write_text(f"{vendor}\n", encoding="utf-8")
+        (folder / "class").write_text(f"{kind}\n", encoding="utf-8")
         return tmp_path
 
     return having
@@ -270,7 +270,8 @@ def test_make_measures_nothing_where_the_gpu_cannot_be_seen(monkeypatch, tmp_pat
         f"sys.path.remove({str(tmp_path)!r}); del sys.modules['pynvml']\n"
         "import pynvml\nsys.modules['pynvml'] = pynvml\n"
         "def nvmlInit():\n    raise pynvml.NVMLError(pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)\n"
-        "pynvml.nvmlInit = nvmlInit\n"
+        "pynvml.nvmlInit = nvmlInit\n",
+        encoding="utf-8",
     )
     run = subprocess.run(
         [sys.executable, "workflow/scripts/detect_gpu.py"],
@@ -278,6 +279,7 @@ def test_make_measures_nothing_where_the_gpu_cannot_be_seen(monkeypatch, tmp_pat
         env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT / 'src'}"},
         capture_output=True,
         text=True,
+        encoding="utf-8",
     )
     assert run.returncode == 1
     assert run.stdout == ""

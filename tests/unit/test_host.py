@@ -26,7 +26,7 @@ def tree(tmp_path, monkeypatch):
         for name, text in {"proc/self/cgroup": cgroup, **files}.items():
             file = tmp_path / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text)
+            file.write_text(text, encoding="utf-8")
         return tmp_path
 
     return having
@@ -34,7 +34,7 @@ def tree(tmp_path, monkeypatch):
 
 def test_no_limit_is_null(tree):
     root = tree("0::/user.slice\n", {"sys/fs/cgroup/user.slice/cpu.max": "max 100000\n"})
-    (root / "sys/fs/cgroup/user.slice/memory.max").write_text("max\n")
+    (root / "sys/fs/cgroup/user.slice/memory.max").write_text("max\n", encoding="utf-8")
     limits = host_limits(root)
     assert (limits.usable_cores, limits.cpuset) == (8, None)
     assert (limits.cpu_quota_cores, limits.memory_limit_gib) == (None, None)
@@ -101,7 +101,7 @@ def test_a_real_process_that_gives_way_and_has_one_core_says_so():
         "import os; os.nice(3); os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
         "from deepgap.host import host_limits, host_threads; print(host_limits().nice, host_threads())"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
     nice, threads = run.stdout.split()
     assert int(nice) == min(os.getpriority(os.PRIO_PROCESS, 0) + 3, 19)
     assert int(threads) == 1

@@ -32,7 +32,11 @@ class Other:
 
     def __init__(self, *what: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", TAKE, *what], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", TAKE, *what],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
         )
 
     def says(self) -> str:

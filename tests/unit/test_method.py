@@ -51,9 +51,9 @@ def copied_package(tmp_path, monkeypatch):
 
     def edit(file: str, old: str, new: str) -> None:
         path = package / file
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         assert old in text
-        path.write_text(text.replace(old, new))
+        path.write_text(text.replace(old, new), encoding="utf-8")
         for cached in (digest._source, digest._parse, digest._meaning, digest._imports):
             cached.cache_clear()
 

@@ -49,7 +49,7 @@ def test_images_are_found_by_suffix_in_the_order_of_their_names(tmp_path):
 def test_folders_without_images_are_refused_by_name(tmp_path):
     with pytest.raises(ImageError, match="absent does not exist"):
         list_photos(tmp_path / "absent")
-    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "notes.txt").write_text("no image", encoding="utf-8")
     with pytest.raises(ImageError, match=rf"{tmp_path} holds no image \(.+\) but 1 files \.txt; put some there"):
         list_photos(tmp_path)
 

@@ -37,8 +37,8 @@ def begin(file: Path, ago_s: float) -> None:
     """A cell that began so long ago."""
     assert begin_cell(str(file)) is not None
     log = Path(os.environ[PLAN_VARIABLE]).with_suffix(".begun")
-    *before, last = log.read_text().splitlines()
-    log.write_text("\n".join([*before, re.sub(r"^\S+", str(time.time() - ago_s), last), ""]))
+    *before, last = log.read_text(encoding="utf-8").splitlines()
+    log.write_text("\n".join([*before, re.sub(r"^\S+", str(time.time() - ago_s), last), ""]), encoding="utf-8")
 
 
 def test_no_plan_says_nothing(monkeypatch, tmp_path):

@@ -101,16 +101,18 @@ def test_runtimes_are_found_without_importing_what_they_run_on():
         "import sys; from deepgap.runtimes import load_runtimes; load_runtimes(); "
         "print({'torch', 'onnx', 'tensorrt', 'polars'} & sys.modules.keys())"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     assert done.stdout.strip() == "set()"
 
 
 def test_a_file_that_defines_a_runtime_is_one_and_its_helpers_are_not(tmp_path, monkeypatch):
-    (tmp_path / "plain.py").write_text("from deepgap.runtimes.eager import RUNTIME\n")
-    (tmp_path / "helper.py").write_text("RUNTIMES = ()\n")
+    (tmp_path / "plain.py").write_text("from deepgap.runtimes.eager import RUNTIME\n", encoding="utf-8")
+    (tmp_path / "helper.py").write_text("RUNTIMES = ()\n", encoding="utf-8")
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder/__init__.py").write_text("from deepgap.runtimes.graph import RUNTIME\n")
-    (tmp_path / "folder/inner.py").write_text("raise AssertionError('nobody asked for it')\n")
+    (tmp_path / "folder/__init__.py").write_text("from deepgap.runtimes.graph import RUNTIME\n", encoding="utf-8")
+    (tmp_path / "folder/inner.py").write_text("raise AssertionError('nobody asked for it')\n", encoding="utf-8")
     monkeypatch.setattr(runtimes, "__path__", [str(tmp_path)])
     for name in ("plain", "helper", "folder"):
         monkeypatch.delitem(sys.modules, f"deepgap.runtimes.{name}", raising=False)

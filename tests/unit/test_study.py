@@ -323,7 +323,7 @@ def test_any_value_anywhere_is_accepted_or_refused_in_one_sentence(config, confi
     [
         ({"batch_sizes": ["1", "8"]}, ("batch_sizes",), [1, 8]),
         ({"slo_ms": "5e-3"}, ("slo_ms",), 0.005),
-        ({"energy": {"seconds": "6", "sweeps": "1", "batch_sizes": ["8"]}}, ("energy", "seconds"), 6),
+        ({"calibration": {"method": "max", "count": "64"}}, ("calibration", "count"), 64),
         ({"overrides": {"T4": {"batch_sizes": ["2"]}}}, ("overrides", "T4", "batch_sizes"), [2]),
         ({"overrides": {"CPU": {"thread_counts": {"eager-fp32": ["1", "all"]}}}},
          ("overrides", "CPU", "thread_counts", "eager-fp32"), [1, "all"]),

@@ -22,7 +22,7 @@ def parse(*entries, weights=WEIGHTS):
 @pytest.fixture
 def nets(tmp_path):
     file = tmp_path / "nets.py"
-    file.write_text(FACTORY)
+    file.write_text(FACTORY, encoding="utf-8")
     return file
 
 
@@ -101,12 +101,12 @@ def test_what_is_not_there_is_told_in_a_sentence(entry, told):
 def test_a_file_is_read_and_not_run(nets, graph):
     with pytest.raises(ConfigError, match=r"defines no small; it defines torch, tiny\."):
         parse(f"file:{nets}:small")
-    nets.write_text("def tiny(:\n")
+    nets.write_text("def tiny(:\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"nets\.py is not Python \(invalid syntax"):
         parse(f"file:{nets}:tiny")
-    nets.write_text(FACTORY + "raise SystemExit\n")
+    nets.write_text(FACTORY + "raise SystemExit\n", encoding="utf-8")
     assert parse(f"file:{nets}:tiny")[0].name == "tiny"
-    graph.write_text("<html>")
+    graph.write_text("<html>", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"my net\.onnx is not an ONNX model"):
         parse(f"onnx:{graph}")
     graph.write_bytes(b"\x08")
@@ -118,9 +118,9 @@ def test_an_edit_of_a_file_is_another_recipe_and_its_place_is_not(nets, tmp_path
     (spec,) = parse(f"file:{nets}:tiny")
     moved = tmp_path / "folder" / "nets.py"
     moved.parent.mkdir()
-    moved.write_text(FACTORY)
+    moved.write_text(FACTORY, encoding="utf-8")
     assert parse(f"file:{moved}:tiny")[0].recipe == spec.recipe
-    nets.write_text(FACTORY + "# other\n")
+    nets.write_text(FACTORY + "# other\n", encoding="utf-8")
     assert parse(f"file:{nets}:tiny")[0].recipe != spec.recipe
     state = tmp_path / "state.pt"
     state.write_bytes(b"one")
@@ -133,7 +133,7 @@ def test_an_edit_of_a_file_is_another_recipe_and_its_place_is_not(nets, tmp_path
 def test_two_models_of_one_key_are_refused(nets, tmp_path):
     other = tmp_path / "folder" / "nets.py"
     other.parent.mkdir()
-    other.write_text(FACTORY + "# other\n")
+    other.write_text(FACTORY + "# other\n", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"two different models that are called 'nets\.tiny' in files; give one"):
         parse(f"file:{nets}:tiny", f"file:{other}:tiny")
     assert len(parse(f"file:{nets}:tiny", {"model": f"file:{other}:tiny", "name": "other"})) == 2
@@ -147,5 +147,5 @@ def test_parsing_imports_no_torch(nets):
         f"parse_models(['resnet50', 'vit_b_16', 'file:{nets}:tiny'], {{'source': 'pretrained'}}, 'models')\n"
         "print([name for name in ('torch', 'torchvision', 'timm', 'onnx', 'numpy') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, encoding="utf-8")
     assert done.stdout.strip() == "[]"

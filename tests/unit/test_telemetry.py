@@ -27,7 +27,7 @@ from deepgap.cells.telemetry_file import (
     read_telemetry,
     write_telemetry,
 )
-from deepgap.errors import TelemetryError
+from deepgap.errors import DiskError, TelemetryError
 from deepgap.measure import telemetry as telemetry_module
 from deepgap.measure.energy import aligned_window
 from deepgap.measure.locks import FileLock, lock_folder, release_all, take_host
@@ -341,7 +341,7 @@ time.sleep(60)
 @pytest.mark.parametrize("killer", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_the_sampler_ends_when_its_parent_does(killer):
     parent = subprocess.Popen(
-        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        [sys.executable, "-c", PARENT], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8"
     )
     assert parent.stdout is not None
     sampler = psutil.Process(int(parent.stdout.readline()))
@@ -381,7 +381,9 @@ from deepgap.measure.locks import FileLock, lock_folder, release_all, take_host
 lock = FileLock(Path({str(path)!r}))
 assert lock.try_take()
 """
-    parent = subprocess.Popen([sys.executable, "-c", lock + PARENT], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", lock + PARENT], stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    )
     assert parent.stdout is not None
     parent.stdout.readline()
     asked = FileLock(path)
@@ -449,10 +451,6 @@ def empty(path: Path) -> None:
     path.touch()
 
 
-def a_folder(path: Path) -> None:
-    path.mkdir()
-
-
 @pytest.mark.parametrize(
     "make",
     [
@@ -463,7 +461,6 @@ def a_folder(path: Path) -> None:
         truncated,
         cut_in_the_middle,
         empty,
-        a_folder,
     ],
 )
 def test_a_damaged_or_foreign_file_is_refused_by_name(tmp_path, make):
@@ -471,6 +468,11 @@ def test_a_damaged_or_foreign_file_is_refused_by_name(tmp_path, make):
     make(path)
     with pytest.raises(TelemetryError, match=r"cell\.parquet is damaged or .* this version; remove"):
         read_telemetry(path)
+
+
+def test_a_folder_in_a_files_place_is_no_damage(tmp_path):
+    with pytest.raises(DiskError, match=r"cannot be read \(Is a directory\); a folder stands in its place"):
+        read_telemetry(tmp_path)
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path):

@@ -61,7 +61,7 @@ context.execute_async_v3(stream=0)  # never an argument
 def prepared() -> Path:
     """The folder of the stubs and of the bindings' names, made by the tool where it can."""
     command = [sys.executable, str(ROOT / "tools/make_tensorrt_stubs.py"), *VERSIONS]
-    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    made = subprocess.run(command, capture_output=True, text=True, check=False, encoding="utf-8")
     if made.returncode:
         if "pip cannot install" not in made.stderr and "was not found" not in made.stderr:
             pytest.fail(made.stderr)
@@ -77,7 +77,7 @@ def version(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def trt(prepared, version, monkeypatch) -> Double:
     """A double of this version in the place of the module `tensorrt`, with a GPU."""
-    double = Double(json.loads((prepared / version / "surface.json").read_text()), version)
+    double = Double(json.loads((prepared / version / "surface.json").read_text(encoding="utf-8")), version)
     monkeypatch.setitem(sys.modules, "tensorrt", double.module)
     double.patch_torch(monkeypatch)
     return double
@@ -122,17 +122,23 @@ def mypy(prepared: Path, version: str, *files: Path) -> subprocess.CompletedProc
     config.write_text(
         f"[mypy]\nstrict = true\npython_version = 3.11\nmypy_path = {ROOT / 'src'}:{prepared / version / 'stubs'}\n"
         f"cache_dir = {prepared / version / 'mypy'}\nfollow_imports = silent\n"
-        "[mypy-torch.*]\nfollow_imports = skip\n[mypy-tensorrt]\nignore_errors = true\n"
+        "[mypy-torch.*]\nfollow_imports = skip\n[mypy-tensorrt]\nignore_errors = true\n",
+        encoding="utf-8",
     )
     command = [sys.executable, "-m", "mypy", "--config-file", str(config), *map(str, files)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, encoding="utf-8")
 
 
 def with_bindings(prepared: Path, version: str, program: str) -> str:
     """Run a program beside the real bindings of one version and the stand-in for their libraries."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{prepared / version / 'site'}"}
     done = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -148,7 +154,7 @@ def test_the_runtime_agrees_with_the_types_of_the_bindings(prepared, version):
 
 def test_the_types_refuse_what_tensorrt_11_removed(prepared, tmp_path):
     file = tmp_path / "old.py"
-    file.write_text(OLD_IDIOMS)
+    file.write_text(OLD_IDIOMS, encoding="utf-8")
     found = mypy(prepared, "11.4.0.106", file).stdout
     wrong = {number for number, line in enumerate(OLD_IDIOMS.splitlines(), start=1) if "  # " in line}
     assert {int(line.split(":")[1]) for line in found.splitlines() if ": error:" in line} == wrong
@@ -158,7 +164,8 @@ def test_the_types_ask_for_a_check_of_none(prepared, version, tmp_path):
     file = tmp_path / "careless.py"
     file.write_text(
         "import tensorrt as trt\nengine = trt.Runtime(trt.Logger()).deserialize_cuda_engine(b'')\n"
-        "print(engine.num_io_tensors)\n"
+        "print(engine.num_io_tensors)\n",
+        encoding="utf-8",
     )
     assert 'Item "None"' in mypy(prepared, version, file).stdout
 
@@ -260,7 +267,7 @@ def test_a_timing_cache_that_does_not_fit_is_told_and_replaced(trt, ask, blob):
 
 
 def test_a_timing_cache_that_cannot_be_written_does_not_lose_the_engine(trt, ask, tmp_path):
-    (tmp_path / "cache").write_text("a file in the way")
+    (tmp_path / "cache").write_text("a file in the way", encoding="utf-8")
     assert runtime.build(ask()).parts["plan"].size
     assert any("cannot be written" in line for line in ask.said)
 
@@ -523,7 +530,7 @@ def test_an_old_library_is_refused(monkeypatch, version_text):
 
 
 def test_the_requirement_names_the_tested_version():
-    lines = (ROOT / "envs/tensorrt.txt").read_text().splitlines()
+    lines = (ROOT / "envs/tensorrt.txt").read_text(encoding="utf-8").splitlines()
     assert f"tensorrt-cu13=={runtime.TESTED}" in lines
 
 

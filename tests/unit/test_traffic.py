@@ -143,7 +143,7 @@ def test_facts_are_a_file_that_also_says_why_there_are_none(tmp_path) -> None:
     assert facts_or_reason(graph) == "It has no graph."
     write_facts(file, facts_or_reason(graph))
     assert read_facts(file) is None
-    file.write_text("{}")
+    file.write_text("{}", encoding="utf-8")
     with pytest.raises(GraphError, match=r"facts\.json holds no facts of a model"):
         read_facts(file)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deepgap.sources.models import load_model
 
 from deepgap.analyse.check import check_results
 from deepgap.analyse.summary import FAMILIES, read_frame
@@ -23,6 +22,7 @@ from deepgap.errors import DeepGapError, DiskError
 from deepgap.files import put_in_place
 from deepgap.measure.telemetry import read_telemetry
 from deepgap.published.values import read_published
+from deepgap.sources.weights import load_model
 from deepgap.study.gpus import load_gpus
 from deepgap.study.schema import read_yaml
 from deepgap.text import read_text

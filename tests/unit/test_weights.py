@@ -73,7 +73,7 @@ def parse(entry: object) -> ModelSpec:
 def factory(tmp_path_factory):
     """The spec of a factory of the file above, with other keys of the entry."""
     file = tmp_path_factory.mktemp("factories") / "nets.py"
-    file.write_text(textwrap.dedent(FACTORIES))
+    file.write_text(textwrap.dedent(FACTORIES), encoding="utf-8")
 
     def spec(name: str, **keys: object) -> ModelSpec:
         return parse({"model": f"file:{file}:{name}", "image_size": SIZE, **keys})

@@ -149,7 +149,7 @@ class Rapl:
     """The energy counters of a host's processor packages (Linux powercap, RAPL)."""
 
     def __init__(self, zones: Iterable[Path]) -> None:
-        self._ranges = {zone: int((zone / "max_energy_range_uj").read_text()) for zone in zones}
+        self._ranges = {zone: int((zone / "max_energy_range_uj").read_text(encoding="utf-8")) for zone in zones}
         self._last = {zone: self._read(zone) for zone in self._ranges}
         self._total_uj = 0
 
@@ -163,7 +163,7 @@ class Rapl:
 
     @staticmethod
     def _read(zone: Path) -> int:
-        return int((zone / "energy_uj").read_text())
+        return int((zone / "energy_uj").read_text(encoding="utf-8"))
 
 
 def open_rapl(root: Path = Path("/")) -> tuple[Callable[[], float] | None, str | None]:
@@ -175,7 +175,7 @@ def open_rapl(root: Path = Path("/")) -> tuple[Callable[[], float] | None, str |
     # Packages alone: their parts and the whole platform would be counted twice.
     zones = [zone for zone in sorted((root / POWERCAP).glob("*-rapl:*")) if zone.name.count(":") == 1]
     try:
-        packages = [zone for zone in zones if (zone / "name").read_text().startswith("package")]
+        packages = [zone for zone in zones if (zone / "name").read_text(encoding="utf-8").startswith("package")]
         if packages:
             return Rapl(packages).joules, None
     except (OSError, ValueError) as error:

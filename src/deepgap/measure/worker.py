@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from deepgap.measure.source import Request
 
 SOCKET_VARIABLE = "DEEPGAP_WORKER"
-LONGEST_FOLDER = 80
 MAX_REQUEST_BYTES = 1 << 20
 MAX_SENTENCE_BYTES = 1 << 14
 FAILED, CRASHED = 1, 70
@@ -42,9 +41,7 @@ class WarmWorker:
     """The starter's end of the worker: keep it until no more cells are to be measured."""
 
     def __init__(self) -> None:
-        # A socket's address has at most 107 bytes, and a job scheduler's temporary folder may have more.
-        long = len(os.fsencode(tempfile.gettempdir())) > LONGEST_FOLDER
-        self._temporary = tempfile.TemporaryDirectory(prefix="deepgap-", dir="/tmp" if long else None)
+        self._temporary = tempfile.TemporaryDirectory(prefix="deepgap-")
         self.folder = Path(self._temporary.name)
         """A private folder that lives as long as the worker."""
         address = self.folder / "socket"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepgap.errors import ConfigError, UnsupportedError, WeightsError, first_line
-from deepgap.files import put_in_place
+from deepgap.files import put_in_place, unreadable
 from deepgap.sources import Asked, load_source
 from deepgap.sources.weights.conditioning import condition, largest_magnitude
 from deepgap.study.models import FILE, GRAPH, PRETRAINED, SEEDED, ModelSpec
@@ -207,8 +207,8 @@ def read_weights(file: Path) -> Weights:
         return Weights(ModelSpec(**about["spec"]), content["state"], about["largest"], about["unsupported"])
     except FileNotFoundError:
         raise WeightsError(f"The weights {file} are missing; run Snakemake to build them.") from None
-    except PermissionError as error:
-        raise WeightsError(f"The weights {file} cannot be read ({error.strerror}).") from None
+    except OSError as error:
+        raise WeightsError(unreadable(file, error)) from None
     except Exception as error:
         raise WeightsError(f"{file} does not hold weights ({first_line(error)}); delete it.") from None
 
