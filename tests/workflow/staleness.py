@@ -49,7 +49,7 @@ DESCRIBED = {"describe_study": 1, **PARTS_RENDERED}
 RENDERED = {"aggregate": 1, **PARTS_RENDERED}
 """What a change in the processor's cells renders."""
 GROUPS = 2
-"""The processor's cells and the H200's, of one model each."""
+"""The processor's cells and the H100's, of one model each."""
 ALL_RENDERED = {"aggregate": GROUPS, **PARTS_RENDERED}
 """What a change of how cells are aggregated renders."""
 EVERYTHING = {"aggregate": GROUPS, **DESCRIBED}
@@ -74,7 +74,7 @@ WHOLE_PAPER = {
     "write_report": 1,
 }
 SCALES = {"calibrate": 1, "quantize": 1}
-MODEL = {"build_weights": 1, "compute_reference": 1, "export_onnx": 1, **SCALES}
+MODEL = {"build_weights": 1, "compute_reference": 1, "export_onnx": 1, "count_facts": 1, **SCALES}
 
 
 def measured(cells: int) -> dict[str, int]:
@@ -212,7 +212,7 @@ def add_comments(project: Project) -> None:
     append("workflow/scripts/measure_cell.py", "\n# A comment.\n")(project)
     project.edit("src/deepgap/stats.py", "TAIL = 0.99", "# A comment.\nTAIL = 0.99")
     project.edit("src/deepgap/stats.py", '"""Statistics of', '"""Some statistics of')
-    project.edit("src/deepgap/measure/measure.py", "INPUT_SEED = 0", "INPUT_SEED = 0  # A comment.")
+    project.edit("src/deepgap/measure/subject.py", "INPUT_SEED = 0", "INPUT_SEED = 0  # A comment.")
 
 
 def delete_one_telemetry_file(project: Project) -> None:
@@ -471,15 +471,21 @@ ROWS = (
         "all cells, the summary, the other tables, numbers, figures",
     ),
     Row(
+        "edit the device lock (`measure/locks.py`)",
+        append("src/deepgap/measure/locks.py", "\nANOTHER = 1\n"),
+        {},
+        FILES,
+    ),
+    Row(
         "edit measuring code and leave METHOD_VERSION",
-        edit("src/deepgap/measure/measure.py", "INPUT_SEED = 0", "INPUT_SEED = 1"),
+        edit("src/deepgap/measure/subject.py", "INPUT_SEED = 0", "INPUT_SEED = 1"),
         {},
         "all files; `tests/unit/test_method.py` fails until you raise METHOD_VERSION or record why none can change",
     ),
     Row(
         "edit measuring code and raise METHOD_VERSION",
         both(
-            edit("src/deepgap/measure/measure.py", "INPUT_SEED = 0", "INPUT_SEED = 1"),
+            edit("src/deepgap/measure/subject.py", "INPUT_SEED = 0", "INPUT_SEED = 1"),
             edit("src/deepgap/study/method.py", "METHOD_VERSION = ", "METHOD_VERSION = 1000 + "),
         ),
         {**MODEL, "draw_held_out": 1, **measured(CELLS)},
@@ -561,7 +567,7 @@ ROWS = (
             delete("results/CPU/cells/*int8*", "build/int8/*.onnx"),
             lambda project: os.utime(next(iter(project.root.glob("build/onnx/*.fp32.onnx")))),
         ),
-        {"quantize": 1, **measured_again(INT8_CELLS)},
+        {"quantize": 1, "count_facts": 1, **measured_again(INT8_CELLS)},
         "the other cells; the scales",
     ),
     Row(
@@ -574,7 +580,7 @@ ROWS = (
         "delete one telemetry file",
         delete_one_telemetry_file,
         RENDERED,
-        "all cells: one without its samples is a cell (the H200's; a CPU has no telemetry)",
+        "all cells: one without its samples is a cell (the H100's; a CPU has no telemetry)",
     ),
     Row(
         "delete one telemetry file, of a study whose whole paper is rendered",
@@ -657,6 +663,7 @@ ROWS = (
 ONE_EACH = {
     "build_weights": "the weights",
     "export_onnx": "the ONNX graph",
+    "count_facts": "its facts",
     "calibrate": "the scales",
     "quantize": "the INT8 graph",
     "draw_held_out": "the held-out images",

@@ -29,7 +29,7 @@ def test_a_run_measures_and_aggregates_every_cell(measured):
         assert rows.filter(pl.col("arm") == "latency").height == 2
         assert len(footer.weights_sha256) == 64
         assert footer.provenance["versions"]["torch"]
-        assert footer.observed["memory_host_bytes"] > WEIGHTS_BYTES
+        assert footer.observed["memory"]["host_peak_bytes"] > WEIGHTS_BYTES
         assert str(measured.root) not in json.dumps(asdict(footer))
     families = pl.read_parquet(measured.root / "results/summary/families")
     assert families.select("gpu", "batch_size", "runs", "samples").rows() == [("CPU", 1, 2, 4), ("CPU", 2, 2, 4)]

@@ -97,6 +97,7 @@ def test_prepare_makes_all_but_what_takes_a_gpu(bare):
     assert bare.plan("prepare", "--config", "gpu=T4") == {
         "build_weights": 1,
         "export_onnx": 1,
+        "count_facts": 1,
         "calibrate": 1,
         "quantize": 1,
         "draw_held_out": 1,

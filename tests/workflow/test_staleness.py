@@ -18,7 +18,9 @@ from tests.workflow.staleness import CELLS, COMMAND, DOCUMENT, ROWS, TARGETS, Ro
 pytestmark = pytest.mark.xdist_group("staleness")
 
 ABSENT = {"models": ["resnet18"], "modes": ["eager-fp16"], "batch_sizes": [1]}
-"""Axes of GPUs that are not here."""
+"""Axes of a GPU that is not here."""
+REFERENCE = {"models": ["resnet50"], "modes": ["eager-fp16"], "batch_sizes": [1]}
+"""Cells of a GPU that are committed."""
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -31,7 +33,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 @pytest.fixture(scope="session")
 def repository(measured_int8, tmp_path_factory) -> Project:
-    """The measured tiny study with three cells of the reference data, rendered, its cells committed."""
+    """The measured tiny study with six cells of the reference data, rendered, its cells committed."""
     root = tmp_path_factory.mktemp("repository") / "project"
     shutil.copytree(measured_int8.root, root)
     project = Project(root)
@@ -39,9 +41,9 @@ def repository(measured_int8, tmp_path_factory) -> Project:
     tiny = read_yaml(root / "config/config.yaml")["protocols"]["tiny"]
     project.change(
         protocols={"tiny": tiny, "other": TINY["protocols"]["other"], "adaptive": adaptive},
-        overrides={"T4": ABSENT, "H200": {**ABSENT, "protocol": "adaptive"}},
+        overrides={"T4": ABSENT, "H100": {"protocol": "adaptive", "grids": [REFERENCE]}},
     )
-    for cell in project.study().cells("H200"):
+    for cell in project.study().cells("H100"):
         for file in (Path(cell.path), Path(cell.path.replace("/cells/", "/telemetry/"))):
             (root / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, root / file)

@@ -97,8 +97,8 @@ rule cells:
 
 
 def prepared_files():
-    """What the missing cells need and no GPU makes: weights or graphs, held-out images and references, and engines
-    that are built ahead of time."""
+    """What the missing cells need and no GPU makes: weights or graphs, facts, held-out images and references, and
+    engines that are built ahead of time."""
     yield from ahead_of_time
     for stem, cell in to_measure.items():
         model = study.model(cell.model)
@@ -106,6 +106,7 @@ def prepared_files():
             yield artifacts.weights(model)
         else:
             yield artifacts.graph(model, cell.mode)
+        yield artifacts.facts(model)
         yield artifacts.held_out(model, study.gpu)
         yield artifacts.reference(model, study.gpu)
 

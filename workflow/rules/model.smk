@@ -65,6 +65,8 @@ rule count_facts:
     priority: BUILD_PRIORITY
     conda:
         "../../envs/measure.yaml"
+    resources:
+        gpu=1,
     message:
         "Count the operations and the traffic of {wildcards.model}."
     script:
