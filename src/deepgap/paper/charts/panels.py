@@ -16,6 +16,7 @@ from deepgap.paper.charts.layout import (
     APART,
     AXIS_WIDTH,
     GAP,
+    GRID_WIDTH,
     PANEL_HEIGHT,
     PANEL_WIDTH,
     Panel,
@@ -161,6 +162,7 @@ def draw_grid(
     of: str | None = "sweep",
     most: int = PANEL_HEIGHT,
     below: Sequence[str] = (),
+    across: int = GRID_WIDTH,
 ) -> alt.VConcatChart:
     """Rows of GPUs and columns of models, with one legend above.
 
@@ -174,6 +176,7 @@ def draw_grid(
         of: see `row_title`.
         most: height of a row where the page has room.
         below: sentences to put below.
+        across: width of the legend in points.
     """
     present = {row["gpu"] for row in [*points, *failed]}
     if not present:
@@ -181,7 +184,7 @@ def draw_grid(
     columns = columns or model_columns(summary, [*points, *failed])
     charts: list[alt.HConcatChart] = []
     gpus = summary.order_gpus(present)
-    legend = draw_legend(entries)
+    legend = draw_legend(entries, across)
     notes_below = draw_notes(below)
     height = row_height(len(gpus), [legend, *notes_below], most)
     lowest = {row[columns.key]: gpu for gpu in gpus for row in points if row["gpu"] == gpu}

@@ -1,190 +1,157 @@
-"""A gain in throughput over eager FP32 as steps of precision and of runtime."""
+"""What a gain in throughput comes from: one factor at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
 
-from deepgap.analyse.attribution import BOTH, PRECISION, RUNTIME, Attribution, attribute
+from deepgap.analyse.effects import FACTORS, Effect, find_effects, operating_batches, published_effects
 from deepgap.analyse.schemas import MEASURED, PUBLISHED
 from deepgap.analyse.summary import Summary
-from deepgap.paper.charts.axes import Axis, log_axis
-from deepgap.paper.charts.layout import PANEL_WIDTH, Panel, Place, Row, inline, overlay, words
-from deepgap.paper.charts.legend import PUBLISHED_POINT, Entry, mode_entries
-from deepgap.paper.charts.marks import failed_points, failure_note, hollow_points, mode_colour, mode_shape
-from deepgap.paper.charts.panels import draw_grid
-from deepgap.paper.charts.theme import INK, QUIET, tint
-from deepgap.study.words import mode_parts
-from deepgap.text import significant
+from deepgap.paper.charts.axes import log_axis
+from deepgap.paper.charts.layout import GAP, Panel, Place, Row, inline, overlay, row_height
+from deepgap.paper.charts.legend import Entry, common_entries, draw_legend
+from deepgap.paper.charts.marks import HOLLOW_SIZE, PALE, failed_points, failure_note
+from deepgap.paper.charts.panels import Columns, draw_grid, model_columns
+from deepgap.paper.charts.theme import INK, PAGE_HEIGHT, PAGE_WIDTH, QUIET, tint
+from deepgap.study.words import by_mode
 
 CAPTION = (
-    "From eager FP32 to INT8 in steps, at the smallest, the matched and the largest batch size of each GPU's sweep: "
-    "each bar multiplies the throughput reached before it, and its mark is the mode that is reached, with the exact "
-    "order-statistic interval, at least 95 %, of that step's paired ratios. The number over a group is the product "
-    "of its steps; with a star it spans only the measured modes. A cross is a mode that was not measured, and the "
-    "next bar spans it; a first mark at one is where the steps begin instead of eager FP32. Dashed bars: launching "
-    "calls bounds either mode. The step to FP16 in eager PyTorch changes the memory layout too where the study "
-    "gives FP16 another one. Hollow bars and marks are published, from the approximate medians at that study's "
-    "largest batch size, of which a stated bound counts as its value; its FP32 left TF32 at its default."
+    "What a gain in throughput comes from. Each line is a pair of modes that differ in one factor with the others "
+    "held: precision, layout of the activations, replay of a CUDA graph, fusion of layers, or engine. Its marks are "
+    "the ratio of the later mode's throughput to the earlier one's at the smallest, the matched and the largest "
+    "batch size of the GPU's sweep, logarithmic: the median over pairs of one sweep, session and card, with the "
+    "exact order-statistic interval, at least 95 %. The grey line is no change. A pale mark has a flagged operand, "
+    "such as one that launching bounds. Pairs that change several factors are left out, as are published models "
+    "that are not measured here. Hollow marks are published, from the approximate medians at that study's largest "
+    "batch size; its FP32 left TF32 at its default."
 )
 
-KIND_TINTS = {PRECISION: tint(QUIET, 0.85), RUNTIME: tint(QUIET, 0.25), BOTH: tint(QUIET, 0.55)}
-BASE_LINE = Entry("eager-fp32", QUIET, dash=(1, 0), stroke_width=0.8)
-MISSING = Entry("not measured", QUIET, "cross", size=20, angle=45)
-LAUNCH_BOUND = Entry("dashed: launch-bound", INK, dash=(2, 2), stroke_width=0.8)
-BAR_HALF = 0.36
-ROOM = 1.6
-"""For the number over the highest mark, on a logarithm."""
+NAMES_WIDTH = 150
+"""Points for the names of the pairs."""
+ACROSS = PAGE_WIDTH - NAMES_WIDTH
+LINE, LEAST_LINE = 17.0, 5.0
+"""Height of a pair's line in points where the page has room, and at least."""
+SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
+SIZE = 17
 
 
 def draw(summary: Summary) -> alt.VConcatChart:
-    """Rows are GPUs, columns models; in a panel a group of bars for each batch size and chain."""
-    found = attribute(summary)
-    points = [point for item in found for point in step_points(item)]
-    chains = {(item.gpu, item.batch_size, mode) for item in found for mode in item.chain}
-    failed = [row for row in failed_points(summary) if (row["gpu"], row["batch_size"], row["mode"]) in chains]
+    """Rows are GPUs, columns models; a line a pair of modes."""
+    points = effect_points(summary)
+    sizes = sorted({row["batch_size"] for row in points})
+    failed = [row for row in failed_points(summary) if row["batch_size"] in sizes]
+    failed = [row for row in failed if any(row["gpu"] == point["gpu"] for point in points)]
+    columns = model_columns(summary, [*points, *failed])
+    width = (ACROSS - (len(columns.headings) - 1) * GAP) // max(1, len(columns.headings))
+    lines = {gpu: pair_lines(points, gpu) for gpu in {row["gpu"] for row in points}}
+    entries = [Entry(f"batch size {size}", INK, batch_shape(sizes, size), size=SIZE) for size in sizes]
+    entries += common_entries(points, [])
+    height = line_height(list(lines.values()), draw_legend(entries, ACROSS)) if lines else LINE
 
     def panel(here: Sequence[Row], lost: Sequence[Row], in_row: Sequence[Row], place: Place) -> Panel:
-        groups = list(dict.fromkeys((row["batch_size"], row["chain"]) for row in in_row))
-        levels = [row[key] for row in in_row for key in ("before", "value", "low", "high")]
-        y = log_axis("Gain in throughput", [*levels, ROOM * max(filter(None, levels))]).at(place)
-        if not any(row["source"] == PUBLISHED or row["value"] not in (None, row["before"]) for row in here):
-            why = "Fewer than two modes of the chain are measured: there is no step to show."
-            return words(why, height=place.height)
-        return draw_groups(here, lost, groups, y, place)
+        return draw_effects(here, lost, in_row, lines[in_row[0]["gpu"]], sizes, place, width, height)
 
-    drawn = [row for row in points if row["value"] is not None]
-    entries = mode_entries(drawn, line=False)
-    entries += [Entry(f"step of {kind}", colour, "square", size=50) for kind, colour in KIND_TINTS.items()]
-    entries += [BASE_LINE, MISSING]
-    entries += [LAUNCH_BOUND] if any(row["launch_bound"] for row in drawn) else []
-    entries += [PUBLISHED_POINT] if any(row["source"] == PUBLISHED for row in drawn) else []
-    return draw_grid(summary, points, failed, panel, entries, "the attribution of gains")
+    return draw_grid(
+        summary,
+        points,
+        failed,
+        panel,
+        entries,
+        "the attribution of gains",
+        columns=Columns("model", columns.headings, width),
+        across=ACROSS,
+    )
 
 
-def step_points(found: Attribution) -> list[dict[str, Any]]:
-    """A point a step.
-
-    before, value: the level before and after it, as multiples of the chain's first measured mode; value is null for a
-        mode that was not measured. low, high: the interval of the step at its level.
-    words, top: the words over the group and the level that they stand above, at its last point.
-    """
-    level, top = 1.0, 1.0
-    points: list[dict[str, Any]] = []
-    for place, step in enumerate(found.steps):
-        runtime, precision, _ = mode_parts(step.mode)
-        after = level * step.ratio if step.ratio is not None else level if step.present else None
-        points.append(
-            {
-                **{"gpu": found.gpu, "model": found.model, "batch_size": found.batch_size, "source": found.source},
-                **{"mode": step.mode, "runtime": runtime, "precision": precision, "kind": step.kind},
-                **{"chain": " ".join(found.chain), "place": place, "steps": len(found.steps)},
-                "before": level,
-                "value": after,
-                "low": None if step.low is None else level * step.low,
-                "high": None if step.high is None else level * step.high,
-                "launch_bound": step.launch_bound,
-                "words": None,
-            }
-        )
-        level = level if after is None else after
-        top = max(top, level)
-    if found.whole is not None and found.whole.ratio is not None:
-        star = "" if found.complete else "*"
-        points[-1] |= {"words": f"{significant(found.whole.ratio, 3)}×{star}", "top": top}
-    return points
+def effect_points(summary: Summary) -> list[dict[str, Any]]:
+    """A point an effect of one factor at the operating batch sizes: value, low and high are its ratio. Where any is
+    measured the published ones are those of the measured models."""
+    measured = [effect for effect in find_effects(summary) if effect.batch_size in _operating(summary, effect.gpu)]
+    models = {effect.model for effect in measured}
+    published = [effect for effect in published_effects(summary) if effect.is_pure]
+    stated = [effect for effect in published if not models or effect.model in models]
+    return [effect_point(effect) for effect in [*measured, *stated]]
 
 
-def draw_groups(
-    here: Sequence[Row], lost: Sequence[Row], groups: Sequence[tuple[int, str]], y: Axis, place: Place
+def effect_point(effect: Effect) -> dict[str, Any]:
+    return {
+        **{"gpu": effect.gpu, "model": effect.model, "batch_size": effect.batch_size, "source": effect.source},
+        **{"factor": effect.factors[0], "start": effect.start, "mode": effect.mode},
+        **{"pair": f"{effect.factors[0]}: {effect.start} → {effect.mode}"},
+        **{"value": effect.ratio.ratio, "low": effect.ratio.low, "high": effect.ratio.high},
+        **{"primary": effect.primary, "fill": INK if effect.primary else tint(INK, PALE)},
+    }
+
+
+def _operating(summary: Summary, gpu: str) -> list[int]:
+    swept = set(summary.measured.filter(gpu=gpu)["batch_size"])
+    return operating_batches(swept, summary.reporting["matched_batch_size"])
+
+
+def pair_lines(points: Sequence[Row], gpu: str) -> list[str]:
+    """The pairs of a GPU's row from the top, by factor and then by their modes."""
+    pairs = {
+        row["pair"]: (FACTORS.index(row["factor"]), by_mode(row["start"]), by_mode(row["mode"]))
+        for row in points
+        if row["gpu"] == gpu
+    }
+    return sorted(pairs, key=lambda pair: pairs[pair])
+
+
+def line_height(rows: Sequence[Sequence[str]], legend: Panel) -> float:
+    """Height of a line in points, the same in all rows, so that they fit on a page."""
+    room = len(rows) * row_height(len(rows), [legend], most=PAGE_HEIGHT)
+    return max(LEAST_LINE, min(LINE, room / sum(map(len, rows))))
+
+
+def batch_shape(sizes: Sequence[int], size: int) -> str:
+    return SHAPES[sizes.index(size) % len(SHAPES)]
+
+
+def draw_effects(
+    here: Sequence[Row],
+    lost: Sequence[Row],
+    in_row: Sequence[Row],
+    lines: Sequence[str],
+    sizes: Sequence[int],
+    place: Place,
+    width: int,
+    height: float,
 ) -> Panel:
-    """The bars of a panel, a group for each of `groups` (batch size and chain), in the slots of the row's panels."""
-    starts, slots = {}, 0.5
-    for batch_size, chain in groups:
-        starts[batch_size, chain] = slots
-        slots += len(chain.split())
-    names = {start + (len(chain.split()) - 1) / 2: str(batch) for (batch, chain), start in starts.items()}
-    label = " : ".join(f"datum.value == {middle} ? '{name}'" for middle, name in names.items())
-    axis = alt.Axis(values=list(names), labelExpr=f"{label} : ''", grid=False, ticks=False)
-    scale = alt.Scale(domain=[0, slots], nice=False, zero=False)
-
-    def x(field: str) -> alt.X:
-        return alt.X(f"{field}:Q", title="Batch size (images)" if place.bottom else None, scale=scale, axis=axis)
-
-    placed = _place_bars(here, starts)
-    known = [row for row in placed if row["value"] is not None]
-    colour, shape = mode_colour(here), mode_shape(here)
-    base = alt.Chart(inline([{"value": 1.0, "left": 0.0, "right": slots}])).mark_rule(color=QUIET, strokeWidth=0.8)
-    layers: list[alt.Chart] = [base.encode(x("left"), y.y("value"), alt.X2("right:Q"))]
-    layers += _measured_bars([row for row in known if row["source"] == MEASURED], x, y, colour, shape)
-    published = [row for row in known if row["source"] == PUBLISHED]
-    if published:
-        layers.append(
-            alt.Chart(inline(published))
-            .mark_rect(filled=False, stroke=QUIET, strokeWidth=0.8, opacity=1)
-            .encode(x("left"), y.y("before"), alt.X2("right:Q"), alt.Y2("value:Q"))
-        )
-        layers += hollow_points(published, x("slot"), y.y("value"), colour, shape)
-    missing = [row for row in placed if row["value"] is None]
-    if missing:
-        layers.append(
-            alt.Chart(inline(missing))
-            .mark_point(shape="cross", angle=45, filled=True, size=20, opacity=1, color=QUIET)
-            .encode(x("slot"), y.y("before"))
-        )
-    told = [row for row in placed if row["words"] is not None]
-    if told:
-        words = alt.Chart(inline(told)).mark_text(baseline="bottom", dy=-5)
-        layers.append(words.encode(x("middle"), y.y("top"), text="words:N"))
+    """The ratios of a panel to the right, a line a pair, in it a mark a batch size."""
+    levels = [row[key] for row in in_row for key in ("value", "low", "high")]
+    x = log_axis("Ratio of throughputs", [1.0, *levels], horizontal=True).at(place)
+    y = alt.Y(
+        "pair:N",
+        title=None,
+        scale=alt.Scale(domain=list(lines), paddingInner=0.2, paddingOuter=0.1),
+        axis=alt.Axis(labels=not place.inner, ticks=False, grid=False, labelLimit=NAMES_WIDTH),
+    )
+    shown = [size for size in sizes if any(row["batch_size"] == size for row in in_row)]
+    offset = alt.YOffset("batch_size:N", scale=alt.Scale(domain=shown))
+    shape = alt.Shape(
+        "batch_size:N",
+        legend=None,
+        scale=alt.Scale(domain=shown, range=[batch_shape(sizes, size) for size in shown]),
+    )
+    fill = alt.Color("fill:N", scale=None, legend=None)
+    base = alt.Chart(inline([{"value": 1.0}])).mark_rule(color=QUIET, strokeWidth=0.8)
+    layers: list[alt.Chart] = [base.encode(x.x("value", "~g"))]
+    spans = [row for row in here if row["low"] is not None]
+    if spans:
+        rules = alt.Chart(inline(spans)).mark_rule(strokeWidth=0.8)
+        layers.append(rules.encode(x.x("low", "~g"), alt.X2("high:Q"), y, offset, fill))
+    for source in (MEASURED, PUBLISHED):
+        some = [row for row in here if row["source"] == source]
+        look: dict[str, Any] = {"filled": True, "size": SIZE}
+        if source == PUBLISHED:
+            look = {"filled": False, "size": HOLLOW_SIZE, "strokeWidth": 1.2}
+        if some:
+            marks = alt.Chart(inline(some)).mark_point(opacity=1, **look)
+            layers.append(marks.encode(x.x("value", "~g"), y, offset, fill, shape))
     if lost:
         layers.append(failure_note(lost))
-    return overlay(layers, PANEL_WIDTH, place.height)
-
-
-def _place_bars(here: Sequence[Row], starts: Mapping[tuple[int, str], float]) -> list[dict[str, Any]]:
-    """The steps with the places of their bars; `starts`: the first slot of a batch size and chain."""
-    return [
-        {
-            **row,
-            "slot": (slot := starts[row["batch_size"], row["chain"]] + row["place"] + 0.5),
-            "left": slot - BAR_HALF,
-            "right": slot + BAR_HALF,
-            "fill": KIND_TINTS[row["kind"]],
-            "middle": starts[row["batch_size"], row["chain"]] + row["steps"] / 2,
-        }
-        for row in here
-    ]
-
-
-def _measured_bars(
-    measured: Sequence[Row], x: Callable[[str], alt.X], y: Axis, colour: alt.Color, shape: alt.Shape
-) -> list[alt.Chart]:
-    """Bars, those of launch-bound steps with a dashed outline, their intervals, and the marks of their modes."""
-    layers: list[alt.Chart] = []
-    for dashed in (False, True):
-        bars = [row for row in measured if row["launch_bound"] == dashed]
-        if bars:
-            look: dict[str, Any] = {"stroke": INK, "strokeDash": [2, 2], "strokeWidth": 0.8} if dashed else {}
-            layers.append(
-                alt.Chart(inline(bars))
-                .mark_rect(opacity=1, **look)
-                .encode(
-                    x("left"),
-                    y.y("before", "~g"),
-                    alt.X2("right:Q"),
-                    alt.Y2("value:Q"),
-                    alt.Fill("fill:N", scale=None, legend=None),
-                )
-            )
-    spans = [row for row in measured if row["low"] is not None]
-    if spans:
-        rules = alt.Chart(inline(spans)).mark_rule(strokeWidth=0.8, color=INK)
-        layers.append(rules.encode(x("slot"), y.y("low"), alt.Y2("high:Q")))
-    if measured:
-        points = alt.Chart(inline(measured)).mark_point(
-            filled=True, size=20, opacity=1, stroke="white", strokeWidth=0.4
-        )
-        layers.append(points.encode(x("slot"), y.y("value"), colour, shape))
-    return layers
+    return overlay(layers, width, max(16, round(len(lines) * height)))
