@@ -133,6 +133,16 @@ def config(**changes: Any) -> Callable[[Project], None]:
     return lambda project: project.change(**changes)
 
 
+def reporting(**changes: Any) -> Callable[[Project], None]:
+    """Replace keys of `reporting`."""
+
+    def change(project: Project) -> None:
+        before = read_yaml(project.root / "config/config.yaml")["reporting"]
+        project.change(reporting={**before, **changes})
+
+    return change
+
+
 def counts(name: str, **changes: Any) -> Callable[[Project], None]:
     """Replace counts of a protocol."""
 
@@ -407,16 +417,22 @@ ROWS = (
     ),
     Row(
         "change at which batch size the paper compares (`reporting`)",
-        config(reporting={"matched_batch_size": 2}),
+        reporting(matched_batch_size=2),
         PARTS_RENDERED,
         "all cells, the summary",
+    ),
+    Row(
+        "change from which fidelity on a cell is flagged (`reporting`)",
+        reporting(fidelity_floor={"top1_agreement": 0.9, "centred_sqnr_db": 10}),
+        ALL_RENDERED,
+        ALL_CELLS,
     ),
     Row("correct a published number", append("data/published/deep_gap.csv", "\n"), DESCRIBED, READ),
     # The code
     Row("edit comments and docstrings, in scripts and modules, also measuring ones", add_comments, {}, FILES),
     Row(
         "edit what a script does that renders tables",
-        edit("workflow/scripts/render_table.py", "write_text(render(", "write_text('%\\n' + render("),
+        edit("workflow/scripts/render_table.py", ", render(", ", '%\\n' + render("),
         {"render_table": 2},
         "all cells, the summary, numbers, figures",
         really=True,
