@@ -244,7 +244,8 @@ COUNTS = {"warmup_iterations": 2, "timed_iterations": 6, "runs": 1, "sweeps": 3,
         ({"calibration": {"images": "x" * 300}}, ["image folder", "cannot be read"]),
         ({"calibration": {"images": "a\0b"}}, ["image folder"]),
         ({"calibration": {"images": "../../nowhere"}}, ["image folder ../../nowhere does not exist"]),
-        ({"models": [PROJECT_CONFIG]}, ["models[0]", "resnet18"]),
+        ({"models": [PROJECT_CONFIG]}, ["models[0].weights", "string"]),
+        ({"models": ["resnet17"]}, ["models[0]", "resnet18"]),
     ],
 )
 def test_values_that_no_schema_of_yaml_refuses_by_itself(changes, parts):

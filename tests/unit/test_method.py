@@ -76,6 +76,12 @@ def test_an_edit_of_an_imported_module_counts_for_its_users_only(copied_package)
     assert code_digest("deepgap.study.study") == study
 
 
+def test_an_exception_for_a_module_that_is_gone_is_an_error(monkeypatch):
+    monkeypatch.setitem(method_guard.NO_NUMBER, "deepgap.gone", "was a sentence")
+    with pytest.raises(ModuleNotFoundError, match=r"deepgap\.gone"):
+        method_guard.describe_rooms()
+
+
 def test_an_unknown_module_is_an_error():
     with pytest.raises(ModuleNotFoundError, match=r"deepgap\.nothing"):
         code_digest("deepgap.nothing")

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 
 from deepgap.analyse.check import check_results
-from deepgap.analyse.summary import FAMILIES, read_frame
+from deepgap.analyse.schemas import FAMILIES
+from deepgap.analyse.store import read_frame
 from deepgap.build.engine_file import read_engine
-from deepgap.build.export import load_graph
+from deepgap.build.graph_file import load_graph
 from deepgap.build.images.imagesets import read_arrays
 from deepgap.build.images.photos import digest_photos, list_photos
 from deepgap.build.quantize.cache import read_cache
 from deepgap.cells.cell_file import read_cell
+from deepgap.cells.telemetry_file import read_telemetry
 from deepgap.errors import DeepGapError, DiskError
 from deepgap.files import put_in_place
-from deepgap.measure.telemetry import read_telemetry
 from deepgap.published.values import read_published
 from deepgap.sources.weights import load_model
 from deepgap.study.gpus import load_gpus

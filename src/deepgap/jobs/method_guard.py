@@ -52,7 +52,13 @@ class Room(TypedDict):
 
 
 def describe_rooms() -> dict[str, Room]:
-    """Each room's version and digest: `measure` is what every cell runs through; then runtimes, then sources."""
+    """Each room's version and digest: `measure` is what every cell runs through; then runtimes, then sources.
+
+    Raises:
+        ModuleNotFoundError: `NO_NUMBER` names a module that is not there.
+    """
+    for module in NO_NUMBER:
+        syntax_digest([module])
     runtimes = load_runtimes()
     own = {name: import_closure([f"deepgap.runtimes.{name}"], {"deepgap.runtimes", *NO_NUMBER}) for name in runtimes}
     of_runtimes = set().union(*own.values())

@@ -59,7 +59,7 @@ def _fill(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any
         # The command line makes a number of a name that looks like one.
         if filled.get(key) is not None:
             filled[key] = str(filled[key])
-    filled = read_scalars(filled, schema)
+    filled = dict(read_scalars(filled, schema))
     check_schema(filled, schema, "config.yaml")
     for key, rule in schema["properties"].items():
         if "default" in rule:
