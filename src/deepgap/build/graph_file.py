@@ -9,7 +9,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from deepgap.errors import GraphError, UnsupportedError, first_line
-from deepgap.files import put_in_place
+from deepgap.files import put_in_place, refuse_unreadable
 
 PRODUCER = "deepgap"
 INPUT, OUTPUT, BATCH = "input", "logits", "batch"
@@ -46,6 +46,7 @@ def load_graph(path: Path) -> onnx.ModelProto:
     except FileNotFoundError:
         raise GraphError(f"The graph {path} does not exist; run Snakemake to make it.") from None
     except (OSError, DecodeError, UnicodeDecodeError) as error:
+        refuse_unreadable(path, error)
         raise GraphError(
             f"{path} is damaged or not an ONNX model ({first_line(error)}); delete it and run Snakemake again."
         ) from None
