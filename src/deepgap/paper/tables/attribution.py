@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from deepgap.analyse.effects import FACTORS, Effect, find_effects, operating_batches, published_effects
+from deepgap.analyse.schemas import MEASURED
 from deepgap.analyse.summary import Summary
 from deepgap.paper.latex import ABSENT, Latex, interval, rounded
 from deepgap.paper.wording import gpu_label
@@ -70,8 +71,9 @@ def _block(effects: Sequence[Effect], batch_sizes: Sequence[int]) -> dict[str, A
 
 
 def _ratio(effect: Effect | None) -> Latex:
-    """A ratio. L: launch-bound; u: not paired."""
+    """A ratio. L: launch-bound; u: measured, but not paired."""
     if effect is None:
         return ABSENT
-    signs = ("L" if effect.launch_bound else "") + ("" if effect.ratio.paired else "u")
+    unpaired = effect.source == MEASURED and not effect.ratio.paired
+    signs = ("L" if effect.launch_bound else "") + ("u" if unpaired else "")
     return Latex(rounded(effect.ratio.ratio, DIGITS) + (rf"\rlap{{$^{{\mathrm{{{signs}}}}}$}}" if signs else ""))
