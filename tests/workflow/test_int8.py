@@ -85,7 +85,7 @@ def save_photos(folder: Path) -> None:
     colours.convert("RGBA").save(folder / "rgba.png")
     colours.save(folder / "colours.webp")
     noise.save(folder / "gray.bmp")
-    (folder / "notes.txt").write_text("No image, and none of the calibration's business.")
+    (folder / "notes.txt").write_text("No image, and none of the calibration's business.", encoding="utf-8")
 
 
 def footers(project: Project) -> dict[str, Footer]:
@@ -176,7 +176,7 @@ def test_every_mode_has_the_same_weights_and_answers_like_fp32(measured_int8):
 
 def test_the_scales_are_in_tensorrts_format_and_those_of_the_graph(measured_int8):
     cache, graph = the(measured_int8, CACHE), the(measured_int8, FP32)
-    assert cache.read_text().splitlines()[0] == "TRT-8501-EntropyCalibration2"
+    assert cache.read_text(encoding="utf-8").splitlines()[0] == "TRT-8501-EntropyCalibration2"
     scales = read_cache(cache)
     assert list(scales) == calibrated_tensors(read_graph(graph))
     stored = {tensor.name: tensor for tensor in read_graph(the(measured_int8, U8S8)).graph.initializer}
@@ -301,13 +301,13 @@ def test_images_that_change_while_they_are_used_give_no_scales(measured_photos, 
 
 def test_cut_or_edited_scales_are_not_used(measured_int8, by_hand, tmp_path):
     cache, graph = tmp_path / "half.cache", tmp_path / "new.onnx"
-    whole = the(measured_int8, CACHE).read_text()
+    whole = the(measured_int8, CACHE).read_text(encoding="utf-8")
     for content, problem in {
         whole[:-5]: "is truncated",
         whole.replace("input: 3", "input: 4"): "was edited or damaged after it was made",
         "".join(whole.splitlines(keepends=True)[:9]): "is cut short or of another model: it lacks the tensor relu_5",
     }.items():
-        cache.write_text(content)
+        cache.write_text(content, encoding="utf-8")
         options = {
             "source": the(measured_int8, FP32),
             "cache": cache,
@@ -329,7 +329,9 @@ def test_a_damaged_graph_is_not_measured(project):
     assert of_edited == f"deep-gap: The graph {edited} was edited or damaged after it was made; {DELETE}"
     assert of_cut.startswith(f"deep-gap: {cut} is damaged or not an ONNX model (")
     assert of_cut.endswith(DELETE)
-    logs = [path.read_text().strip() for path in project.root.glob("logs/measure_cell/CPU/*ort*_b1_*")]
+    logs = [
+        path.read_text(encoding="utf-8").strip() for path in project.root.glob("logs/measure_cell/CPU/*ort*_b1_*")
+    ]
     assert sorted(logs) == sorted([of_edited, of_cut])
 
 

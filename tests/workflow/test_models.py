@@ -36,7 +36,7 @@ def entry(model: str, **keys: object) -> dict[str, object]:
 def cells(tmp_path_factory) -> dict[str, tuple]:
     """The cells of a study of four odd models, by model and mode."""
     project = copy_project(tmp_path_factory.mktemp("models") / "project")
-    (project.root / "nets.py").write_text(NETS)
+    (project.root / "nets.py").write_text(NETS, encoding="utf-8")
     foreign(project.root / "theirs.onnx", 1, size=SIZE)
     random = np.random.default_rng(0)
     for name in ("cat", "dog"):

@@ -45,11 +45,11 @@ onsuccess:
 def looks(folder: Path, calm: int) -> int:
     """How often the scheduler chose among the jobs that are ready, in a run of a toy."""
     folder.mkdir()
-    (folder / "Snakefile").write_text(TOY)
+    (folder / "Snakefile").write_text(TOY, encoding="utf-8")
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--resources", "gpu=1", "--scheduler", "greedy"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     run = subprocess.run(
-        [*command, "--config", f"calm={calm}"], cwd=folder, env=environment, capture_output=True, text=True
+        [*command, "--config", f"calm={calm}"], cwd=folder, env=environment, capture_output=True, encoding="utf-8"
     )
     found = re.search(r"looks: (\d+)", run.stdout + run.stderr)
     assert found is not None, run.stderr
@@ -113,7 +113,7 @@ def test_what_takes_no_gpu_is_made_where_there_is_none_and_the_scheduler_is_calm
     held_out = Artifacts(study).held_out(study.model("resnet18"), "T4")
     snakefile = bare.root / "Snakefile"
     told = 'onsuccess:\n    print("limit:", workflow.scheduler.job_rate_limiter, "session" in globals())\n'
-    snakefile.write_text(snakefile.read_text() + told)
+    snakefile.write_text(snakefile.read_text(encoding="utf-8") + told, encoding="utf-8")
     run = bare.run(held_out, "--config", "gpu=T4")
     assert run.returncode == 0, run.stdout
     assert (bare.root / held_out).is_file()
@@ -146,13 +146,13 @@ def test_a_build_waits_while_another_clone_measures_on_the_host_whatever_their_t
 
 
 def test_the_default_profile_keeps_going():
-    assert "keep-going: true" in (ROOT / "profiles/default/config.yaml").read_text()
+    assert "keep-going: true" in (ROOT / "profiles/default/config.yaml").read_text(encoding="utf-8")
 
 
 def test_what_failed_is_told_once_at_the_end(bare):
     """Both models fail for one reason, which stands in the log of each."""
     bare.change(models=["resnet18", "resnet50"])
-    (bare.root / "workflow/scripts/build_weights.py").write_text(FAILING)
+    (bare.root / "workflow/scripts/build_weights.py").write_text(FAILING, encoding="utf-8")
     run = bare.run("prepare", "--config", "gpu=CPU")
     assert run.returncode != 0
     told = run.stdout[run.stdout.index("2 jobs failed:") :].splitlines()
