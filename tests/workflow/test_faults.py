@@ -25,8 +25,8 @@ from tests.workflow.conftest import TINY, Project
 
 pytestmark = pytest.mark.xdist_group("faults")
 
-TIMED = 40
-"""Timed calls of a cell: some seconds of batch 1, so that a fault meets them and the runs stay short."""
+TIMED = 20
+"""Timed calls of a cell: a second or more of batch 1, so that a fault meets them and the runs stay short."""
 IN_TIMING_S = 0.6
 """A cell has used this much of the processor when it is past its warm-up."""
 MIB = 1 << 20
@@ -226,7 +226,7 @@ def measure_by_hand(
     request = {"recipe": cell.recipe, "gpu": asdict(study.gpus["CPU"]), "engine_recipe": None}
     command = [sys.executable, *wrapper, "workflow/scripts/measure_cell.py", "--request", json.dumps(request)]
     command += ["--source", artifacts.source(cell), "--held_out", artifacts.held_out(model, "CPU")]
-    command += ["--reference", artifacts.reference(model, "CPU")]
+    command += ["--reference", artifacts.reference(model, "CPU"), "--facts", artifacts.facts(model)]
     command += ["--cell", str(output / f"{cell.stem}.parquet")]
     # A process that may not write must not leave half a .pyc.
     locks = tempfile.mkdtemp(dir=output.parent)
