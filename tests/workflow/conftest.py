@@ -19,6 +19,7 @@ import pytest
 import torch
 import yaml
 
+from deepgap.build.images.imagesets import describe_calibration
 from deepgap.runtimes import load_runtimes
 from deepgap.sources.weights import Weights, save_weights
 from deepgap.study.artifacts import Artifacts
@@ -114,7 +115,8 @@ class Project:
     def study(self) -> Study:
         gpus = load_gpus(self.root / "config/gpus.yaml", self.root / "workflow/schemas/gpus.schema.yaml")
         schema = read_yaml(self.root / "workflow/schemas/config.schema.yaml")
-        return load_study(read_yaml(self.root / "config/config.yaml"), schema, gpus, load_runtimes())
+        config = read_yaml(self.root / "config/config.yaml")
+        return load_study(config, schema, gpus, load_runtimes(), describe_calibration=describe_calibration)
 
     def cells(self) -> list[Path]:
         return sorted((self.root / "results/CPU/cells").glob("*"))
