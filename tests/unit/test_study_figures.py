@@ -23,6 +23,7 @@ from deepgap.paper.figures.precision import BITS
 from deepgap.paper.figures.telemetry import BOTH, LIMIT, SPANS, TDP, course, power_levels, with_precision
 from deepgap.paper.latex import render
 from deepgap.paper.tables import load_table
+from deepgap.study.words import model_label
 from tests.unit.synthetic import (
     GPUS,
     RATE,
@@ -319,15 +320,18 @@ def test_a_device_without_energy_says_why() -> None:
     assert "CPU: measured, without energy" in text and "no counter of this processor can be read." in text
 
 
+NO_ENERGY = dict.fromkeys(("energy_j_per_image", "energy_above_idle_j_per_image", "images_per_joule", "power_w"))
+
+
 def test_table5_is_throughput_over_power_at_the_batch_sizes_with_a_window() -> None:
     rows = [
         synthetic_family("H200", "resnet18", "eager-fp32", 8, images_per_joule=4.0, power_w=300.0),
         synthetic_family("H200", "resnet18", "eager-fp16", 8, energy_above_idle_j_per_image=0.125),
-        synthetic_family("H200", "resnet18", "eager-fp32", 2),
+        synthetic_family("H200", "resnet18", "eager-fp32", 2, **NO_ENERGY),
     ]
     context, text = table(WATT, synthetic_summary(rows))
     (block,) = context["gpus"]
-    assert (block["batch_sizes"], block["windows"], block["reasons"]) == ([8], "1", {})
+    assert (block["batch_sizes"], block["reasons"]) == ([8], {})
     fp32, fp16 = block["rows"]
     assert (fp32["mode"], fp32["values"][0]["images_per_joule"], fp32["values"][0]["power_w"]) == (
         "eager-fp32",
@@ -335,15 +339,14 @@ def test_table5_is_throughput_over_power_at_the_batch_sizes_with_a_window() -> N
         300,
     )
     assert fp16["values"][0]["above_idle"] == 8.0
-    assert r"\num{4.00}" in text and r"\num{8.00}" in text and "windows a value: 1" in text
+    assert r"\num{4.00}" in text and r"\num{8.00}" in text and f"sweeps a value: {block['sweeps']}" in text
 
 
 def test_table5_gives_the_reason_of_what_is_null() -> None:
-    unknown = {"energy_above_idle_j_per_image": None, "energy_note": "the power of the idle device is not known"}
-    short = dict.fromkeys(("energy_j_per_image", "energy_above_idle_j_per_image", "images_per_joule", "power_w"))
+    unknown = {"energy_above_idle_j_per_image": None}
     rows = [
         synthetic_family("H200", "resnet18", "eager-fp32", 8, **unknown),
-        synthetic_family("H200", "resnet18", "eager-tf32", 8, **short, energy_note="a window of 3.0 s"),
+        synthetic_family("H200", "resnet18", "eager-tf32", 8, **NO_ENERGY, energy_note="a window of 3.0 s"),
         synthetic_failure("H200", "resnet18", "eager-fp16", 8),
         synthetic_family("H200", "resnet18", "eager-fp16", 1),
     ]
@@ -352,7 +355,7 @@ def test_table5_gives_the_reason_of_what_is_null() -> None:
     letters = {row["mode"]: [value["letter"] for value in row["values"]] for row in block["rows"]}
     told = {mode: [block["reasons"].get(letter) for letter in own] for mode, own in letters.items()}
     assert told == {
-        "eager-fp32": ["not measured", "the power of the idle device is not known"],
+        "eager-fp32": ["not measured", "power under 1.5 times that of the idle device"],
         "eager-tf32": ["not measured", "a window of 3.0 s"],
         "eager-fp16": [None, "out of memory"],
     }
@@ -360,25 +363,29 @@ def test_table5_gives_the_reason_of_what_is_null() -> None:
 
 
 def test_table5_says_why_a_device_has_none() -> None:
-    _, text = table(WATT, synthetic_summary([*h200_rows(), *cpu_rows()]))
-    assert "CPU: measured, without energy (NVML samples NVIDIA GPUs alone)." in text
+    of_cpu = [row | NO_ENERGY | {"energy_note": "this host has no RAPL counters"} for row in cpu_rows()]
+    _, text = table(WATT, synthetic_summary([*h200_rows(), *of_cpu]))
+    assert "CPU: measured, without energy (this host has no RAPL counters)." in text
     assert "No cells measured" in table(WATT, empty_summary())[1]
 
 
-def test_table2_counts_the_devices_of_a_kind() -> None:
+def test_a_session_names_its_cards() -> None:
     summary = full_summary()
     cards = pl.when(pl.col("gpu") == "H200").then(pl.lit(list("abcd"))).cast(pl.List(pl.String))
-    context, _ = table("hosts", replace(summary, sessions=summary.sessions.with_columns(cards=cards)))
+    context, text = table("sessions", replace(summary, sessions=summary.sessions.with_columns(cards=cards)))
     lines = {line["label"]: line["values"] for line in context["lines"]}
-    assert lines["Devices of this kind"] == ["4", None, None]
+    assert lines["Cards"] == ["a, b, c, d", None, None]
+    assert "a, b, c, d" in text
 
 
 def test_table3_has_the_share_that_the_families_have_at_their_peak() -> None:
-    context, text = table("hardware", full_summary())
+    summary = full_summary()
+    multiply_adds = {model_label(row["model"]): row["multiply_adds"] for row in summary.facts.iter_rows(named=True)}
+    context, text = table("hardware", summary)
     own = [row for row in context["shares"] if row["source"] == "measured"]
     assert {row["precision"] for row in own} == {"fp32", "tf32", "fp16"}
     for row in own:
-        share = peak_share(row["model"].lower().replace("-", ""), row["precision"], row["throughput"], GPUS["H200"])
+        share = peak_share(multiply_adds[row["model"]], row["precision"], row["throughput"], GPUS["H200"])
         assert share is not None and row["share"] == pytest.approx(100 * share)
     assert r"Share of peak (\%)" in text
     assert [row["key"] for row in context["gpus"]] == [key for key, gpu in GPUS.items() if gpu.device == "cuda"]
