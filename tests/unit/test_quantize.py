@@ -296,7 +296,15 @@ def test_a_cache_is_in_the_format_of_tensorrt(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-names = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), min_size=1)
+names = st.text(st.characters(codec="ascii", categories=["L", "N", "P"]), min_size=1).filter(
+    lambda name: name != "deepgap_crc32"
+)
+
+
+def test_a_tensor_with_the_name_of_the_checksum_is_refused(tmp_path):
+    with pytest.raises(CalibrationError, match="is called deepgap_crc32"):
+        write_cache(tmp_path / "scales.cache", {"deepgap_crc32": 1.0}, "max")
+    assert list(tmp_path.iterdir()) == []
 
 
 @settings(max_examples=50, deadline=None)

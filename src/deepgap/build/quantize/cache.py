@@ -30,7 +30,14 @@ def write_cache(path: Path, scales: Mapping[str, float], method: str) -> None:
     """Write scales (threshold / 127) in one step, with the checksum.
 
     The header names the nearest of TensorRT's calibrators: its own entropy, or MinMax for every other method.
+
+    Raises:
+        CalibrationError: a tensor has the name of the checksum.
     """
+    if CHECKSUM in scales:
+        raise CalibrationError(
+            f"A tensor of the model is called {CHECKSUM}, which is the checksum's name in a calibration cache; rename it."
+        )
     lines = [f"TRT-{VERSION}-{ENTROPY if method == 'entropy' else OTHER}"]
     lines += [f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in scales.items()]
     text = "\n".join(lines) + "\n"
