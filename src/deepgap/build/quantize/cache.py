@@ -36,7 +36,8 @@ def write_cache(path: Path, scales: Mapping[str, float], method: str) -> None:
     """
     if CHECKSUM in scales:
         raise CalibrationError(
-            f"A tensor of the model is called {CHECKSUM}, which is the checksum's name in a calibration cache; rename it."
+            f"A tensor of the model is called {CHECKSUM}, which is the checksum's name in a calibration cache; "
+            "rename it."
         )
     lines = [f"TRT-{VERSION}-{ENTROPY if method == 'entropy' else OTHER}"]
     lines += [f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in scales.items()]
