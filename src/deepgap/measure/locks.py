@@ -116,7 +116,8 @@ def tell(text: str) -> None:
 def take_host(say: Callable[[str], None] = tell, shared: bool = False) -> None:
     """Take the host's processor until this process ends, alone or shared; wait while that cannot be, and say so.
 
-    Who waits for it alone is not overtaken: a gate is held while waiting, through which all have to go.
+    Who waits for it alone is not overtaken: a gate is held while waiting, through which all have to go. Those who
+    share pass it together.
     """
     if "host" in _held and _held["host"].try_take(shared):
         return
@@ -124,7 +125,7 @@ def take_host(say: Callable[[str], None] = tell, shared: bool = False) -> None:
     gate, host = _lock("gate"), _lock("host")
     told = False
     try:
-        while not (gate.try_take() and host.try_take(shared)):
+        while not (gate.try_take(shared) and host.try_take(shared)):
             if not told:
                 say("Something is being measured or built on this host; waiting until its processor is free.")
                 told = True
