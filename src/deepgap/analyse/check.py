@@ -25,6 +25,7 @@ from deepgap.files import DIGEST_LIST, is_litter
 from deepgap.study.cell import cell_id
 from deepgap.study.gpus import Gpu, split_site
 from deepgap.study.schema import nearest
+from deepgap.training.cell import training_cell_id
 
 CHECKED = pl.Schema(
     {
@@ -132,8 +133,9 @@ def _check_cell(file: Path, gpus: Mapping[str, Gpu], devices: Devices) -> dict[s
         raise CellError(
             f"{file} holds a cell of {recipe['gpu']}; move it to {file.parent.parent.parent / recipe['gpu']}."
         )
-    if file.stem.rpartition(".")[0] != cell_id(recipe):
-        raise CellError(f"{file} holds the cell {cell_id(recipe)}; give it that name before the dot.")
+    name = training_cell_id(recipe) if "study" in recipe else cell_id(recipe)
+    if file.stem.rpartition(".")[0] != name:
+        raise CellError(f"{file} holds the cell {name}; give it that name before the dot.")
     devices.check(file, footer)
     timed = rows["status"][0] == OK
     period_ms = (rows["host_ms"] / rows["calls"]).filter(rows["arm"] == THROUGHPUT).median()
