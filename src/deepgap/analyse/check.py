@@ -6,7 +6,6 @@ from __future__ import annotations
 import filecmp
 import json
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from deepgap.files import DIGEST_LIST, is_litter
 from deepgap.study.cell import cell_id
 from deepgap.study.gpus import Gpu, split_site
 from deepgap.study.schema import nearest
+from deepgap.text import tell
 from deepgap.training.cell import training_cell_id
 
 CHECKED = pl.Schema(
@@ -81,7 +81,7 @@ def check_results(results: Path, gpus: Mapping[str, Gpu]) -> Report:
     files, devices = _listed(folders, "cells"), Devices(gpus)
     for count, file in enumerate(files, 1):
         if count % 1000 == 0:
-            print(f"{count} of {len(files)} cells", file=sys.stderr, flush=True)
+            tell(f"{count} of {len(files)} cells")
         try:
             cells.add(_check_cell(file, gpus, devices))
         except (CellError, DiskError) as error:

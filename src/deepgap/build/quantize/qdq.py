@@ -28,7 +28,7 @@ def insert_qdq(model: onnx.ModelProto, scales: Mapping[str, float], attention: b
         attention: as in `tensorrt_activations`.
 
     Raises:
-        GraphError: the graph is not FP32, or holds nothing to quantise.
+        UnsupportedError: the graph is not FP32, or holds nothing to quantise.
         CalibrationError: a tensor has no scale.
     """
     model = unshare(model)
