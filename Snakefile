@@ -19,6 +19,7 @@ include: "workflow/rules/aggregate.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/arxiv.smk"
 include: "workflow/rules/recommend.smk"
 include: "workflow/rules/check.smk"
 
@@ -32,6 +33,7 @@ rule all:
 
 
 onstart:
+    check_latex()
     begin_session()
     clear_summary()
 
