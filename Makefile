@@ -28,7 +28,7 @@ $(READY): $(REQUIREMENTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "deep-gap needs Python 3.11 or later.")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --progress-bar off --quiet \
-		-c envs/constraints.txt -r envs/workflow.txt -r envs/measure.txt -r envs/paper.txt -r envs/dev.txt -e .
+		-c envs/constraints.txt -r envs/workflow.txt -r envs/measure.txt -r envs/rtx.txt -r envs/paper.txt -r envs/dev.txt -e .
 	@touch $@
 
 render: setup  ## render the paper's tables and figures from the data present, without a device

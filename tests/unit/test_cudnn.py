@@ -451,7 +451,7 @@ def test_the_runtime_says_what_it_is():
     found = load_runtime("cudnn")
     assert found.precisions == {"fp16", "int8"}
     assert found.devices == {"cuda"}
-    assert (found.source, found.int8_form) == ("engine", "qdq")
+    assert (found.source, found.graph_form("int8")) == ("engine", "qdq")
 
 
 # Whole networks, in the interpreter

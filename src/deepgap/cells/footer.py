@@ -99,7 +99,7 @@ RECIPE = _object(
     options=_value("object", "the runtime's options, defaults filled"),
     protocol=PROTOCOL,
     calibration=_object(
-        "int8 alone",
+        "of a quantised graph alone",
         method=_maybe("string", "how the scales were chosen"),
         images=_maybe("string", "which images calibrated"),
         count=_maybe("integer", "how many"),
