@@ -24,7 +24,7 @@ from deepgap.paper.charts.axes import batch_axis
 from deepgap.paper.charts.layout import in_rows
 from deepgap.paper.charts.marks import ARROW, BOUNDS
 from deepgap.paper.charts.panels import row_title, why_empty
-from deepgap.paper.charts.picture import render_spec, write_spec
+from deepgap.paper.charts.picture import FONTS, render_spec, write_spec
 from deepgap.paper.charts.theme import (
     COLUMN_WIDTH,
     INK,
@@ -44,7 +44,6 @@ from tests.unit.synthetic import (
     H200_MODES,
     MANY,
     RATE,
-    ROOT,
     cpu_rows,
     cpu_summary,
     empty_summary,
@@ -76,7 +75,6 @@ SUMMARIES = {
     "measured only": lambda: synthetic_summary([*h200_rows(), *cpu_rows()], published=False),
     "nothing": empty_summary,
 }
-FONTS = str(ROOT / "paper/fonts")
 COLUMN = tuple(filter(is_narrow, FIGURES))
 RESULTS = tuple(filter(shown_values, FIGURES))
 """Figures of what was measured or published, and not of data sheets, formats and the study alone."""
@@ -130,7 +128,7 @@ CASES = [
 
 def render(spec: dict[str, Any]) -> tuple[str, float]:
     """The SVG and its width in points."""
-    vl_convert.register_font_directory(FONTS)
+    vl_convert.register_font_directory(str(FONTS))
     svg = vl_convert.vegalite_to_svg(spec, vl_version="6.4")
     return svg, float(svg.partition('width="')[2].partition('"')[0])
 
@@ -366,7 +364,7 @@ def test_specification_and_pictures_are_the_same_bytes_every_time(name: str, tmp
     for turn in "ab":
         files = [str(tmp_path / f"{turn}.{kind}") for kind in ("vl.json", "pdf", "svg", "png")]
         write_spec(load_figure(name)(full_summary()), files[0])
-        render_spec(files[0], FONTS, *files[1:])
+        render_spec(*files)
         contents.append([Path(file).read_bytes() for file in files])
     assert contents[0] == contents[1]
     assert contents[0][1].startswith(b"%PDF") and contents[0][3].startswith(b"\x89PNG")
@@ -375,7 +373,7 @@ def test_specification_and_pictures_are_the_same_bytes_every_time(name: str, tmp
 def test_rendering_without_a_font_is_refused(tmp_path: Path) -> None:
     (tmp_path / "s.json").write_text("{}", encoding="utf-8")
     with pytest.raises(DeepGapError, match="font"):
-        render_spec(str(tmp_path / "s.json"), str(tmp_path), "a.pdf", "a.svg", "a.png")
+        render_spec(str(tmp_path / "s.json"), "a.pdf", "a.svg", "a.png", fonts=tmp_path)
 
 
 def test_precisions_differ_in_grey() -> None:

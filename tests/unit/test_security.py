@@ -29,7 +29,7 @@ from tests.unit.synthetic import full_summary
 
 CODE = ("src", "workflow", "tools", "benchmarks")
 SOURCES = sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))
-RULES = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
+RULES = [ROOT / "Snakefile", ROOT / "workflow/Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
 
 UNPICKLERS = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
 SAFE_YAML = ("SafeLoader", "CSafeLoader", "yaml.SafeLoader", "yaml.CSafeLoader")

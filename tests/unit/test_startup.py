@@ -17,15 +17,19 @@ from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize("root", ["/somewhere/else", "https://example.org/deep-gap", "x"])
-def test_another_folder_than_the_checkout_is_a_sentence(tmp_path: Path, root: str) -> None:
-    with pytest.raises(DeepGapError, match=rf"lie in {root}; run it there \('cd {root}'"):
+def test_another_folder_than_the_checkout_needs_a_study_of_its_own(tmp_path: Path, root: str) -> None:
+    with pytest.raises(DeepGapError, match=rf"no config/config.yaml; run it in deep-gap's checkout \('cd {root}'"):
         check_place(root, tmp_path)
+    (tmp_path / "config").mkdir()
+    for name in ("config.yaml", "gpus.yaml"):
+        (tmp_path / "config" / name).touch()
+    assert not check_place(root, tmp_path)
 
 
 def test_the_checkout_itself_is_right(tmp_path: Path) -> None:
     link = tmp_path / "with blank"
     link.symlink_to(tmp_path)
-    check_place(str(tmp_path), link)
+    assert check_place(str(tmp_path), link)
 
 
 def test_a_folder_that_may_not_be_written_is_a_sentence(tmp_path: Path) -> None:

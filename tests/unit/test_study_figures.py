@@ -15,6 +15,7 @@ from PIL import ImageFont
 from deepgap.analyse.schemas import DESIGN, TELEMETRY
 from deepgap.analyse.summary import Summary
 from deepgap.cells.bounds import peak_share
+from deepgap.paper.charts.picture import FONTS
 from deepgap.paper.charts.theme import FONT_SIZE
 from deepgap.paper.figures import load_figure
 from deepgap.paper.figures.operations import operations_per_cycle
@@ -83,7 +84,7 @@ def test_long_keys_of_gpus_do_not_overlap(length: int) -> None:
     summary = replace(summary, gpus=summary.gpus | {key: replace(GPUS["L4"], key=key) for key in keys})
     slots = rows_of(spec_of("generations", summary), "ground")
     assert len(slots) == len(keys) + sum(gpu.device == "cuda" for gpu in GPUS.values())
-    font = ImageFont.truetype(ROOT / "paper/fonts/STIX-Regular.otf", FONT_SIZE)
+    font = ImageFont.truetype(FONTS / "STIX-Regular.otf", FONT_SIZE)
     for slot in slots:
         assert all(font.getlength(slot[words]) <= slot["right"] - slot["left"] for words in ("name", "about"))
         assert slot["name"].endswith(f"({summary.gpus[slot['gpu']].year})")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from tests.workflow.conftest import Project
+from tests.workflow.conftest import FIGURE, Project
 
 TABLE = "paper/tables/peaks.tex"
 TOMORROW_S = 86400
@@ -45,6 +46,37 @@ def test_a_checkout_whose_path_and_python_have_a_blank_renders(project: Project)
 def test_a_run_from_another_folder_says_where_to_go(project: Project) -> None:
     run = project.run("-n", "--directory", str(project.root.parent))
     assert run.returncode and f"--directory {project.root})" in run.stdout and "Traceback" not in run.stdout
+
+
+MODULE = """
+configfile: "config/config.yaml"
+
+module deep_gap:
+    snakefile: "{snakefile}"
+    config: config
+
+use rule * from deep_gap
+"""
+
+
+def test_another_workflow_renders_its_own_study_with_the_module(project: Project) -> None:
+    """As snakedeploy lays it out: a folder with config/, profiles/ and a Snakefile that names the module."""
+    root = project.root.with_name("deployed")
+    for part in ("config", "profiles", "results/CPU"):
+        shutil.copytree(project.root / part, root / part)
+    (root / "workflow").mkdir()
+    snakefile = MODULE.format(snakefile=project.root / "workflow/Snakefile")
+    (root / "workflow/Snakefile").write_text(snakefile, encoding="utf-8")
+    deployed = Project(root)
+    package = str(project.root / "src")
+    run = deployed.run(TABLE, FIGURE, PYTHONPATH=package)
+    assert run.returncode == 0, run.stdout
+    assert (root / TABLE).read_bytes() == (project.root / TABLE).read_bytes()
+    assert (root / FIGURE).read_bytes() == (project.root / FIGURE).read_bytes()
+    again = deployed.run("-n", TABLE, FIGURE, PYTHONPATH=package)
+    assert "Nothing to be done" in again.stdout, again.stdout
+    # Without a target it asks for all of the paper.
+    assert "All is rendered but the PDF" in deployed.run("-n", PYTHONPATH=package).stdout
 
 
 def test_a_user_without_a_name_runs(project: Project) -> None:

@@ -14,8 +14,6 @@ rule aggregate:
     wildcard_constraints:
         gpu="|".join(map(re.escape, study.gpus)),
         model="|".join(map(re.escape, study.model_keys)),
-    conda:
-        "../../envs/paper.yaml"
     params:
         # Of gpus.yaml what these cells are held against: another GPU or a price changes nothing here.
         gpu=lambda wildcards: asdict(
@@ -23,7 +21,8 @@ rule aggregate:
         ),
         fidelity_floor=study.config["reporting"]["fidelity_floor"],
         code=code_digest(
-            "deepgap.analyse.aggregate", script="workflow/scripts/aggregate_cells.py"
+            "deepgap.analyse.aggregate",
+            script=own("workflow/scripts/aggregate_cells.py"),
         ),
     message:
         "Aggregate the cells of {wildcards.gpu} and {wildcards.model}."
@@ -33,13 +32,11 @@ rule aggregate:
 
 rule describe_study:
     input:
-        published_csv="data/published/deep_gap.csv",
+        published_csv=own("data/published/deep_gap.csv"),
     output:
         **{name: study_table_file(name) for name in STUDY_TABLES},
     log:
         "logs/describe_study.log",
-    conda:
-        "../../envs/paper.yaml"
     params:
         asked=study.expected_counts(),
         unlisted=study.unlisted_counts(Path("results")),
@@ -55,7 +52,7 @@ rule describe_study:
             for gpu in study.gpus
         },
         code=code_digest(
-            "deepgap.analyse.design", script="workflow/scripts/describe_study.py"
+            "deepgap.analyse.design", script=own("workflow/scripts/describe_study.py")
         ),
     message:
         "Describe the study and the published values."

@@ -5,11 +5,9 @@
 rule check:
     input:
         gpus=GPUS_FILE,
-        schema=GPUS_SCHEMA,
+        schema=own(GPUS_SCHEMA),
     log:
         "logs/check.log",
-    conda:
-        "../../envs/paper.yaml"
     params:
         results="results",
     message:

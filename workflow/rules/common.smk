@@ -18,7 +18,6 @@ except ModuleNotFoundError:
     )
 
 from deepgap.paper import figures, parts, tables
-from deepgap.paper.document import missing_latex
 from deepgap.study.artifacts import Artifacts
 from deepgap.text import read_text
 from deepgap.jobs.digest import code_digest
@@ -50,12 +49,18 @@ from deepgap.analyse.store import (
 # Snakemake prints the user's name and ends in a traceback where a container runs as a number without one.
 os.environ.setdefault("USER", user_name())
 
+CHECKOUT = os.path.dirname(os.path.dirname(str(workflow.current_basedir)))
+
 try:
-    check_place(
-        os.path.dirname(os.path.dirname(str(workflow.current_basedir))), Path.cwd()
-    )
+    in_checkout = check_place(CHECKOUT, Path.cwd())
 except DeepGapError as error:
     sys.exit(f"deep-gap: {error}")
+
+
+def own(file):
+    """A file of deep-gap's own: as it lies here in a checkout, or from where the module is that another folder uses."""
+    return file if in_checkout else workflow.source_path(f"../../{file}")
+
 
 # Snakemake puts the path of Python into a shell command as it is: a blank in it would end it.
 if shlex.quote(sys.executable) != sys.executable:
@@ -75,7 +80,7 @@ GPUS_SCHEMA = "workflow/schemas/gpus.schema.yaml"
 CONFIG_SCHEMA = "workflow/schemas/config.schema.yaml"
 
 # Found by their files, in the order of the text.
-SHOWN = parts.read_shown(Path("paper/main.tex"))
+SHOWN = parts.read_shown(Path(own("paper/main.tex")))
 FIGURES = parts.in_order(figures.FIGURES, SHOWN.figures)
 TABLES = parts.in_order(tables.TABLES, SHOWN.tables)
 
@@ -91,10 +96,10 @@ configfile: CONFIG_FILE
 
 
 try:
-    gpus = load_gpus(Path(GPUS_FILE), Path(GPUS_SCHEMA))
+    gpus = load_gpus(Path(GPUS_FILE), Path(own(GPUS_SCHEMA)))
     study = load_study(
         config,
-        schema=read_yaml(Path(CONFIG_SCHEMA)),
+        schema=read_yaml(Path(own(CONFIG_SCHEMA))),
         gpus=gpus,
         runtimes=load_runtimes(),
         sites=find_sites(Path("results"), gpus),
@@ -159,7 +164,7 @@ def summary_of(devices=parts.DEVICES):
             for name in CELL_TABLES
         },
         "gpus": GPUS_FILE,
-        "schema": GPUS_SCHEMA,
+        "schema": own(GPUS_SCHEMA),
     }
 
 
@@ -181,17 +186,6 @@ def tell_absent():
     """Say once which runtimes are not installed."""
     for reason in absent.values():
         print(f"deep-gap: {reason} Its cells are left out.", file=sys.stderr)
-
-
-def check_latex():
-    """Tell what LaTeX lacks before the first job of a run that ends with it."""
-    compiled = {"compile_paper", "bundle_paper"}
-    if workflow.is_main_process and any(
-        job.rule.name in compiled for job in workflow.dag.needrun_jobs()
-    ):
-        missing = missing_latex(Path("paper/main.tex"))
-        if missing:
-            sys.exit(f"deep-gap: {missing}")
 
 
 def begin_session():

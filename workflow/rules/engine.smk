@@ -29,8 +29,6 @@ rule calibrate:
     wildcard_constraints:
         model="|".join(uncalibrated) or "(?!)",
     priority: BUILD_PRIORITY
-    conda:
-        "../../envs/measure.yaml"
     resources:
         gpu=1,
     params:
@@ -52,10 +50,8 @@ rule quantize:
     log:
         "logs/quantize/{model}.{key}.{form}.log",
     wildcard_constraints:
-        form="qdq|qdq_fp16|qdq_fp8|u8s8",
+        form="qdq|qdq_fp16|u8s8",
     priority: BUILD_PRIORITY
-    conda:
-        "../../envs/measure.yaml"
     resources:
         gpu=1,
     params:
@@ -97,8 +93,6 @@ rule build_engine:
     log:
         f"logs/build_engine/{study.gpu}/{{name}}.{{key}}.log",
     priority: BUILD_PRIORITY
-    conda:
-        "../../envs/measure.yaml"
     resources:
         gpu=1,
     params:

@@ -22,8 +22,6 @@ rule compare_layers:
         f"logs/compare_layers/{study.gpu}/{{model}}.log",
     wildcard_constraints:
         model="|".join(models),
-    conda:
-        "../../envs/measure.yaml"
     resources:
         gpu=1,
     params:
@@ -31,7 +29,7 @@ rule compare_layers:
         precisions=list(dict.fromkeys(m.precision for m in in_pytorch)),
         code=code_digest(
             "deepgap.build.fidelity_report",
-            script="workflow/scripts/compare_layers.py",
+            script=own("workflow/scripts/compare_layers.py"),
         ),
     message:
         "Compare the layers of {wildcards.model} with FP32."
@@ -54,8 +52,6 @@ rule compare_methods:
         f"logs/compare_methods/{study.gpu}/{{model}}.log",
     wildcard_constraints:
         model="|".join(models),
-    conda:
-        "../../envs/measure.yaml"
     resources:
         gpu=1,
     params:
@@ -65,7 +61,7 @@ rule compare_methods:
         images_seen=study.calibration,
         code=code_digest(
             "deepgap.build.fidelity_report",
-            script="workflow/scripts/compare_methods.py",
+            script=own("workflow/scripts/compare_methods.py"),
         ),
     message:
         "Compare the calibration methods on {wildcards.model}."
@@ -79,8 +75,6 @@ rule fidelity:
         methods=expand(rules.compare_methods.output.methods, model=models),
     log:
         f"logs/fidelity/{study.gpu}.log",
-    conda:
-        "../../envs/measure.yaml"
     message:
         "Print the fidelity of all modes of this GPU."
     script:

@@ -10,15 +10,13 @@ rule draw_figure:
         "logs/draw_figure/{figure}.log",
     wildcard_constraints:
         figure="|".join(FIGURES),
-    conda:
-        "../../envs/paper.yaml"
     params:
         figure="{figure}",
         reporting=study.config["reporting"],
         code=lambda wildcards: code_digest(
             f"deepgap.paper.figures.{wildcards.figure}",
             "deepgap.paper.charts.picture",
-            script="workflow/scripts/draw_figure.py",
+            script=own("workflow/scripts/draw_figure.py"),
         ),
     message:
         "Draw {wildcards.figure}."
@@ -29,7 +27,6 @@ rule draw_figure:
 rule render_figure:
     input:
         spec="paper/figures/{figure}.vl.json",
-        fonts="paper/fonts/STIX-Regular.otf",
     output:
         pdf="paper/figures/{figure}.pdf",
         svg="paper/figures/{figure}.svg",
@@ -43,12 +40,11 @@ rule render_figure:
         "logs/render_figure/{figure}.log",
     wildcard_constraints:
         figure="|".join(FIGURES),
-    conda:
-        "../../envs/paper.yaml"
     params:
         caption=lambda wildcards: figures.read_caption(wildcards.figure),
         code=code_digest(
-            "deepgap.paper.charts.picture", script="workflow/scripts/render_figure.py"
+            "deepgap.paper.charts.picture",
+            script=own("workflow/scripts/render_figure.py"),
         ),
     message:
         "Render {wildcards.figure}."

@@ -72,8 +72,6 @@ rule measure_cell:
         stem="|".join(map(re.escape, to_measure)) or "(?!)",
     # Sweep by sweep, in the study's random order.
     priority: lambda wildcards: len(order) - order[wildcards.stem]
-    conda:
-        "../../envs/measure.yaml"
     resources:
         **{f"card_{card}": uses(card) for card in range(1, CARDS + 1) if CARDS > 1},
         gpu=1,

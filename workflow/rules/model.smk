@@ -19,8 +19,6 @@ rule build_weights:
     log:
         "logs/build_weights/{model}.{key}.log",
     priority: BUILD_PRIORITY
-    conda:
-        "../../envs/measure.yaml"
     # A measurement may not run beside this: it uses all cores of the host. So do the rules below.
     resources:
         gpu=1,
@@ -42,8 +40,6 @@ rule export_onnx:
     wildcard_constraints:
         precision="fp32|fp16",
     priority: BUILD_PRIORITY
-    conda:
-        "../../envs/measure.yaml"
     resources:
         gpu=1,
     params:
@@ -63,8 +59,6 @@ rule count_facts:
     log:
         "logs/count_facts/{model}.{key}.log",
     priority: BUILD_PRIORITY
-    conda:
-        "../../envs/measure.yaml"
     resources:
         gpu=1,
     message:
@@ -79,8 +73,6 @@ rule draw_held_out:
     log:
         "logs/draw_held_out/{key}.log",
     priority: BUILD_PRIORITY
-    conda:
-        "../../envs/measure.yaml"
     resources:
         gpu=1,
     params:
@@ -105,8 +97,6 @@ rule compute_reference:
     log:
         "logs/compute_reference/{model}.{key}.log",
     priority: BUILD_PRIORITY
-    conda:
-        "../../envs/measure.yaml"
     resources:
         gpu=1,
     params:

@@ -10,18 +10,16 @@ rule write_report:
         **summary_of(),
         specs=expand("paper/figures/{figure}.vl.json", figure=FIGURES),
         cells=RAW_CELLS if len(RAW_CELLS) <= MOST_RAW_CELLS else [],
-        template="paper/templates/report.html.j2",
+        template=own("paper/templates/report.html.j2"),
     output:
         page="paper/report.html",
     log:
         "logs/write_report.log",
-    conda:
-        "../../envs/paper.yaml"
     params:
         reporting=study.config["reporting"],
         captions={figure: figures.read_caption(figure) for figure in FIGURES},
         code=code_digest(
-            "deepgap.paper.report", script="workflow/scripts/write_report.py"
+            "deepgap.paper.report", script=own("workflow/scripts/write_report.py")
         ),
     message:
         "Write the interactive page."
@@ -56,12 +54,10 @@ rule write_claims:
         tex="paper/claims.tex",
     log:
         "logs/write_claims.log",
-    conda:
-        "../../envs/paper.yaml"
     params:
         reporting=study.config["reporting"],
         code=code_digest(
-            "deepgap.paper.claims", script="workflow/scripts/write_claims.py"
+            "deepgap.paper.claims", script=own("workflow/scripts/write_claims.py")
         ),
     message:
         "Check the claims of the text."
@@ -71,16 +67,14 @@ rule write_claims:
 
 rule compile_paper:
     input:
-        main="paper/main.tex",
+        main=own("paper/main.tex"),
         claims="paper/claims.tex",
-        refs="paper/refs.bib",
+        refs=own("paper/refs.bib"),
         parts=PARTS,
     output:
         pdf="paper/paper.pdf",
     log:
         "logs/compile_paper.log",
-    conda:
-        "../../envs/paper.yaml"
     message:
         "Compile the paper with latexmk."
     script:

@@ -9,14 +9,12 @@ rule find_recommendation:
         text="results/recommendation.txt",
     log:
         "logs/find_recommendation.log",
-    conda:
-        "../../envs/paper.yaml"
     params:
         reporting=study.config["reporting"],
         slo_ms=study.config["slo_ms"],
         objective=study.config["objective"],
         code=code_digest(
-            "deepgap.analyse.recommend", script="workflow/scripts/recommend.py"
+            "deepgap.analyse.recommend", script=own("workflow/scripts/recommend.py")
         ),
     message:
         "Find the best measured operating points."
@@ -32,8 +30,6 @@ rule recommend:
         cells=ASKED_FOR,
     log:
         "logs/recommend.log",
-    conda:
-        "../../envs/paper.yaml"
     message:
         "Print the recommendation."
     shell:

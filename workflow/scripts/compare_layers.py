@@ -1,6 +1,7 @@
 """Compare the layers of a model, in the precisions and graphs of a study's modes, with FP32."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,14 @@ from deepgap.host import host_threads
 from deepgap.jobs.arguments import list_paths, run_script
 from deepgap.measure.device import take_device
 from deepgap.study.gpus import Gpu
-from deepgap.text import tell
+
+
+def say(text):
+    print(text, file=sys.stderr, flush=True)
 
 
 def main(job):
-    device = take_device(Gpu(**job.gpu), tell, alone=True)
+    device = take_device(Gpu(**job.gpu), say, alone=True)
     if device.index >= 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
 

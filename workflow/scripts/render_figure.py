@@ -5,7 +5,7 @@ from deepgap.paper.charts.picture import render_spec
 
 
 def main(job):
-    render_spec(job.spec, job.fonts, job.pdf, job.svg, job.png)
+    render_spec(job.spec, job.pdf, job.svg, job.png)
 
 
-run_script(main, globals(), inputs=["spec", "fonts"], outputs=["pdf", "svg", "png"])
+run_script(main, globals(), inputs=["spec"], outputs=["pdf", "svg", "png"])

@@ -44,11 +44,18 @@ def import_closure(modules: Iterable[str], leave_out: Collection[str] = ()) -> s
 
 
 def syntax_digest(modules: Iterable[str]) -> str:
-    """Twelve hex digits over the meaning of exactly these modules; a name that ends in `.py` is a script's path."""
+    """Twelve hex digits over the meaning of exactly these modules; a name that ends in `.py` is a script's path.
+
+    The folder of a script does not count: Snakemake copies those of a module from afar.
+    """
     digest = hashlib.sha256()
-    for module in sorted(modules):
-        digest.update(f"{module}\n{_meaning(module)}\n".encode())
+    for name, module in sorted((_name(module), module) for module in modules):
+        digest.update(f"{name}\n{_meaning(module)}\n".encode())
     return digest.hexdigest()[:12]
+
+
+def _name(module: str) -> str:
+    return f"workflow/scripts/{Path(module).name}" if module.endswith(".py") else module
 
 
 @cache

@@ -10,26 +10,34 @@ from pathlib import Path
 
 from deepgap.errors import DeepGapError
 
+STUDY_FILES = ("config/config.yaml", "config/gpus.yaml")
+"""What makes a folder one with a study."""
 
-def check_place(root: str, here: Path, may_write: Callable[[Path], bool] | None = None) -> None:
-    """Check that Snakemake works in the checkout, and may write there.
+
+def check_place(root: str, here: Path, may_write: Callable[[Path], bool] | None = None) -> bool:
+    """Check that Snakemake works in the checkout or in a folder with a study of its own, and may write there.
 
     Args:
-        root: the folder of deep-gap's Snakefile, as Snakemake tells it: a path, or an address for a module from afar.
+        root: deep-gap's folder, as Snakemake tells it: a path, or an address for a module from afar.
         here: the folder in which Snakemake works.
         may_write: whether this user may write into a folder; asks the operating system when absent.
+
+    Returns:
+        Whether `here` is the checkout.
 
     Raises:
         DeepGapError: Snakemake would not find the study's files, could not write, or would trip over the path.
     """
-    if not Path(root).is_dir() or not here.samefile(root):
+    in_checkout = Path(root).is_dir() and here.samefile(root)
+    missing = next((file for file in STUDY_FILES if not (here / file).is_file()), None)
+    if missing and not in_checkout:
         raise DeepGapError(
-            f"Snakemake works in {here}, but the study, its data and its results lie in {root}; run it there "
-            f"('cd {root}', or --directory {root}). deep-gap is a checkout of its own, not another workflow's module."
+            f"Snakemake works in {here}, which has no {missing}; run it in deep-gap's checkout ('cd {root}', or "
+            f"--directory {root}), or give this folder a study of its own: a copy of deep-gap's config/."
         )
     if set("{}") & set(str(here)):
         raise DeepGapError(
-            f"The checkout's path, {here}, has a brace, which Snakemake takes for a placeholder; move the checkout."
+            f"The path of this folder, {here}, has a brace, which Snakemake takes for a placeholder; move the folder."
         )
     may_write = may_write or (lambda folder: os.access(folder, os.W_OK | os.X_OK))
     # Snakemake writes into its own folder even for a dry run.
@@ -39,6 +47,7 @@ def check_place(root: str, here: Path, may_write: Callable[[Path], bool] | None 
                 f"{user_name()} may not write into {folder}, where Snakemake keeps its records and the study its "
                 "results; work in a copy of the checkout, as 'git clone' makes it."
             )
+    return in_checkout
 
 
 def user_name() -> str:

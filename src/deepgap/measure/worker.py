@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepgap.errors import DeepGapError
-from deepgap.text import tell
 
 if TYPE_CHECKING:
     from deepgap.measure.source import Request
@@ -127,7 +126,7 @@ def _connect(address: str) -> socket.socket | None:
 def _measure(request: Mapping[str, Any]) -> None:
     from deepgap.measure.cell import measure_cell
 
-    measure_cell(_parse(request), say=tell)
+    measure_cell(_parse(request), say=lambda text: print(text, file=sys.stderr, flush=True))
 
 
 def _parse(request: Mapping[str, Any]) -> Request:

@@ -48,5 +48,5 @@ RUNTIME = Runtime(
     prepare=prepare,
     libraries=lambda: installed("ort", "onnxruntime"),
     source="graph",
-    quantised_forms={"int8": "u8s8"},
+    int8_form="u8s8",
 )

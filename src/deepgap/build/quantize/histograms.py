@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from deepgap.build.quantize.network import read_graph
-from deepgap.errors import CalibrationError, UnsupportedError
+from deepgap.errors import CalibrationError
 from deepgap.host import host_threads
 
 BINS = 2048
@@ -60,8 +60,7 @@ def collect_histograms(
 
     Raises:
         GraphError: the graph cannot be read.
-        CalibrationError: there are no images, or the passes see other images.
-        UnsupportedError: an activation is not finite.
+        CalibrationError: there are no images, an activation is not finite, or the passes see other images.
     """
     run = _runner(graph, tensors, threads or host_threads())
 
@@ -148,7 +147,7 @@ def _rebatch(batches: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 def _largest(name: str, lowest: float, highest: float) -> float:
     largest = max(-lowest, highest)
     if not np.isfinite(largest):
-        raise UnsupportedError(
+        raise CalibrationError(
             f"The tensor {name} is not finite on the calibration images; check the weights and the images."
         )
     return largest if largest > DEAD else 0.0

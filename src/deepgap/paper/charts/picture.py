@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 
 PNG_DOTS_PER_INCH = 300
 
+FONTS = Path(__file__).parent.parent / "fonts"
+
 
 def write_spec(chart: alt.VConcatChart, file: str) -> None:
     """Write a chart as Vega-Lite JSON, the same bytes for the same chart."""
     write_text(Path(file), json.dumps(chart.to_dict(), sort_keys=True, indent=1, ensure_ascii=False) + "\n")
 
 
-def render_spec(spec: str, fonts: str | list[str], pdf: str, svg: str, png: str) -> None:
+def render_spec(spec: str, pdf: str, svg: str, png: str, fonts: Path = FONTS) -> None:
     """Render a specification as PDF, SVG and PNG.
 
     Args:
         spec: the Vega-Lite JSON.
-        fonts: a folder of fonts, or files of it; the font comes from there and not from the machine.
         pdf, svg, png: the pictures to write.
+        fonts: the folder of fonts; the font comes from there and not from the machine.
 
     Raises:
         DeepGapError: there is no font.
     """
-    first = Path(fonts if isinstance(fonts, str) else fonts[0])
-    folder = first if first.is_dir() else first.parent
-    if not any(folder.glob("*.otf")):
-        raise DeepGapError(f"{folder} holds no font; restore paper/fonts from the repository.")
-    vl_convert.register_font_directory(str(folder))
+    if not any(fonts.glob("*.otf")):
+        raise DeepGapError(f"{fonts} holds no font; restore it from the repository.")
+    vl_convert.register_font_directory(str(fonts))
     text = read_text(Path(spec))
     drawing = vl_convert.vegalite_to_svg(text, vl_version=_version(json.loads(text)))
     write_text(Path(svg), drawing)

@@ -1,28 +1,23 @@
-"""What the published study concludes, recomputed from its own numbers."""
+"""The published study's claims, recomputed from its own numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from deepgap.analyse.summary import Summary
-from deepgap.published.audit import RESULTS, Check, audit
+from deepgap.published.audit import audit
 
 DEVICES = ()
 
 
 def context(summary: Summary) -> dict[str, Any]:
-    """The findings of `deepgap.published.audit.RESULTS`; returns: see `findings`."""
-    return findings(summary, RESULTS)
-
-
-def findings(summary: Summary, checks: Sequence[Check]) -> dict[str, Any]:
-    """The rows of a table of the audit.
+    """The findings of `deepgap.published.audit`.
 
     Returns:
         findings: rows with claim, evidence, verdict, rows (of the transcription, that were used), sections (theirs)
             and facts (other sources, by name).
     """
+    findings = audit(summary.published, summary.gpus)
     return {
         "findings": [
             {
@@ -33,6 +28,6 @@ def findings(summary: Summary, checks: Sequence[Check]) -> dict[str, Any]:
                 "facts": "; ".join(finding.facts),
                 "rows": finding.rows,
             }
-            for finding in audit(summary.published, summary.gpus, checks)
+            for finding in findings
         ]
     }
