@@ -28,7 +28,7 @@ $(READY): $(REQUIREMENTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "deep-gap needs Python 3.11 or later.")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --progress-bar off --quiet \
-		-c envs/constraints.txt -r envs/workflow.txt -r envs/measure.txt -r envs/paper.txt -r envs/dev.txt -e .
+		-c envs/constraints.txt -r envs/workflow.txt -r envs/measure.txt -r envs/rtx.txt -r envs/paper.txt -r envs/dev.txt -e .
 	@touch $@
 
 render: setup  ## render the paper's tables and figures from the data present, without a device
@@ -50,7 +50,7 @@ audit: setup  ## look for known vulnerabilities of the pinned packages
 	$(BIN)/python tools/audit.py
 
 clean:  ## remove generated files; measured cells stay
-	rm -rf build logs results/summary results/fidelity results/recommendation.* paper/tables paper/figures paper/numbers.tex paper/claims.tex paper/paper.pdf paper/report.html
+	rm -rf build logs results/summary results/fidelity results/recommendation.* paper/tables paper/figures paper/numbers.tex paper/claims.tex paper/paper.pdf paper/arxiv.tar.gz paper/report.html
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16

@@ -39,7 +39,7 @@ def normalise(name: str) -> str:
 
 def read_pins(text: str) -> dict[str, str]:
     """The version of each package, by its normalised name."""
-    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    lines = [re.split("[#;]", line)[0].strip() for line in text.splitlines()]
     return {normalise(name): version for name, _, version in (line.partition("==") for line in lines if line)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from deepgap.errors import DiskError
@@ -40,3 +41,8 @@ def significant(value: float, digits: int) -> str:
     exponent = int(f"{value:.{digits - 1}e}".partition("e")[2])
     places = digits - 1 - exponent
     return f"{round(value, places):.{max(places, 0)}f}"
+
+
+def tell(line: str) -> None:
+    """Show a line of progress at once, beside what a program gives as its result."""
+    print(line, file=sys.stderr, flush=True)

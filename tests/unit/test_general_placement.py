@@ -18,9 +18,9 @@ from deepgap.build.quantize.forms import FORMS
 from deepgap.build.quantize.lint import describe_boundaries, lint_placement, list_boundaries
 from deepgap.build.quantize.network import DQ, Q, quantisable
 from deepgap.build.quantize.placement import calibrated_tensors, tensorrt_activations
-from deepgap.build.quantize.qdq import insert_qdq, insert_qdq_fp16
+from deepgap.build.quantize.qdq import insert_qdq, insert_qdq_fp8, insert_qdq_fp16
 from deepgap.build.quantize.u8s8 import insert_u8s8
-from deepgap.errors import GraphError
+from deepgap.errors import UnsupportedError
 from deepgap.measure.fidelity import compare_logits
 from tests.unit.general_networks import CLASSES, NETWORKS, general_graph, general_images, general_network
 
@@ -131,10 +131,10 @@ def tiny(nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], shape: lis
 
 def test_what_cannot_be_quantised_is_refused_in_a_sentence():
     nothing = tiny([helper.make_node("Relu", ["input"], ["logits"], "relu")], {}, ["batch", 4, 8, 8])
-    with pytest.raises(GraphError, match="before its classifier it holds no Conv, Gemm or MatMul with constant"):
+    with pytest.raises(UnsupportedError, match="before its classifier it holds no Conv, Gemm or MatMul"):
         calibrated_tensors(nothing)
     twice = insert_qdq(general_graph("mobile"), max_scales(general_graph("mobile"), general_images(2)))
-    with pytest.raises(GraphError, match="so it is quantised already; start from the FP32 export"):
+    with pytest.raises(UnsupportedError, match="so it is quantised already; start from the FP32 export"):
         calibrated_tensors(twice)
 
 
@@ -198,6 +198,8 @@ def test_the_graph_computes_what_a_simulation_in_pytorch_does():
 # row add up, 10 dB where they are independent, and a maximum instead of a threshold costs some more. A calibration
 # that went wrong has 9 dB and less on ResNets.
 FLOOR_DB = 20
+# FP8 keeps three bits of a mantissa: about 31 dB at any magnitude.
+FLOOR_DB_FP8 = FLOOR_DB - 7
 
 
 @pytest.mark.parametrize("form", sorted(FORMS))
@@ -209,9 +211,11 @@ def test_every_form_is_close_to_fp32_on_images_that_did_not_calibrate_it(name, f
     onnx.checker.check_model(quantised, full_check=True)
     (expected,) = run(graph, images)
     assert len(set(expected.argmax(1))) > CLASSES / 2
-    for level in (EXACT, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL):
+    fp8 = form == "qdq_fp8"
+    # ONNX Runtime's optimizer moves FP8 into a Transpose, for which it has no kernel.
+    for level in (EXACT,) if fp8 else (EXACT, onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL):
         (found,) = run(quantised, images, level=level)
-        assert sqnr_db(found.astype(np.float32), expected) > FLOOR_DB
+        assert sqnr_db(found.astype(np.float32), expected) > (FLOOR_DB_FP8 if fp8 else FLOOR_DB)
 
 
 def test_products_of_attention_are_an_option():
@@ -227,18 +231,19 @@ def test_products_of_attention_are_an_option():
     assert "it stays in the other type" in " ".join(lint_placement(insert_qdq(graph, scales, attention=True)))
 
 
+@pytest.mark.parametrize(("insert", "kind"), [(insert_qdq_fp16, "INT8"), (insert_qdq_fp8, "FLOAT8E4M3FN")])
 @pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_the_half_form_is_int8_and_fp16_throughout(name):
+def test_the_half_forms_hold_eight_bits_and_fp16_throughout(name, insert, kind):
     graph = general_graph(name)
-    model = insert_qdq_fp16(graph, max_scales(graph, general_images(8)))
+    model = insert(graph, max_scales(graph, general_images(8)))
     kinds = {tensor.data_type for tensor in model.graph.initializer} - {TensorProto.INT64}
-    assert kinds == {TensorProto.FLOAT16, TensorProto.INT8}
+    assert kinds == {TensorProto.FLOAT16, TensorProto.DataType.Value(kind)}
     ends = {value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
     assert ends == {TensorProto.FLOAT16}
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph.value_info
     assert TensorProto.FLOAT not in {value.type.tensor_type.elem_type for value in inferred}
     assert lint_placement(model) == []
-    again = insert_qdq_fp16(graph, max_scales(graph, general_images(8)))
+    again = insert(graph, max_scales(graph, general_images(8)))
     assert again.SerializeToString(deterministic=True) == model.SerializeToString(deterministic=True)
 
 

@@ -18,7 +18,7 @@ from deepgap.build.quantize.network import DQ, Q, read_graph
 from deepgap.build.quantize.placement import calibrated_tensors
 from deepgap.build.quantize.qdq import insert_qdq
 from deepgap.build.quantize.u8s8 import insert_u8s8
-from deepgap.errors import CalibrationError, GraphError
+from deepgap.errors import CalibrationError, GraphError, UnsupportedError
 from tests.unit.networks import SIZE, images, run_graph, small_graph, small_network, write_small_graph
 
 pytestmark = pytest.mark.xdist_group("graphs")
@@ -207,9 +207,9 @@ def test_a_tensor_without_a_scale_is_named():
 
 def test_graphs_of_another_kind_are_refused(tmp_path):
     export_onnx(small_network("resnet18"), tmp_path / "half.onnx", "fp16", SIZE)
-    with pytest.raises(GraphError, match=r"the input conv1\.weight of Conv conv1 is not FP32"):
+    with pytest.raises(UnsupportedError, match=r"the input conv1\.weight of Conv conv1 is not FP32"):
         insert_qdq(onnx.load(tmp_path / "half.onnx"), {})
-    with pytest.raises(GraphError, match="it holds QuantizeLinear input_QuantizeLinear"):
+    with pytest.raises(UnsupportedError, match="it holds QuantizeLinear input_QuantizeLinear"):
         calibrated_tensors(qdq())
 
 
@@ -333,8 +333,8 @@ EDITS: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (pair_on_the_classifier, "The input flatten of Gemm logits has a Q/DQ pair, but it stays in the other type."),
     (second_pair, "relu_2 has more than one Q/DQ pair."),
     (pair_on_a_pair, "relu_2_dequantized_q quantises the result of relu_2_DequantizeLinear once more."),
-    (unsigned_zero_point, "relu_1_QuantizeLinear quantises to uint8; TensorRT needs int8."),
-    (absent_zero_point, "relu_1_QuantizeLinear quantises to uint8; TensorRT needs int8."),
+    (unsigned_zero_point, "relu_1_QuantizeLinear quantises to uint8; TensorRT needs int8 or FP8."),
+    (absent_zero_point, "relu_1_QuantizeLinear quantises to uint8; TensorRT needs int8 or FP8."),
     (nonzero_zero_point, "relu_1_QuantizeLinear has a zero point other than 0."),
     (zero_scale, "relu_1_QuantizeLinear has a scale that is not a positive number."),
     (endless_scale, "relu_1_QuantizeLinear has a scale that is not a positive number."),

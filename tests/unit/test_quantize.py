@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import entropy
 
-from deepgap.build.quantize.cache import check_cache, read_cache, write_cache
+from deepgap.build.quantize.cache import check_cache, read_cache, write_cache, write_unsupported_cache
 from deepgap.build.quantize.histograms import BINS, PIECE, Histogram, collect_histograms, count_magnitudes
 from deepgap.build.quantize.placement import calibrated_tensors
 from deepgap.build.quantize.thresholds import (
@@ -24,7 +24,7 @@ from deepgap.build.quantize.thresholds import (
     divergences,
     squared_errors,
 )
-from deepgap.errors import CalibrationError, GraphError
+from deepgap.errors import CalibrationError, GraphError, UnsupportedError
 from tests.unit.networks import SIZE, images, run_graph, small_graph, write_small_graph
 
 pytestmark = pytest.mark.xdist_group("graphs")
@@ -132,7 +132,7 @@ def test_calibrations_that_cannot_be_are_refused(graph, tensors, tmp_path):
     for poison in (np.nan, np.inf):
         poisoned = images(6)
         poisoned[1, 0, 5, 5] = poison
-        with pytest.raises(CalibrationError, match="is not finite on the calibration images"):
+        with pytest.raises(UnsupportedError, match="is not finite on the calibration images"):
             collect_histograms(graph, tensors, lambda poisoned=poisoned: iter([poisoned]), print)
     with pytest.raises(GraphError, match="does not exist"):
         collect_histograms(tmp_path / "absent.onnx", tensors, batches(8), print)
@@ -396,6 +396,19 @@ def test_an_edited_cache_is_refused_by_its_checksum(tmp_path, change):
         f"The calibration cache {path} was edited or damaged after it was made (its last line, deepgap_crc32, "
         "does not fit); delete it and run Snakemake again."
     )
+
+
+def test_a_cache_without_scales_says_why(tmp_path):
+    path = tmp_path / "pooled.cache"
+    write_unsupported_cache(path, "It holds\nnothing.")
+    with pytest.raises(UnsupportedError, match=r"^It holds nothing\.$"):
+        read_cache(path)
+    path.write_bytes(path.read_bytes().replace(b"nothing", b"Nothing"))
+    with pytest.raises(CalibrationError, match="was edited or damaged"):
+        read_cache(path)
+    path.write_text("deepgap_unsupported: It holds nothing.\n", encoding="utf-8")
+    with pytest.raises(CalibrationError, match="is truncated"):
+        read_cache(path)
 
 
 def test_caches_that_are_no_text_or_no_file_are_refused(tmp_path):

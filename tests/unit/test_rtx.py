@@ -62,6 +62,9 @@ def test_it_runs_on_no_hopper_and_has_no_fp32_on_turing(gpus):
     at_a_site = replace(gpus["H200"], key="H200@lab2")
     assert "and the H200 has 9.0." in RTX.skip("resnet50", "int8", 8, at_a_site)
     assert RTX.skip("resnet50", "fp32", 8, gpus["T4"]) == "TensorRT for RTX has no FP32 matrix product on Turing."
+    assert RTX.skip("resnet50", "fp8", 8, gpus["L4"]) is None
+    for key in ("T4", "A100"):
+        assert RTX.skip("resnet50", "fp8", 8, gpus[key]).startswith("Tensor cores multiply FP8 since")
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)

@@ -23,6 +23,9 @@ def tiny():
 def trained():
     return tiny()
 
+def pooled():
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 10))
+
 def broken():
     raise RuntimeError("no such layer")
 """
@@ -34,7 +37,7 @@ def entry(model: str, **keys: object) -> dict[str, object]:
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory) -> dict[str, tuple]:
-    """The cells of a study of four odd models, by model and mode."""
+    """The cells of a study of five odd models, by model and mode."""
     project = copy_project(tmp_path_factory.mktemp("models") / "project")
     (project.root / "nets.py").write_text(NETS, encoding="utf-8")
     foreign(project.root / "theirs.onnx", 1, size=SIZE)
@@ -50,6 +53,7 @@ def cells(tmp_path_factory) -> dict[str, tuple]:
             "models": [
                 entry("file:nets.py:tiny"),
                 entry("file:nets.py:trained", weights="pretrained"),
+                entry("file:nets.py:pooled"),
                 entry("file:nets.py:broken"),
                 entry("onnx:theirs.onnx"),
             ],
@@ -71,14 +75,16 @@ def cells(tmp_path_factory) -> dict[str, tuple]:
 
 def test_each_cell_is_there_and_tells_why_it_could_not_run(cells):
     reasons = {name: (set(frame["status"]), frame["reason"][0]) for name, (frame, _) in cells.items()}
-    assert len(reasons) == 12
+    assert len(reasons) == 15
     failed = {name: reason for name, (status, reason) in reasons.items() if status == {"unsupported"}}
     assert {name for name in reasons if name not in failed} == {
         *(f"nets.tiny {mode}" for mode in ("eager-fp32", "ort-fp32", "ort-int8")),
         *(f"nets.trained {mode}" for mode in ("eager-fp32", "ort-fp32", "ort-int8")),
+        *(f"nets.pooled {mode}" for mode in ("eager-fp32", "ort-fp32")),
         *(f"theirs {mode}" for mode in ("ort-fp32", "ort-int8")),
     }
     assert all("no such layer" in reason for name, reason in failed.items() if name.startswith("nets.broken"))
+    assert "no Conv, Gemm or MatMul with constant weights" in failed["nets.pooled ort-int8"]
     assert "ONNX graph, which PyTorch does not run" in failed["theirs eager-fp32"]
 
 

@@ -18,6 +18,7 @@ except ModuleNotFoundError:
     )
 
 from deepgap.paper import figures, parts, tables
+from deepgap.paper.document import missing_latex
 from deepgap.study.artifacts import Artifacts
 from deepgap.text import read_text
 from deepgap.jobs.digest import code_digest
@@ -186,6 +187,17 @@ def tell_absent():
     """Say once which runtimes are not installed."""
     for reason in absent.values():
         print(f"deep-gap: {reason} Its cells are left out.", file=sys.stderr)
+
+
+def check_latex():
+    """Tell what LaTeX lacks before the first job of a run that ends with it."""
+    compiled = {"compile_paper", "bundle_paper"}
+    if workflow.is_main_process and any(
+        job.rule.name in compiled for job in workflow.dag.needrun_jobs()
+    ):
+        missing = missing_latex(Path(own("paper/main.tex")))
+        if missing:
+            sys.exit(f"deep-gap: {missing}")
 
 
 def begin_session():

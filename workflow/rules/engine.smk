@@ -50,7 +50,7 @@ rule quantize:
     log:
         "logs/quantize/{model}.{key}.{form}.log",
     wildcard_constraints:
-        form="qdq|qdq_fp16|u8s8",
+        form="qdq|qdq_fp16|qdq_fp8|u8s8",
     priority: BUILD_PRIORITY
     resources:
         gpu=1,

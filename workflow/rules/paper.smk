@@ -65,11 +65,28 @@ rule write_claims:
         "../scripts/write_claims.py"
 
 
+if not in_checkout:
+
+    rule copy_text:
+        input:
+            main=own("paper/main.tex"),
+            refs=own("paper/refs.bib"),
+        output:
+            main="paper/main.tex",
+            refs="paper/refs.bib",
+        log:
+            "logs/copy_text.log",
+        message:
+            "Copy the paper's text from deep-gap."
+        shell:
+            "(cp {input.main} {output.main} && cp {input.refs} {output.refs}) 2> {log}"
+
+
 rule compile_paper:
     input:
-        main=own("paper/main.tex"),
+        main="paper/main.tex",
         claims="paper/claims.tex",
-        refs=own("paper/refs.bib"),
+        refs="paper/refs.bib",
         parts=PARTS,
     output:
         pdf="paper/paper.pdf",

@@ -1,7 +1,6 @@
 """Build an engine for a device: on it, or on any machine where the runtime builds ahead of time."""
 
 import os
-import sys
 from pathlib import Path
 
 from deepgap.jobs.arguments import run_script
@@ -10,17 +9,14 @@ from deepgap.measure.locks import take_host
 from deepgap.runtimes import load_runtime
 from deepgap.runtimes.engine_builder import build_engine
 from deepgap.study.gpus import Device, Gpu
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
+from deepgap.text import tell
 
 
 def find_device(gpu, runtime):
     if load_runtime(runtime).ahead_of_time:
         take_host()
         return Device(index=-1, uuid="", name=gpu.kind, compute_capability=gpu.compute_capability)
-    device = take_device(gpu, say, alone=True)
+    device = take_device(gpu, tell, alone=True)
     os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
     return device
 
@@ -34,7 +30,7 @@ def main(job):
         timing_cache=Path(job.request["timing_cache"]),
         path=Path(job.engine),
         device=find_device(Gpu(**job.request["gpu"]), job.request["runtime"]),
-        say=say,
+        say=tell,
     )
 
 

@@ -1,6 +1,5 @@
 """Build the weights that every mode of a model shares."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -10,18 +9,15 @@ from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
 from deepgap.sources.weights import build_weights, save_weights
 from deepgap.study.models import ModelSpec
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
+from deepgap.text import tell
 
 
 def main(job):
     take_host()
     torch.set_num_threads(host_threads())
-    weights = build_weights(ModelSpec(**job.model), say)
+    weights = build_weights(ModelSpec(**job.model), tell)
     if weights.unsupported:
-        say(f"{weights.spec.key}: {weights.unsupported}")
+        tell(f"{weights.spec.key}: {weights.unsupported}")
     save_weights(Path(job.weights), weights)
 
 

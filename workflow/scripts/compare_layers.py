@@ -1,7 +1,6 @@
 """Compare the layers of a model, in the precisions and graphs of a study's modes, with FP32."""
 
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +9,11 @@ from deepgap.host import host_threads
 from deepgap.jobs.arguments import list_paths, run_script
 from deepgap.measure.device import take_device
 from deepgap.study.gpus import Gpu
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
+from deepgap.text import tell
 
 
 def main(job):
-    device = take_device(Gpu(**job.gpu), say, alone=True)
+    device = take_device(Gpu(**job.gpu), tell, alone=True)
     if device.index >= 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = device.uuid
 

@@ -1,6 +1,5 @@
 """Calibrate a model by every method, from one set of histograms, and compare its INT8 graphs with FP32."""
 
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -11,10 +10,7 @@ from deepgap.build.quantize.network import read_graph
 from deepgap.build.quantize.placement import calibrated_tensors
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
+from deepgap.text import tell
 
 
 def main(job):
@@ -23,8 +19,8 @@ def main(job):
     histograms = collect_histograms(
         Path(job.graph),
         calibrated_tensors(graph, job.calibration["attention"]),
-        partial(calibration_images(job.calibration, say).batches, job.image_size),
-        say=say,
+        partial(calibration_images(job.calibration, tell).batches, job.image_size),
+        say=tell,
     )
     (images,) = read_arrays(Path(job.images), "images")
     reference, labels, labels_mean = read_arrays(Path(job.reference), "logits", "labels", "labels_mean")
@@ -35,7 +31,7 @@ def main(job):
         reference[:METHOD_IMAGES],
         labels[:METHOD_IMAGES] if labels_mean else None,
         job.calibration["attention"],
-        say=say,
+        say=tell,
     )
     methods.write_csv(job.methods)
 

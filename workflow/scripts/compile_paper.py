@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deepgap.jobs.arguments import run_script
-from deepgap.paper.latex import compile_pdf
+from deepgap.paper.document import compile_pdf
 
 
 def main(job):

@@ -1,6 +1,5 @@
 """Export a model to ONNX from the weights that every mode shares, or bring its graph to the same form."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
 from deepgap.sources.weights import load_model
 from deepgap.study.models import ModelSpec
+from deepgap.text import tell
 
 
 def main(job):
@@ -28,7 +28,7 @@ def main(job):
             export_onnx(model, graph, job.precision, spec.image_size, weights_sha256)
     except UnsupportedError as error:
         # Its cells become rows with this reason.
-        print(f"{spec.key}: {error}", file=sys.stderr)
+        tell(f"{spec.key}: {error}")
         write_unsupported_graph(graph, str(error))
 
 

@@ -1,19 +1,19 @@
 """Measure one cell on this machine's device and write its file."""
 
-import sys
 from pathlib import Path
 
 from deepgap.build.facts import read_facts
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.progress import begin_cell
 from deepgap.measure.worker import run_request
+from deepgap.text import tell
 
 
 def main(job):
     recipe = job.request["recipe"]
     name = "{gpu} {model} {mode} batch {batch_size} sweep {sweep}".format(**recipe)
     progress = begin_cell(job.cell)
-    print(name if progress is None else f"{progress} {name}", file=sys.stderr, flush=True)
+    tell(name if progress is None else f"{progress} {name}")
     facts = read_facts(Path(job.facts))
     run_request(
         {

@@ -6,7 +6,6 @@ from __future__ import annotations
 import filecmp
 import json
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,8 @@ from deepgap.files import DIGEST_LIST, is_litter
 from deepgap.study.cell import cell_id
 from deepgap.study.gpus import Gpu, split_site
 from deepgap.study.schema import nearest
+from deepgap.text import tell
+from deepgap.training.cell import training_cell_id
 
 CHECKED = pl.Schema(
     {
@@ -80,7 +81,7 @@ def check_results(results: Path, gpus: Mapping[str, Gpu]) -> Report:
     files, devices = _listed(folders, "cells"), Devices(gpus)
     for count, file in enumerate(files, 1):
         if count % 1000 == 0:
-            print(f"{count} of {len(files)} cells", file=sys.stderr, flush=True)
+            tell(f"{count} of {len(files)} cells")
         try:
             cells.add(_check_cell(file, gpus, devices))
         except (CellError, DiskError) as error:
@@ -132,8 +133,9 @@ def _check_cell(file: Path, gpus: Mapping[str, Gpu], devices: Devices) -> dict[s
         raise CellError(
             f"{file} holds a cell of {recipe['gpu']}; move it to {file.parent.parent.parent / recipe['gpu']}."
         )
-    if file.stem.rpartition(".")[0] != cell_id(recipe):
-        raise CellError(f"{file} holds the cell {cell_id(recipe)}; give it that name before the dot.")
+    name = training_cell_id(recipe) if "study" in recipe else cell_id(recipe)
+    if file.stem.rpartition(".")[0] != name:
+        raise CellError(f"{file} holds the cell {name}; give it that name before the dot.")
     devices.check(file, footer)
     timed = rows["status"][0] == OK
     period_ms = (rows["host_ms"] / rows["calls"]).filter(rows["arm"] == THROUGHPUT).median()

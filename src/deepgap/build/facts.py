@@ -40,8 +40,8 @@ def count_facts(path: Path) -> Facts:
     """The facts of an exported FP32 graph.
 
     Raises:
-        GraphError: the file is missing or damaged, or a shape in it cannot be told.
-        UnsupportedError: the file says why there is no graph.
+        GraphError: the file is missing or damaged.
+        UnsupportedError: the file says why there is no graph, or a shape in it cannot be told.
     """
     return _Counter(load_graph(path)).facts()
 
@@ -186,7 +186,7 @@ def infer_shapes(model: onnx.ModelProto, wanted: set[str]) -> dict[str, tuple[in
         wanted: the tensors whose shapes must be known.
 
     Raises:
-        GraphError: a wanted shape cannot be told.
+        UnsupportedError: a wanted shape cannot be told.
     """
     single = onnx.ModelProto()
     single.CopyFrom(model)
@@ -218,7 +218,7 @@ def _run_for_shapes(model: onnx.ModelProto, tensors: list[str], image: tuple[int
         found = session.run(tensors, {INPUT: np.zeros(image, np.float32)})
     # ONNX Runtime's errors share no class.
     except Exception as error:
-        raise GraphError(f"The shape of {tensors[0]} cannot be told ({first_line(error)}).") from None
+        raise UnsupportedError(f"The shape of {tensors[0]} cannot be told ({first_line(error)}).") from None
     return {name: tuple(values.shape) for name, values in zip(tensors, found, strict=True)}
 
 

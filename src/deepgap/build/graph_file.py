@@ -52,13 +52,12 @@ def load_graph(path: Path) -> onnx.ModelProto:
         ) from None
     length = len(_seal(b""))
     properties = graph_properties(model)
-    sealed = SEAL in properties
-    if not sealed and not model.graph.node:
+    if not is_sealed(model) and not model.graph.node:
         raise GraphError(
             f"{path} is damaged or not an ONNX model (it holds no graph); delete it and run Snakemake again."
         )
     # Without a seal it is a file of another program, and what uses it has checks of its own.
-    ours = sealed or model.producer_name == PRODUCER
+    ours = is_sealed(model) or model.producer_name == PRODUCER
     if ours and content[-length:] != _seal(memoryview(content)[:-length]):
         raise GraphError(
             f"The graph {path} was edited or damaged after it was made; delete it and run Snakemake again."
@@ -84,6 +83,11 @@ def write_unsupported_graph(path: Path, reason: str) -> None:
     model = onnx.ModelProto(producer_name=PRODUCER)
     onnx.helper.set_model_props(model, {UNSUPPORTED: reason})
     write_graph(path, model)
+
+
+def is_sealed(model: onnx.ModelProto) -> bool:
+    """Whether a model that `load_graph` read is of a file that `write_graph` wrote."""
+    return SEAL in graph_properties(model)
 
 
 def graph_properties(model: onnx.ModelProto) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from deepgap.cells.cell_file import LATENCY, OK, THROUGHPUT
+from deepgap.cells.cell_file import LATENCY, OK, PARTS, THROUGHPUT
 from deepgap.errors import CellError
 from deepgap.study.gpus import Gpu
 
@@ -16,7 +16,7 @@ WINOGRAD = 2.25
 """The most that FP32 convolutions can exceed the peak: a 3 x 3 convolution in Winograd's F(2 x 2, 3 x 3) needs 16
 multiplications where the direct sum needs 36 (Lavin and Gray, CVPR 2016)."""
 
-SAME_PEAK = {"bf16": "fp16", "fp8": "int8"}
+SAME_PEAK = {"bf16": "fp16", "fp8": "int8", "mixed_fp16": "fp16", "mixed_bf16": "fp16"}
 """Precisions whose dense peak is that of another one on NVIDIA's tensor cores; a peak of their own counts first."""
 
 LEAST_HOST_RATIO = 0.5
@@ -51,6 +51,7 @@ def highest_share(
     """The largest `peak_share` of any arm of a timed cell, by device time, and the arm and run that has it.
 
     An arm counts by the median time of a call in a run: of one span for the queued arms, of all calls for the others.
+    The arms of parts of a call do not count: the facts are of a whole one.
     Null where `peak_share` is.
     """
     # Lists and arrays, here and below: a query on so few rows costs ten times as much.
@@ -59,6 +60,7 @@ def highest_share(
     fastest_ms, arm, run = min(
         (float(np.median(call_ms[(of_arm == arm) & (runs == run)])), arm, run)
         for arm, run in dict.fromkeys(zip(arms, runs.tolist(), strict=True))
+        if arm not in PARTS
     )
     images_per_s = 1000 * recipe["batch_size"] / fastest_ms
     share = peak_share(facts.get("multiply_adds"), recipe["precision"], images_per_s, gpu)

@@ -28,7 +28,10 @@ LATENCY, ENQUEUE, THROUGHPUT, BURST = "latency", "enqueue", "throughput", "burst
 COLD, END_TO_END = "cold", "end_to_end"
 ARMS = (LATENCY, ENQUEUE, THROUGHPUT, BURST, COLD, END_TO_END)
 """In the order in which a run measures them; all but latency and throughput are there where the protocol asks."""
-ROW_A_CALL = frozenset({LATENCY, COLD, END_TO_END})
+FORWARD, GRADIENTS = "forward", "gradients"
+PARTS = (FORWARD, GRADIENTS)
+"""The arms of the parts of a training step, behind all others."""
+ROW_A_CALL = frozenset({LATENCY, COLD, END_TO_END, *PARTS})
 """The arms that have a row a call; the others have one a run."""
 
 SCHEMA = pl.Schema(
@@ -52,7 +55,8 @@ status, reason: `ok`, or why there are no times (then the only row, all else nul
 arm: `latency` (one call, then synchronise), `enqueue` (a few calls queued on an idle device; enqueue_ms is what
     counts), `throughput` (calls queued for the seconds of the protocol, synchronised at the end), `burst` (calls
     queued for about 100 ms), `cold` (a latency call after the L2 cache was overwritten), `end_to_end` (a latency call
-    with the copy of a batch from the host before it and of the logits to the host behind it).
+    with the copy of a batch from the host before it and of the logits to the host behind it); of a training step
+    alone `forward` (up to its loss) and `gradients` (forward and backward), a call and a wait each.
 run, iteration: from 1. A run is one warm-up with all arms behind it.
 start_ms: host clock at the span's start since the cell's start; telemetry has the same clock.
 device_ms: CUDA events around the span; on a CPU the same as host_ms.
@@ -172,7 +176,7 @@ def _row_counts(recipe: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
     most, stop = protocol["timed_iterations"], protocol["stop"]
     fewest = min(most, stop["minimum_iterations"]) if stop else most
     asked = {LATENCY, THROUGHPUT, *protocol["arms"]}
-    return {arm: (fewest, most) if arm in ROW_A_CALL else (1, 1) for arm in ARMS if arm in asked}
+    return {arm: (fewest, most) if arm in ROW_A_CALL else (1, 1) for arm in (*ARMS, *PARTS) if arm in asked}
 
 
 def hash_rows(rows: pl.DataFrame) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from deepgap.errors import DeviceError
+from deepgap.text import tell
 
 FOLDER_VARIABLE = "DEEPGAP_LOCKS"
 """Another folder for the locks: for tests, and for hosts where jobs share none of `FOLDERS`."""
@@ -106,11 +106,6 @@ def lock_folder() -> Path:
 
 
 _held: dict[str, FileLock] = {}
-
-
-def tell(text: str) -> None:
-    """Say something on standard error, at once."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def take_host(say: Callable[[str], None] = tell, shared: bool = False) -> None:

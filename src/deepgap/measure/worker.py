@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepgap.errors import DeepGapError
+from deepgap.text import tell
 
 if TYPE_CHECKING:
     from deepgap.measure.source import Request
@@ -126,7 +127,7 @@ def _connect(address: str) -> socket.socket | None:
 def _measure(request: Mapping[str, Any]) -> None:
     from deepgap.measure.cell import measure_cell
 
-    measure_cell(_parse(request), say=lambda text: print(text, file=sys.stderr, flush=True))
+    measure_cell(_parse(request), say=tell)
 
 
 def _parse(request: Mapping[str, Any]) -> Request:

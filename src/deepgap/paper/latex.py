@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from deepgap.errors import DeepGapError
 from deepgap.text import significant
-
-LIMIT_S = 600
-"""Seconds until LaTeX is taken to hang: the paper takes half a minute."""
 
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -100,67 +90,3 @@ def render(template: Path, context: Mapping[str, Any]) -> str:
 def _finalize(value: object) -> str:
     # Undefined values pass through, so that they are refused when they are printed.
     return value if isinstance(value, jinja2.Undefined) else escape(value)  # type: ignore[return-value]
-
-
-def compile_pdf(main: Path, pdf: Path) -> None:
-    """Compile a LaTeX document and keep only the PDF.
-
-    Args:
-        main: the document, beside which its bibliography lies.
-        pdf: the PDF, in the folder in which the document's parts are found.
-
-    Raises:
-        DeepGapError: latexmk is not installed, or LaTeX stops; the sentence says what to do.
-    """
-    if shutil.which("latexmk") is None:
-        raise DeepGapError(
-            "The PDF needs latexmk, which is not installed; install TeX Live with it and what paper/main.tex uses "
-            "(on Debian: latexmk texlive-latex-extra texlive-science texlive-publishers texlive-fonts-recommended)."
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        # Without the user's own latexmkrc, which may name other folders or open a viewer that never ends.
-        options = ["-norc", "-pdf", "-interaction=nonstopmode", "-halt-on-error", f"-outdir={folder}"]
-        status, said = _run(
-            ["latexmk", *options, str(main.resolve())], pdf.parent, BIBINPUTS=f"{main.resolve().parent}:"
-        )
-        if status is None:
-            raise DeepGapError(
-                f"LaTeX did not end within {LIMIT_S // 60} min in {main}; its last line: {_last_line(said)}"
-            )
-        if status:
-            problem = next((line for line in said.splitlines() if line.startswith("!")), _last_line(said))
-            raise DeepGapError(f"LaTeX stopped in {main}: {problem.lstrip('! ')}")
-        shutil.move(Path(folder, main.stem).with_suffix(".pdf"), pdf)
-
-
-def _run(command: Sequence[str], folder: Path, **environment: str) -> tuple[int | None, str]:
-    """The exit status of a command, null when it was killed after `LIMIT_S`, and all that it printed."""
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=LIMIT_S)
-        return process.returncode, said
-    except subprocess.TimeoutExpired:
-        _kill(process)
-        return None, process.communicate()[0]
-    finally:
-        _kill(process)
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    """End a process and its children, which hold its pipe."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it printed nothing")

@@ -95,8 +95,8 @@ class Runtime:
     """Whether it takes models and images in either layout, not in the usual one alone."""
     types: Mapping[str, Type] = field(default_factory=dict)
     """The type of images by the precision, where it is not that of `TYPES`."""
-    int8_form: str = "qdq"
-    """Which quantised graph the runtime takes: with int8 activations for GPUs, or uint8 ones for x86."""
+    quantised_forms: Mapping[str, str] = field(default_factory=lambda: {"int8": "qdq"})
+    """Which quantised graph it takes by the precision (`build.quantize.forms`); of no use to the source `module`."""
     convert: Callable[[Any, Inputs, str], None] = lambda model, inputs, precision: None
     """Brings a module into the precision of the cell where its type alone does not, in place; then `prepare` gets it.
 
@@ -128,9 +128,11 @@ class Runtime:
 
     def graph_form(self, precision: str) -> str:
         """Which form of the ONNX graph it takes: the export's type, or that of the quantised graph."""
-        if precision == "int8":
-            return self.int8_form
-        return "fp16" if precision == "fp16" else "fp32"
+        return self.quantised_forms.get(precision) or ("fp16" if precision == "fp16" else "fp32")
+
+    def is_calibrated(self, precision: str) -> bool:
+        """Whether it runs a quantised graph, whose scales come from a calibration."""
+        return self.source != "module" and precision in self.quantised_forms
 
     def fill_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """All options with their defaults, as JSON values.

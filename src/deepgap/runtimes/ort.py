@@ -48,5 +48,5 @@ RUNTIME = Runtime(
     prepare=prepare,
     libraries=lambda: installed("ort", "onnxruntime"),
     source="graph",
-    int8_form="u8s8",
+    quantised_forms={"int8": "u8s8"},
 )

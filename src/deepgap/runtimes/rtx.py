@@ -27,6 +27,7 @@ LIBRARY = Library(
 )
 CAPABILITIES = ("7.5", "8.0", "8.6", "8.9", "12.0", "12.1")
 """Those that it builds for (its `ComputeCapability`). An engine on an H100 names nearly the same in its refusal."""
+LEAST_FOR_FP8 = 8.9
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,23 @@ def skip(model: str, precision: str, batch_size: int, gpu: Gpu) -> str | None:
         )
     if gpu.compute_capability == "7.5" and precision == "fp32":
         return "TensorRT for RTX has no FP32 matrix product on Turing."
+    if precision == "fp8" and float(gpu.compute_capability) < LEAST_FOR_FP8:
+        return (
+            f"Tensor cores multiply FP8 since compute capability {LEAST_FOR_FP8}, and the {gpu.kind} has "
+            f"{gpu.compute_capability}."
+        )
     return None
 
 
 RUNTIME = Runtime(
-    precisions=frozenset({"fp32", "tf32", "fp16", "int8"}),
+    precisions=frozenset({"fp32", "tf32", "fp16", "int8", "fp8"}),
     devices=frozenset({"cuda"}),
     prepare=prepare,
     libraries=LIBRARY.versions,
     source="engine",
     options=Options,
-    types={"int8": "float16"},
-    int8_form="qdq_fp16",
+    types={"int8": "float16", "fp8": "float16"},
+    quantised_forms={"int8": "qdq_fp16", "fp8": "qdq_fp8"},
     ahead_of_time=True,
     build=build,
     skip=skip,

@@ -37,7 +37,7 @@ class Artifacts:
         """The scales of the activations, beside the graphs that are made from them."""
         return f"build/int8/{model.key}.{self.calibration_key(model)}.cache"
 
-    def int8(self, model: ModelSpec, form: str) -> str:
+    def quantised(self, model: ModelSpec, form: str) -> str:
         """The quantised graph, in a form of `build.quantize`."""
         return f"build/int8/{model.key}.{self.calibration_key(model)}.{form}.onnx"
 
@@ -68,8 +68,9 @@ class Artifacts:
 
     def graph(self, model: ModelSpec, mode: Mode) -> str:
         """The ONNX graph that a mode runs, or that its engine is built from."""
-        if mode.precision == "int8":
-            return self.int8(model, self.study.runtimes[mode.runtime].graph_form(mode.precision))
+        runtime = self.study.runtimes[mode.runtime]
+        if runtime.is_calibrated(mode.precision):
+            return self.quantised(model, runtime.graph_form(mode.precision))
         return self.onnx(model, EXPORTED.get(mode.precision, "fp32"))
 
     def source(self, cell: Cell) -> str:

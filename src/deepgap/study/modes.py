@@ -31,6 +31,9 @@ class RuntimeFacts(Protocol):
     def graph_form(self, precision: str) -> str:
         """Which form of the ONNX graph it takes."""
 
+    def is_calibrated(self, precision: str) -> bool:
+        """Whether it runs a quantised graph, whose scales come from a calibration."""
+
     def usual_layout(self, precision: str) -> Layout:
         """The layout that a mode has when its name says none."""
 

@@ -131,9 +131,7 @@ class Study:
         facts = self.runtimes[mode.runtime]
         options = facts.fill_options(self.config["runtime_options"].get(mode.runtime, {}))
         settings = {"runtime_version": facts.version, "options": options}
-        # A PyTorch model that computes in INT8 finds its scales itself.
-        calibrated = mode.precision == "int8" and facts.source != "module"
-        return settings | ({"calibration": self.calibration} if calibrated else {})
+        return settings | ({"calibration": self.calibration} if facts.is_calibrated(mode.precision) else {})
 
     def cells(self, gpu: str) -> Sequence[Cell]:
         """All cells of one GPU, sweep by sweep, in the order of the config."""

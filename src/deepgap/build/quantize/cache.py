@@ -2,6 +2,7 @@
 
 A header, then `name: hex` a line: a tensor and its scale as big-endian float32. The last line has the same form and
 is no tensor: `deepgap_crc32` and the CRC-32 of all bytes before the line. TensorRT's own calibrators do not write it.
+A model that cannot be calibrated has a file whose first line says why in place of the header.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from pathlib import Path
 import onnx
 
 from deepgap.build.quantize.placement import calibrated_tensors
-from deepgap.errors import CalibrationError
+from deepgap.errors import CalibrationError, UnsupportedError
 from deepgap.files import put_in_place, refuse_unreadable
 
 VERSION = 8501
 ENTROPY, OTHER = "EntropyCalibration2", "MinMaxCalibration"
 HEADER = re.compile(r"TRT-\d+-\w+")
 CHECKSUM = "deepgap_crc32"
+UNSUPPORTED = "deepgap_unsupported"
 LINE = re.compile(r"(?P<tensor>\S+): (?P<bits>[0-9a-f]{8})")
 
 
@@ -41,7 +43,15 @@ def write_cache(path: Path, scales: Mapping[str, float], method: str) -> None:
         )
     lines = [f"TRT-{VERSION}-{ENTROPY if method == 'entropy' else OTHER}"]
     lines += [f"{name}: {struct.pack('>f', scale).hex()}" for name, scale in scales.items()]
-    text = "\n".join(lines) + "\n"
+    _write(path, "\n".join(lines) + "\n")
+
+
+def write_unsupported_cache(path: Path, reason: str) -> None:
+    """Write, in place of scales, a file that says why there are none: reading it raises `UnsupportedError`."""
+    _write(path, f"{UNSUPPORTED}: {' '.join(reason.split())}\n")
+
+
+def _write(path: Path, text: str) -> None:
     with put_in_place(path) as partial:
         partial.write_text(f"{text}{CHECKSUM}: {_checksum(text)}\n", encoding="utf-8")
 
@@ -57,6 +67,7 @@ def read_cache(path: Path) -> dict[str, float]:
     Raises:
         CalibrationError: the file is missing, malformed or truncated, its checksum does not fit, or a scale is not a
             positive number.
+        UnsupportedError: the file says why there are no scales.
     """
 
     def refuse(problem: str) -> CalibrationError:
@@ -69,7 +80,9 @@ def read_cache(path: Path) -> dict[str, float]:
     except (OSError, UnicodeDecodeError) as error:
         refuse_unreadable(path, error)
         raise refuse(f"cannot be read ({error})") from None
-    if not HEADER.fullmatch(text.partition("\n")[0]):
+    header = text.partition("\n")[0]
+    is_reason = header.startswith(f"{UNSUPPORTED}: ")
+    if not is_reason and not HEADER.fullmatch(header):
         raise refuse("does not begin with a line such as TRT-8501-EntropyCalibration2")
     if not text.endswith("\n"):
         raise refuse("is truncated")
@@ -77,6 +90,8 @@ def read_cache(path: Path) -> dict[str, float]:
     before, found, after = text.partition(f"\n{CHECKSUM}: ")
     if found and after != _checksum(f"{before}\n") + "\n":
         raise refuse(f"was edited or damaged after it was made (its last line, {CHECKSUM}, does not fit)")
+    if is_reason and found:
+        raise UnsupportedError(header.removeprefix(f"{UNSUPPORTED}: "))
     _, *lines = before.removesuffix("\n").split("\n")
     if not lines:
         raise refuse("is truncated")
@@ -104,6 +119,7 @@ def check_cache(scales: Mapping[str, float], model: onnx.ModelProto, path: Path,
 
     Raises:
         CalibrationError: the cache lacks a tensor of the model or has one more.
+        UnsupportedError: as `calibrated_tensors`.
     """
     needed = calibrated_tensors(model, attention)
     missing = [name for name in needed if name not in scales]

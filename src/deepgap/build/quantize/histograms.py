@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from deepgap.build.quantize.network import read_graph
-from deepgap.errors import CalibrationError
+from deepgap.errors import CalibrationError, UnsupportedError
 from deepgap.host import host_threads
 
 BINS = 2048
@@ -60,7 +60,8 @@ def collect_histograms(
 
     Raises:
         GraphError: the graph cannot be read.
-        CalibrationError: there are no images, an activation is not finite, or the passes see other images.
+        CalibrationError: there are no images, or the passes see other images.
+        UnsupportedError: an activation is not finite.
     """
     run = _runner(graph, tensors, threads or host_threads())
 
@@ -147,7 +148,7 @@ def _rebatch(batches: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 def _largest(name: str, lowest: float, highest: float) -> float:
     largest = max(-lowest, highest)
     if not np.isfinite(largest):
-        raise CalibrationError(
+        raise UnsupportedError(
             f"The tensor {name} is not finite on the calibration images; check the weights and the images."
         )
     return largest if largest > DEAD else 0.0

@@ -14,6 +14,7 @@ from deepgap.build.quantize.placement import tensorrt_activations
 
 MOVES = {"Concat", "Flatten", "Gather", "MaxPool", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
 """Operators that commute with quantisation by one scale."""
+KINDS = ("int8", "float8_e4m3fn")
 
 
 class Boundary(NamedTuple):
@@ -196,8 +197,8 @@ def _malformed(network: Network, quantised: Mapping[tuple[str, int], str], pairs
         tensor = node.input[0]
         scale, kind, zero_point, axis = pairs.parameters(node)
         first_scale[tensor] = scale[0]
-        if kind != "int8":
-            yield f"{node.name} quantises to {kind}; TensorRT needs int8."
+        if kind not in KINDS:
+            yield f"{node.name} quantises to {kind}; TensorRT needs int8 or FP8."
         if any(zero_point):
             yield f"{node.name} has a zero point other than 0."
         if not all(0 < value < np.inf for value in scale):

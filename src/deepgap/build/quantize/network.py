@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from deepgap.build.graph_file import load_graph
-from deepgap.errors import GraphError, first_line
+from deepgap.build.graph_file import is_sealed, load_graph
+from deepgap.errors import GraphError, UnsupportedError, first_line
 
 Q, DQ = "QuantizeLinear", "DequantizeLinear"
 DATA, WEIGHT, BIAS = 0, 1, 2
@@ -245,11 +245,14 @@ def read_graph(path: Path) -> onnx.ModelProto:
 
     Raises:
         GraphError: the file is missing, damaged, edited or not a valid model; the sentence names it.
+        UnsupportedError: the file says why there is no graph, or its graph is as it was made and yet not valid.
     """
     model = load_graph(path)
     try:
         onnx.checker.check_model(model, full_check=True)
     except Exception as error:
+        if is_sealed(model):
+            raise UnsupportedError(f"The model's graph is not valid ONNX: {first_line(error).rstrip('.')}.") from None
         raise GraphError(
             f"{path} is damaged or not an ONNX model ({first_line(error)}); delete it and run Snakemake again."
         ) from None
@@ -260,23 +263,23 @@ def quantisable(model: onnx.ModelProto) -> Network:
     """The network of an FP32 export.
 
     Raises:
-        GraphError: it is quantised already, its weights are not FP32, or it holds nothing to quantise.
+        UnsupportedError: it is quantised already, its weights are not FP32, or it holds nothing to quantise.
     """
     for node in model.graph.node:
         if node.op_type in (Q, DQ):
-            raise GraphError(
+            raise UnsupportedError(
                 f"The graph cannot be quantised: it holds {describe(node)}, so it is quantised already; "
                 "start from the FP32 export."
             )
     network = Network(model.graph.node, model.graph.initializer, (value.name for value in model.graph.output))
     if not network.layers:
-        raise GraphError(
+        raise UnsupportedError(
             "The graph cannot be quantised: before its classifier it holds no Conv, Gemm or MatMul with constant "
             "weights."
         )
     for layer in network.layers:
         if network.constants[layer.weight.tensor].data_type != onnx.TensorProto.FLOAT:
-            raise GraphError(
+            raise UnsupportedError(
                 f"The graph cannot be quantised: {layer.weight} is not FP32; start from the FP32 export."
             )
     return network

@@ -50,7 +50,7 @@ def calibrated_tensors(model: onnx.ModelProto, attention: bool = False) -> list[
     The result of a MaxPool is not among them: it has the scale of its input.
 
     Raises:
-        GraphError: the graph is not FP32, or holds nothing to quantise.
+        UnsupportedError: the graph is not FP32, or holds nothing to quantise.
     """
     network = quantisable(model)
     uses = onnxruntime_activations(network, attention)

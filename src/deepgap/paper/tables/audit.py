@@ -1,23 +1,28 @@
-"""The published study's claims, recomputed from its own numbers."""
+"""What the published study concludes, recomputed from its own numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from deepgap.analyse.summary import Summary
-from deepgap.published.audit import audit
+from deepgap.published.audit import RESULTS, Check, audit
 
 DEVICES = ()
 
 
 def context(summary: Summary) -> dict[str, Any]:
-    """The findings of `deepgap.published.audit`.
+    """The findings of `deepgap.published.audit.RESULTS`; returns: see `findings`."""
+    return findings(summary, RESULTS)
+
+
+def findings(summary: Summary, checks: Sequence[Check]) -> dict[str, Any]:
+    """The rows of a table of the audit.
 
     Returns:
         findings: rows with claim, evidence, verdict, rows (of the transcription, that were used), sections (theirs)
             and facts (other sources, by name).
     """
-    findings = audit(summary.published, summary.gpus)
     return {
         "findings": [
             {
@@ -28,6 +33,6 @@ def context(summary: Summary) -> dict[str, Any]:
                 "facts": "; ".join(finding.facts),
                 "rows": finding.rows,
             }
-            for finding in findings
+            for finding in audit(summary.published, summary.gpus, checks)
         ]
     }

@@ -13,7 +13,8 @@ from deepgap.study.gpus import Gpu
 from deepgap.study.words import model_label
 from deepgap.text import significant
 
-HOLDS, FAILS, OPEN = "holds", "does not hold", "cannot be told"
+HOLDS, PARTLY, FAILS, OPEN = "holds", "holds in part", "does not hold", "cannot be told"
+"""A claim of several cells, or of what stands in none, holds in part: what a reader takes from it is not so."""
 ROUGH = 0.1
 MINUS = "\N{MINUS SIGN}"
 """Before a negative number in words, where a hyphen would be too short."""
@@ -27,7 +28,8 @@ BOUNDS = ("over", "under", "at_least", "at_most")
 class Finding:
     """What a claim of the study is worth by its own numbers.
 
-    claim: in this project's words. evidence: what was recomputed, with units. verdict: HOLDS, FAILS or OPEN.
+    claim: in this project's words. evidence: what was recomputed, with units. verdict: HOLDS, PARTLY, FAILS or
+    OPEN.
     rows: of the transcription, all that the evidence is computed from. facts: other sources, by name.
     """
 

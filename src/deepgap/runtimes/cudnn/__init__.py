@@ -106,8 +106,8 @@ def build(request: BuildRequest) -> Engine:
     """Lower the graph, compile and time every candidate of every convolution, keep the fastest.
 
     Raises:
-        GraphError: the graph is not a residual network with Q/DQ pairs, or in FP16.
-        UnsupportedError: a convolution has no kernel on this device.
+        GraphError: the graph is damaged, or neither quantised nor in FP16.
+        UnsupportedError: it is not a residual network, or a convolution has no kernel on this device.
     """
     from deepgap.build.quantize.network import read_graph
     from deepgap.runtimes.cudnn.lowering import Convolution, lower, lower_half

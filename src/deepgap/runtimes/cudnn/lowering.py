@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from deepgap.build.quantize.lint import lint_placement
 from deepgap.build.quantize.network import Network
-from deepgap.errors import GraphError
+from deepgap.errors import GraphError, UnsupportedError
 
 INPUT = "input"
 
@@ -102,7 +102,8 @@ def lower(model: onnx.ModelProto) -> Program:
     """Read the integer network out of a graph made by `quantize.qdq.insert_qdq`.
 
     Raises:
-        GraphError: the graph does not have that form; the sentence names what departs from it.
+        GraphError: the pairs do not stand where `insert_qdq` puts them.
+        UnsupportedError: it is not a plain residual network; the sentence names what departs from it.
     """
     _check_operators(model.graph)
     problems = lint_placement(model)
@@ -117,7 +118,8 @@ def lower_half(model: onnx.ModelProto) -> Program:
     """Read the FP16 program out of an FP16 export.
 
     Raises:
-        GraphError: it is not a plain residual network in FP16; the sentence names what departs from it.
+        GraphError: it is not in FP16.
+        UnsupportedError: it is not a plain residual network; the sentence names what departs from it.
     """
     _check_operators(model.graph)
     return _HalfReader(model).network()
@@ -126,12 +128,12 @@ def lower_half(model: onnx.ModelProto) -> Program:
 def _check_operators(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         if node.op_type not in OPERATORS:
-            raise GraphError(
+            raise UnsupportedError(
                 f"The graph holds {node.op_type} {node.name}, and the fused kernels are of plain residual "
                 "networks; take another runtime."
             )
     if Counter(node.op_type for node in graph.node)["Gemm"] != 1:
-        raise GraphError("The graph is not a residual network with one classifier; take another runtime.")
+        raise UnsupportedError("The graph is not a residual network with one classifier; take another runtime.")
 
 
 class _Reader:
@@ -163,7 +165,9 @@ class _Reader:
         strides, pads = set(attributes["strides"]), set(attributes["pads"])
         fixed = {name: attributes[name] for name in ("auto_pad", "dilations", "group")}
         if len(strides) != 1 or len(pads) != 1 or fixed.items() - CONV_DEFAULTS.items():
-            raise GraphError(f"Conv {node.name} has strides, pads, groups or dilations that no kernel here runs.")
+            raise UnsupportedError(
+                f"Conv {node.name} has strides, pads, groups or dilations that no kernel here runs."
+            )
         x, x_scale = self._quantised(node.input[0])
         stored, weight_scale = self._weight(node.input[1])
         bias = self._array(node.input[2]) if len(node.input) > 2 else np.zeros(len(stored), np.float32)
@@ -204,7 +208,7 @@ class _Reader:
         """The tensor in which the values of this one, which `maker` ends in, are kept, and its scale."""
         quantise = self._only_consumer(name)
         if quantise.op_type != "QuantizeLinear":
-            raise GraphError(
+            raise UnsupportedError(
                 f"{maker.op_type} {maker.name} is followed by {quantise.op_type} where its result should be "
                 "quantised."
             )
@@ -214,25 +218,25 @@ class _Reader:
         makers = [self.producer.get(name) for name in add.input]
         found = [node for node in makers if node is not None and node.op_type == "Conv"]
         if len(found) != 1:
-            raise GraphError(f"Add {add.name} does not add a skip to the result of one convolution.")
+            raise UnsupportedError(f"Add {add.name} does not add a skip to the result of one convolution.")
         return found[0]
 
     def _max_pool(self, node: onnx.NodeProto) -> MaxPool:
         if POOL_DEFAULTS | _attributes(node) != POOL:
-            raise GraphError(f"MaxPool {node.name} is not 3 x 3 with stride 2 and padding 1.")
+            raise UnsupportedError(f"MaxPool {node.name} is not 3 x 3 with stride 2 and padding 1.")
         x, _ = self._quantised(node.input[0])
         return MaxPool(node.name, x, self._stored(node.output[0], node)[0])
 
     def _head(self, node: onnx.NodeProto) -> Head:
         attributes = {"alpha": 1.0, "beta": 1.0, "transB": 0, "transA": 0} | _attributes(node)
         if (attributes["alpha"], attributes["beta"], attributes["transA"]) != (1.0, 1.0, 0):
-            raise GraphError(f"Gemm {node.name} is not a plain linear layer.")
+            raise UnsupportedError(f"Gemm {node.name} is not a plain linear layer.")
         if node.output[0] != self.graph.output[0].name:
-            raise GraphError(f"Gemm {node.name} is not the last operator of the graph.")
+            raise UnsupportedError(f"Gemm {node.name} is not the last operator of the graph.")
         flatten = self.producer.get(node.input[0])
         pool = self.producer.get(flatten.input[0]) if flatten is not None and flatten.op_type == "Flatten" else None
         if pool is None or pool.op_type != "GlobalAveragePool":
-            raise GraphError(f"Gemm {node.name} does not follow the global average pool.")
+            raise UnsupportedError(f"Gemm {node.name} does not follow the global average pool.")
         x, scale = self._quantised(pool.input[0])
         weight = self._array(node.input[1])
         weight = weight if attributes["transB"] else weight.T
@@ -259,7 +263,7 @@ class _Reader:
     def _only_consumer(self, name: str) -> onnx.NodeProto:
         consumers = self.consumers.get(name, [])
         if len(consumers) != 1:
-            raise GraphError(
+            raise UnsupportedError(
                 f"{name} has {len(consumers)} consumers in the Q/DQ graph where a fused kernel needs one."
             )
         return consumers[0]
@@ -290,7 +294,7 @@ class _HalfReader(_Reader):
         main = next(name for name in add.input if name != self.skip_of.get(add.name))
         node = self.producer.get(main)
         if add.name not in self.skip_of or node is None or node.op_type != "Conv":
-            raise GraphError(f"Add {add.name} does not add a skip to the result of one convolution.")
+            raise UnsupportedError(f"Add {add.name} does not add a skip to the result of one convolution.")
         return node
 
     def _follower(self, name: str) -> onnx.NodeProto | None:

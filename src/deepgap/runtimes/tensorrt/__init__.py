@@ -68,6 +68,6 @@ RUNTIME = Runtime(
     source="engine",
     options=Options,
     types={"int8": "float16"},
-    int8_form="qdq_fp16",
+    quantised_forms={"int8": "qdq_fp16"},
     build=build,
 )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import tensorrt as trt
 
 PLAN = "plan"
-REFUSED = ("is not supported",)
+REFUSED = ("is not supported", "HW-specific datatypes")
 """What the builder says of a layer that a GPU cannot have."""
 
 
