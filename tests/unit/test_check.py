@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from deepgap.analyse.check import Report, check_results, describe, mixtures
-from deepgap.analyse.compare import compare_families
+from deepgap.analyse.sites import compare_families
 from deepgap.study.gpus import with_sites
 from tests.unit.synthetic import GPUS, synthetic_footer, synthetic_recipe, synthetic_rows, write_synthetic_cell
 

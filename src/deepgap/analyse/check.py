@@ -13,10 +13,10 @@ from typing import Any
 
 import polars as pl
 
-from deepgap.analyse.compare import compare_families, describe_sites
 from deepgap.analyse.devices import Devices
 from deepgap.analyse.reading import engine_build, read_checked, software
 from deepgap.analyse.rows import Rows
+from deepgap.analyse.sites import compare_families, describe_sites
 from deepgap.analyse.telemetry import read_samples
 from deepgap.cells.cell_file import LATENCY, OK, THROUGHPUT
 from deepgap.errors import CellError, DiskError, TelemetryError
