@@ -50,7 +50,7 @@ audit: setup  ## look for known vulnerabilities of the pinned packages
 	$(BIN)/python tools/audit.py
 
 clean:  ## remove generated files; measured cells stay
-	rm -rf build logs results/summary results/fidelity results/recommendation.* results/comparison.csv paper/tables paper/figures paper/numbers.tex paper/claims.tex paper/paper.pdf paper/arxiv.tar.gz paper/report.html
+	rm -rf build logs results/summary results/fidelity results/recommendation.* results/comparison.csv results/ro-crate-metadata.json paper/tables paper/figures paper/numbers.tex paper/claims.tex paper/paper.pdf paper/arxiv.tar.gz paper/report.html
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
