@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
+from typing import Any
 
 import pytest
+from jsonschema import ValidationError, validate
 
 from tests.conftest import ROOT, read_yaml
 from tools.audit import read_pins, unpinned, vulnerabilities
@@ -75,3 +78,70 @@ def test_the_workflow_catalog_names_what_is_supported() -> None:
     assert set(usage) == {"mandatory-flags", "software-stack-deployment"}
     assert set(usage["mandatory-flags"]) == {"desc", "flags"}
     assert set(usage["software-stack-deployment"]) == {"conda", "apptainer", "apptainer+conda", "report"}
+
+
+ZENODO: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["title", "upload_type", "description", "creators", "license", "access_right", "version"],
+    "properties": {
+        "title": {"type": "string"},
+        "upload_type": {"enum": ["software", "dataset", "publication"]},
+        "description": {"type": "string"},
+        "version": {"type": "string"},
+        "license": {"type": "string"},
+        "access_right": {"enum": ["open", "embargoed", "restricted", "closed"]},
+        "language": {"type": "string", "pattern": "^[a-z]{3}$"},
+        "keywords": {"type": "array", "items": {"type": "string"}, "uniqueItems": True},
+        "creators": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["name"],
+                "properties": {name: {"type": "string"} for name in ("name", "affiliation", "orcid", "gnd")},
+            },
+        },
+        "related_identifiers": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["identifier", "relation"],
+                "properties": {
+                    "identifier": {"type": "string"},
+                    "scheme": {"type": "string"},
+                    "resource_type": {"type": "string"},
+                    "relation": {"enum": ["cites", "references", "isSupplementTo", "isDerivedFrom", "isPartOf"]},
+                },
+            },
+        },
+    },
+}
+"""Those fields of Zenodo's deposit metadata that stand here, as its developers' documentation describes them."""
+
+
+def test_zenodos_metadata_have_known_fields_and_say_what_the_citation_says() -> None:
+    zenodo = json.loads((ROOT / ".zenodo.json").read_text(encoding="utf-8"))
+    validate(zenodo, ZENODO)
+    with pytest.raises(ValidationError):
+        validate(zenodo | {"author": "x"}, ZENODO)
+    citation = read_yaml(ROOT / "CITATION.cff")
+    assert (zenodo["version"], zenodo["license"]) == (citation["version"], citation["license"])
+    assert [creator["name"] for creator in zenodo["creators"]] == [author["name"] for author in citation["authors"]]
+    number = zenodo["related_identifiers"][0]["identifier"].removeprefix("arXiv:")
+    assert number in citation["references"][0]["url"]
+
+
+def test_the_artifact_appendix_has_its_parts_in_order_and_names_files_and_targets_that_are_there() -> None:
+    text = (ROOT / "ARTIFACT.md").read_text(encoding="utf-8")
+    parts = ["Abstract", "Checklist", "How to access", "Hardware dependencies", "Software dependencies"]
+    parts += ["Installation", "Experiment workflow", "Evaluation and expected results", "Customization"]
+    assert re.findall(r"^## (.*)$", text, re.MULTILINE) == parts
+    rules = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "workflow").rglob("*.smk"))
+    targets = set(re.findall(r"snakemake (?:--cores \d+ )?([a-z]+)\b", text))
+    assert {"check", "pdf", "compare", "crate"} <= targets
+    assert {target for target in targets if f"rule {target}:" not in rules} == set()
+    files = re.findall(r"`((?:docs|paper|config|benchmarks|data|envs)/[\w/.]+\.(?:md|py|yaml|csv|txt|bib))`", text)
+    assert len(files) > 3 and [file for file in files if not (ROOT / file).is_file()] == []

@@ -65,11 +65,11 @@ COMPARISON = pl.Schema(
         "paired": pl.Boolean,
         "verdict": pl.String,
         "launch_bound": pl.Boolean,
-        "differs": pl.List(pl.String),
+        "differs": pl.String,
     }
 )
 """One row a family and quantity. base, other: medians over sweeps. ratio: other over base, see `stats.Ratio` for its
-interval. differs: what of the recipes is not the same, so that the work or the measuring differs."""
+interval. differs: the parts of the recipes that are not the same, with blanks between; empty where they are."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _partners(base: Families, other: Families) -> list[tuple[pl.DataFrame, pl.Da
     shared = [setting for setting in base if setting in other]
     if shared or max(len(base), len(other)) > 1:
         return [(base[setting], other[setting]) for setting in shared]
-    return [(*base.values(), *other.values())]
+    return list(zip(base.values(), other.values(), strict=True))
 
 
 def _compare(base: pl.DataFrame, other: pl.DataFrame, quantity: str, margin: float) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def _compare(base: pl.DataFrame, other: pl.DataFrame, quantity: str, margin: flo
         **ratio_columns(ratio),
         "verdict": judge(ratio, margin, less_is_faster=quantity in LESS_IS_FASTER),
         "launch_bound": bool(base["launch_bound"].any() or other["launch_bound"].any()),
-        "differs": [name for name in names if settings[0].get(name) != settings[1].get(name)],
+        "differs": " ".join(name for name in names if settings[0].get(name) != settings[1].get(name)),
     }
 
 
@@ -244,10 +244,10 @@ def describe(names: Sequence[str], states: Sequence[State], found: Comparison, m
     for name, state in zip(names, states, strict=True):
         lines += [f"Left out of {name}: {sentence}" for sentence in state.refused]
         lines += [f"Left out of {name}: {state.lost} cells that could not be timed."] if state.lost else []
-    differing = sorted({name for names in found.rows["differs"] for name in names})
-    if differing:
-        count = found.rows.filter(pl.col("differs").list.len() > 0).height // len(QUANTITIES)
-        lines.append(f"Not the same work: the recipes of {count} families differ in {', '.join(differing)}.")
+    other_work = found.rows.filter(pl.col("differs") != "")
+    for differs in other_work["differs"].unique().sort():
+        count = other_work.filter(differs=differs).height // len(QUANTITIES)
+        lines.append(f"Not the same work: the recipes of {count} families differ in {differs}.")
     software = "; ".join(_software(states))
     return "\n".join([*lines, f"Software that differs: {software or 'none'}."])
 
@@ -256,7 +256,7 @@ def _told(row: Mapping[str, Any]) -> str:
     why = ", ".join(
         (["paired"] if row["paired"] else ["unpaired"])
         + (["launch-bound: the host's speed"] if row["launch_bound"] else [])
-        + ([f"recipes differ in {', '.join(row['differs'])}"] if row["differs"] else [])
+        + ([f"recipes differ in {row['differs']}"] if row["differs"] else [])
     )
     return (
         f"{row['model']} {row['mode']} at batch {row['batch_size']}, {row['quantity']}: {row['ratio']:.3f} "
