@@ -30,7 +30,7 @@ from tests.conftest import ROOT, read_yaml
 from tests.unit.networks import bare_model
 
 PARTS = ("Snakefile", "config", "data", "envs", "paper", "profiles", "src", "workflow")
-CACHES = shutil.ignore_patterns("__pycache__", "*.egg-info")
+CACHES = shutil.ignore_patterns("__pycache__", "*.egg-info", "local.yaml")
 GENERATED = shutil.ignore_patterns("tables", "figures", "numbers.tex", "claims.tex", "paper.pdf")
 
 TINY: dict[str, Any] = {

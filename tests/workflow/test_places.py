@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from tests.workflow.conftest import FIGURE, Project
+from tests.workflow.conftest import CPU, FIGURE, Project
 
 TABLE = "paper/tables/peaks.tex"
 TOMORROW_S = 86400
@@ -77,6 +77,16 @@ def test_another_workflow_renders_its_own_study_with_the_module(project: Project
     assert "Nothing to be done" in again.stdout, again.stdout
     # Without a target it asks for all of the paper.
     assert "All is rendered but the PDF" in deployed.run("-n", PYTHONPATH=package).stdout
+
+
+def test_a_local_config_changes_the_study_and_the_command_line_stands_above_it(project: Project) -> None:
+    local = project.root / "config/local.yaml"
+    local.write_text("batch_sizes: [1, 2, 4]\n", encoding="utf-8")
+    assert project.plan("cells", *CPU)["measure_cell"] == 2
+    assert "measure_cell" not in project.plan("cells", *CPU, "batch_sizes=[1, 2]")
+    local.write_text("models: [resnet19]\n", encoding="utf-8")
+    run = project.run("-n", *CPU)
+    assert run.returncode and "config/local.yaml changes the study" in run.stdout and "resnet19" in run.stdout
 
 
 def test_a_user_without_a_name_runs(project: Project) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import ROOT, read_yaml
 from tests.unit.cells import write_study_cells
-from tests.workflow.conftest import CPU, TINY, Project
+from tests.workflow.conftest import CACHES, CPU, TINY, Project
 from tests.workflow.staleness import CELLS, COMMAND, DOCUMENT, ROWS, TARGETS, Row, Start, write_document
 
 pytestmark = pytest.mark.xdist_group("staleness")
@@ -115,7 +115,7 @@ def real_study(tmp_path) -> Project:
     for part in ("Snakefile", "config", "data", "envs", "paper", "profiles", "src", "workflow"):
         (root / part).symlink_to(ROOT / part)
     (root / "config").unlink()
-    shutil.copytree(ROOT / "config", root / "config")
+    shutil.copytree(ROOT / "config", root / "config", ignore=CACHES)
     (root / "results").mkdir()
     for folder in (ROOT / "results").iterdir():
         if folder.name not in ("CPU", "summary"):

@@ -76,6 +76,7 @@ async def accept_any_time(self, job, outputs):
 DAG.check_output_mtime = accept_any_time
 
 CONFIG_FILE = "config/config.yaml"
+LOCAL_FILE = "config/local.yaml"
 GPUS_FILE = "config/gpus.yaml"
 GPUS_SCHEMA = "workflow/schemas/gpus.schema.yaml"
 CONFIG_SCHEMA = "workflow/schemas/config.schema.yaml"
@@ -87,13 +88,23 @@ TABLES = parts.in_order(tables.TABLES, SHOWN.tables)
 
 # Snakemake takes the last of two keys of one name, and ends in a traceback on some files that are not YAML.
 try:
-    for file in (CONFIG_FILE, *workflow.configfiles):
+    local = [LOCAL_FILE] if in_checkout and Path(LOCAL_FILE).is_file() else []
+    for file in (CONFIG_FILE, *local, *workflow.configfiles):
         read_yaml(Path(file))
 except DeepGapError as error:
     sys.exit(f"deep-gap: {error}")
 
 
 configfile: CONFIG_FILE
+
+
+if local:
+
+    # What differs on this machine, for every call; the command line stands above it.
+    configfile: LOCAL_FILE
+
+    if workflow.is_main_process:
+        print(f"deep-gap: {LOCAL_FILE} changes the study.", file=sys.stderr)
 
 
 try:
