@@ -1,7 +1,7 @@
 """Pack what an offline GPU node lacks: the wheels of the workflow, installed into one folder, as a tar.xz.
 
 The node brings its own Python, PyTorch and torchvision; the bundle brings Snakemake, polars and what they need.
-Unpack it there and put it on PYTHONPATH; see README.md, "A GPU node without a network".
+Unpack it there and put it on PYTHONPATH; see docs/offline.md.
 """
 
 from __future__ import annotations
