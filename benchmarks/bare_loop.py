@@ -16,7 +16,7 @@ import torch
 from deepgap.measure.arms.timer import CudaTimer
 from deepgap.measure.precision import set_precision
 from deepgap.measure.subject import make_inputs
-from deepgap.runtimes import load_runtime
+from deepgap.runtimes import load_runtimes
 from deepgap.sources.weights import load_model
 
 CASES = (("fp32", 8), ("fp32", 128), ("tf32", 128), ("fp16", 1), ("fp16", 32), ("fp16", 256))
@@ -42,7 +42,7 @@ def main() -> None:
             model = load_model(options.model, options.weights)[0]
             model = model.to(device=device, dtype=dtype).to(memory_format=layout)
             inputs = make_inputs(batch_size, 224, device, dtype, layout)
-            call = load_runtime("eager").prepare(model, inputs, {})
+            call = load_runtimes()["eager"].prepare(model, inputs, {})
             for index in range(40):
                 call(index % 2)
             torch.cuda.synchronize()

@@ -24,7 +24,7 @@ from deepgap.measure.device import matching_devices
 from deepgap.measure.pinning import pin_process
 from deepgap.measure.precision import set_precision
 from deepgap.measure.subject import make_inputs
-from deepgap.runtimes import load_runtime
+from deepgap.runtimes import load_runtimes
 from deepgap.study.gpus import load_gpus
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +58,7 @@ def main() -> None:
             model = torchvision.models.resnet50(weights=None).eval()
             model = model.half().cuda().to(memory_format=torch.channels_last)
             inputs = make_inputs(batch_size, 224, torch.device("cuda"), torch.float16, torch.channels_last)
-            call = load_runtime(runtime).prepare(model, inputs, {})
+            call = load_runtimes()[runtime].prepare(model, inputs, {})
             warm_up(call, timer, 20)
             count = int(options.seconds * 1000 / median(span.host_ms for span in timer.each(call, 50)))
             ratios, samples = [], []

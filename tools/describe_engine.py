@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deepgap.build.engine_file import HEADER
-from deepgap.runtimes.cudnn import Layer
+from deepgap.runtimes.cudnn.layers import Layer
 from deepgap.study.gpus import Gpu, load_gpus
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -25,11 +25,13 @@ from hypothesis.extra import numpy as hnp
 from deepgap.build.engine_file import Engine, read_engine, write_engine
 from deepgap.build.graph_file import write_graph
 from deepgap.errors import EngineError, MissingLibraryError, UnsupportedError
-from deepgap.runtimes import BuildRequest, load_runtime
+from deepgap.runtimes import BuildRequest, load_runtimes
 from deepgap.runtimes import cudnn as runtime
-from deepgap.runtimes.cudnn import convolutions
+from deepgap.runtimes.cudnn import convolutions, search
 from deepgap.runtimes.cudnn.convolutions import Shape, compile_plans, load_plan, load_tile, possible_tiles
+from deepgap.runtimes.cudnn.layers import Layer, network_layers, pack_weight
 from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, Head, MaxPool, Program
+from deepgap.runtimes.cudnn.running import load_forward
 from tests.conftest import ROOT
 from tests.unit.networks import SIZE, images
 from tests.unit.test_lowering import emulate, features, lowered, run_exactly
@@ -91,7 +93,7 @@ def timed(monkeypatch) -> list[Shape]:
         return {"kernel": "triton", "name": "tile", "tile": list(possible_tiles(shape)[0]), "microseconds": 2.0}
 
     monkeypatch.setattr(convolutions, "compile_all_plans", compile_all)
-    monkeypatch.setattr(runtime, "_fastest", fastest)
+    monkeypatch.setattr(search, "_fastest", fastest)
     return shapes
 
 
@@ -99,7 +101,7 @@ def timed(monkeypatch) -> list[Shape]:
 
 
 def test_inferences_are_cuda_graphs_unless_asked_otherwise():
-    assert load_runtime("cudnn").fill_options({}) == {"cuda_graph": True}
+    assert load_runtimes()["cudnn"].fill_options({}) == {"cuda_graph": True}
 
 
 @pytest.fixture
@@ -131,7 +133,7 @@ def test_an_engine_is_bound_to_the_libraries_that_built_it(installed):
 def test_a_missing_library_is_named(installed, package):
     del installed[package]
     with pytest.raises(MissingLibraryError) as missing:
-        load_runtime("cudnn").libraries()
+        load_runtimes()["cudnn"].libraries()
     assert f"needs the package {package}, which is not installed" in str(missing.value)
     assert str(missing.value).endswith(".")
 
@@ -159,7 +161,7 @@ def test_the_convolution_of_the_packed_image_is_that_of_the_image(data, height, 
         x, weight = (torch.from_numpy(a.astype(np.float64)).permute(0, 3, 1, 2) for a in (x, weight))
         return torch.nn.functional.conv2d(x, weight, stride=stride, padding=padding).numpy()
 
-    found = runtime._pack_weight(weight)
+    found = pack_weight(weight)
     assert (found.shape, found.dtype, found.flags["C_CONTIGUOUS"]) == ((filters, 4, 4, 16), np.int8, True)
     np.testing.assert_array_equal(convolve(packed, found, 1, 0), convolve(image, weight, 2, 3))
 
@@ -185,7 +187,7 @@ def test_layers_know_their_sizes():
     middle = MaxPool("pool", "a", "b")
     strided = convolution("c", "b", "c", (128, 3, 3, 64), stride=2, padding=1, relu=False)
     block = convolution("d", "c", "d", (128, 1, 1, 128), skip="c", skip_multiplier=0.5)
-    stem, pool, third, last = runtime._layers(network(STEM, middle, strided, block), 50)
+    stem, pool, third, last = network_layers(network(STEM, middle, strided, block), 50)
     assert stem.shape(3) == Shape(3, 28, 28, 16, 64, 4, 1, 0, False, True)
     assert (stem.x, stem.y) == ("packed", "a")
     assert (pool.op, pool.x, pool.y, pool.height, pool.width, pool.channels) == ("max_pool", "a", "b", 25, 25, 64)
@@ -209,7 +211,7 @@ def test_another_first_convolution_is_unsupported(stem, size):
     with pytest.raises(
         UnsupportedError, match=r"^The convolution stem on the image is not 7 x 7 .* runtime needs\.$"
     ):
-        list(runtime._layers(network(stem), size))
+        list(network_layers(network(stem), size))
 
 
 # Building
@@ -232,7 +234,7 @@ def test_an_engine_holds_what_its_choices_need(ask, timed):
     assert engine.about["kernels"] == {"cudnn": 16, "triton": 4}
     assert engine.about["layers_by_precision"] == {"int8": 21, "fp16": 1}
     for name, step in steps.items():
-        weight = runtime._pack_weight(step.weight) if name == "conv1" else step.weight
+        weight = pack_weight(step.weight) if name == "conv1" else step.weight
         np.testing.assert_array_equal(engine.parts[f"weight:{name}"], weight)
         np.testing.assert_array_equal(engine.parts[f"multiplier:{name}"], step.multiplier)
         np.testing.assert_array_equal(engine.parts[f"offset:{name}"], step.offset)
@@ -242,7 +244,7 @@ def test_an_engine_holds_what_its_choices_need(ask, timed):
 
 def test_each_shape_is_timed_once(ask, timed):
     engine = runtime.build(ask(8))
-    layers = [runtime.Layer(**layer) for layer in engine.about["layers"]]
+    layers = [Layer(**layer) for layer in engine.about["layers"]]
     shapes = {layer.shape(8) for layer in layers if layer.op == "convolution"}
     assert len(timed) == len(set(timed)) == len(shapes) < 20
     assert set(timed) == shapes
@@ -315,7 +317,7 @@ def test_a_failed_build_leaves_no_cache(ask, monkeypatch, timed):
     def fail(*_: object) -> None:
         raise UnsupportedError("This device has no INT8 kernel.")
 
-    monkeypatch.setattr(runtime, "_fastest", fail)
+    monkeypatch.setattr(search, "_fastest", fail)
     with pytest.raises(UnsupportedError):
         runtime.build(ask())
     assert not ask().timing_cache.exists()
@@ -347,7 +349,7 @@ class Bench:
         monkeypatch.setattr(convolutions, "possible_tiles", lambda shape: list(self.tiles))
         monkeypatch.setattr(convolutions, "load_tile", lambda shape, tile: self.launch(*self.tiles[tile]))
         monkeypatch.setattr(convolutions, "load_plan", lambda plan, half: self.launch(*self.plans[plan]))
-        monkeypatch.setattr(runtime, "_random_operands", lambda shape: self.operands)
+        monkeypatch.setattr(search, "_random_operands", lambda shape: self.operands)
         monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
         monkeypatch.setattr("triton.testing.do_bench_cudagraph", self.time)
 
@@ -368,7 +370,7 @@ class Bench:
     def fastest(self, reason: str | None = None) -> dict[str, object]:
         plans = {plan.decode(): plan for plan in self.plans}
         shape = Shape(1, 8, 8, 64, 64, 3, 1, 1, False, True)
-        return runtime._fastest(shape, plans, reason, self.said.append)
+        return search._fastest(shape, plans, reason, self.said.append)
 
 
 @pytest.fixture
@@ -444,11 +446,11 @@ def test_an_engine_of_another_batch_size_is_refused(ask, timed):
     engine = runtime.build(ask(8))
     buffers = [torch.zeros(4, 3, SIZE, SIZE)] * 2
     with pytest.raises(EngineError, match=r"^The engine was built for batch size 8, but 4 was asked for; build"):
-        load_runtime("cudnn").prepare(engine, buffers, {})
+        load_runtimes()["cudnn"].prepare(engine, buffers, {})
 
 
 def test_the_runtime_says_what_it_is():
-    found = load_runtime("cudnn")
+    found = load_runtimes()["cudnn"]
     assert found.precisions == {"fp16", "int8"}
     assert found.devices == {"cuda"}
     assert (found.source, found.graph_form("int8")) == ("engine", "qdq")
@@ -483,7 +485,7 @@ def run_in_interpreter(folder: Path) -> None:
         largest = {shape: max(possible_tiles(shape), key=lambda tile: tile[0] * tile[1]) for shape in shapes}
         return {shape: {"kernel": "triton", "tile": tile} for shape, tile in largest.items()}, {}
 
-    runtime._choose = choose
+    runtime.choose = choose
     results = {}
     for graph in sorted(folder.glob("*.onnx")):
         inputs = torch.from_numpy(np.load(graph.with_suffix(".npy")))
@@ -495,7 +497,7 @@ def run_in_interpreter(folder: Path) -> None:
         parts["head_bias"] = np.concatenate([parts["head_bias"], np.zeros(width, np.float16)])
         write_engine(folder / "engine.npz", replace(built, parts=parts), IDENTITY)
         engine = read_engine(folder / "engine.npz", IDENTITY)
-        found = runtime.load_forward(engine, inputs.device)(inputs).numpy()
+        found = load_forward(engine, inputs.device)(inputs).numpy()
         results[f"{graph.stem} logits"], results[f"{graph.stem} features"] = found[:, :-width], found[:, -width:]
     np.savez(folder / "results.npz", **results)
 
@@ -538,7 +540,7 @@ def test_the_runtime_computes_the_logits_of_onnx_runtime(on_gpu, cuda_graph):
     arrays = [scenes(on_gpu.about["batch_size"], seed=seed) for seed in (8, 9)]
     buffers = [torch.from_numpy(array).cuda() for array in arrays]
     with torch.inference_mode(), torch.cuda.stream(torch.cuda.Stream()):
-        call = load_runtime("cudnn").prepare(on_gpu, buffers, {"cuda_graph": cuda_graph})
+        call = load_runtimes()["cudnn"].prepare(on_gpu, buffers, {"cuda_graph": cuda_graph})
         expected = [run_exactly(qdq("resnet18"), array)["logits"] for array in arrays]
         assert np.linalg.norm(expected[0] - expected[1]) > 0.018 * np.linalg.norm(expected[0])
         for index in (0, 1, 0):
@@ -561,7 +563,7 @@ SHAPES = {
 @pytest.mark.parametrize("name", [pytest.param(name, marks=needs_gpu) for name in SHAPES])
 def test_every_candidate_computes_the_convolution(name):
     shape = SHAPES[name]
-    o = runtime._random_operands(shape)
+    o = search._random_operands(shape)
     x, weight = (tensor.cpu().double().permute(0, 3, 1, 2) for tensor in (o.x, o.weight))
     sums = torch.nn.functional.conv2d(x, weight, stride=shape.stride, padding=shape.padding).permute(0, 2, 3, 1)
     value = sums * o.multiplier.cpu().double() + o.offset.cpu().double()
@@ -578,13 +580,13 @@ def test_every_candidate_computes_the_convolution(name):
     wrong, failed = [], []
     for candidate, launch in launches.items():
         o.y.fill_(77)
-        failure = runtime._failure(lambda launch=launch: launch(o))
+        failure = search._failure(lambda launch=launch: launch(o))
         torch.cuda.synchronize()
         if failure is not None:
             failed.append(candidate)
             continue
         difference = (o.y.cpu().double() - expected).abs()
-        if difference.max() > 1 or (difference > 0).double().mean() > runtime.SAME_RESULT:
+        if difference.max() > 1 or (difference > 0).double().mean() > search.SAME_RESULT:
             wrong.append(candidate)
     assert wrong == []
     # A tile may need more shared memory than the device has.

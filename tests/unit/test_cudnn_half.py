@@ -17,9 +17,10 @@ from deepgap.build.engine_file import read_engine, write_engine
 from deepgap.build.export import export_onnx
 from deepgap.build.quantize.network import read_graph
 from deepgap.errors import GraphError
-from deepgap.runtimes import BuildRequest, cudnn, load_runtime
+from deepgap.runtimes import BuildRequest, cudnn, load_runtimes
 from deepgap.runtimes.cudnn.convolutions import possible_tiles
 from deepgap.runtimes.cudnn.lowering import Convolution, lower_half
+from deepgap.runtimes.cudnn.running import load_forward
 from tests.conftest import ROOT
 from tests.unit.networks import SIZE, images, small_graph, small_network
 
@@ -74,14 +75,14 @@ def run_in_interpreter(folder: Path) -> None:
         largest = {shape: max(possible_tiles(shape), key=lambda tile: tile[0] * tile[1]) for shape in shapes}
         return {shape: {"kernel": "triton", "tile": tile} for shape, tile in largest.items()}, {}
 
-    cudnn._choose = choose
+    cudnn.choose = choose
     results = {}
     for graph in sorted(folder.glob("*.onnx")):
         inputs = torch.from_numpy(np.load(graph.with_suffix(".npy"))).half()
         request = BuildRequest(graph, "fp16", SIZE, len(inputs), {}, folder / "timing.npz", print)
         write_engine(folder / "engine.npz", cudnn.build(request), IDENTITY)
         engine = read_engine(folder / "engine.npz", IDENTITY)
-        results[graph.stem] = cudnn.load_forward(engine, inputs.device)(inputs).numpy()
+        results[graph.stem] = load_forward(engine, inputs.device)(inputs).numpy()
     np.savez(folder / "results.npz", **results)
 
 
@@ -118,7 +119,7 @@ def test_on_a_gpu_every_chosen_kernel_agrees_with_pytorch(name, batch, tmp_path)
     print(name, batch, engine.about["kernels"])
     buffers = [torch.from_numpy(inputs).cuda().half() for _ in range(2)]
     with torch.inference_mode(), torch.cuda.stream(torch.cuda.Stream()):
-        call = load_runtime("cudnn").prepare(engine, buffers, {"cuda_graph": True})
+        call = load_runtimes()["cudnn"].prepare(engine, buffers, {"cuda_graph": True})
         found = call(1).float().cpu().numpy()
     expected = exact(name, inputs)
     assert np.linalg.norm(found - expected) < 5e-3 * np.linalg.norm(expected)

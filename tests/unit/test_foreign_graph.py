@@ -13,6 +13,9 @@ from deepgap.build.facts import count_facts
 from deepgap.build.foreign_graph import adopt_graph
 from deepgap.build.graph_file import load_graph, read_weights_hash
 from deepgap.build.images.imagesets import write_held_out
+from deepgap.build.quantize.network import read_graph
+from deepgap.build.quantize.placement import calibrated_tensors
+from deepgap.build.quantize.u8s8 import insert_u8s8
 from deepgap.build.reference import write_reference
 from deepgap.errors import GraphError, UnsupportedError
 from deepgap.study.models import parse_models
@@ -81,6 +84,31 @@ def test_a_foreign_graph_gets_this_projects_form(tmp_path, batch):
     (wanted,) = session.run(None, {"image": session_input})
     (found,) = run_graph(model, session_input)
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_an_old_graph_is_brought_to_a_version_that_can_be_quantised(tmp_path):
+    source = foreign(tmp_path / "old.onnx", 1)
+    model = onnx.load(source)
+    model.opset_import[0].version, model.ir_version = 11, 6
+    onnx.save(model, source)
+    adopt_graph(source, tmp_path / "graph.onnx", "fp32", SIZE)
+    graph = read_graph(tmp_path / "graph.onnx")
+    quantised = insert_u8s8(graph, dict.fromkeys(calibrated_tensors(graph), 0.1))
+    (logits,) = run_graph(quantised, images(2))
+    assert logits.shape == (2, CLASSES)
+
+
+def test_an_old_graph_that_cannot_be_converted_is_not_quantised(tmp_path):
+    source = foreign(tmp_path / "old.onnx")
+    model = onnx.load(source)
+    model.opset_import[0].version, model.ir_version = 11, 6
+    # The converter knows no such operator, and ONNX Runtime has it.
+    model.graph.node[1].op_type, model.graph.node[1].domain = "Gelu", "com.microsoft"
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    onnx.save(model, source)
+    adopt_graph(source, tmp_path / "graph.onnx", "fp32", SIZE)
+    with pytest.raises(UnsupportedError, match="of ONNX's version 11, and a scale a channel needs 13"):
+        calibrated_tensors(load_graph(tmp_path / "graph.onnx"))
 
 
 def test_the_facts_of_a_foreign_graph_are_counted(tmp_path):

@@ -32,7 +32,7 @@ from deepgap.measure.pinning import Pinning, choose_cores
 from deepgap.measure.runs import Phases, Timed
 from deepgap.measure.source import Request, Source, load_reference, preload
 from deepgap.measure.telemetry import Samples
-from deepgap.runtimes import load_runtime
+from deepgap.runtimes import load_runtimes
 from deepgap.sources.weights import Weights, hash_weights, read_weights, save_weights
 from deepgap.study.cell import recipe_digest
 from deepgap.study.gpus import HOST, Device
@@ -91,8 +91,8 @@ def measure(request: Request) -> tuple[pl.DataFrame, Footer]:
 
 def with_runtime(monkeypatch, prepare: Callable[..., Any], **fields: Any) -> None:
     """The runtime eager, prepared so."""
-    eager = load_runtime("eager")
-    monkeypatch.setattr(cell_module, "load_runtime", lambda name: replace(eager, prepare=prepare, **fields))
+    eager = load_runtimes()["eager"]
+    monkeypatch.setattr(cell_module, "load_runtimes", lambda: {"eager": replace(eager, prepare=prepare, **fields)})
 
 
 def failing_at(number: int, error: Exception) -> Callable[..., Any]:
@@ -320,7 +320,7 @@ def bench(files, tmp_path, monkeypatch) -> Bench:
     monkeypatch.setattr(memory_module, "device_memory_used", lambda device: 1000)
     request = replace(request_of(files, tmp_path), gpu=GPUS["H200"])
     observed = {"facts": FACTS, "phases_s": {}}
-    reference, runtime = load_reference(request), load_runtime("eager")
+    reference, runtime = load_reference(request), load_runtimes()["eager"]
     made = Bench(request, reference, runtime, device, Pinning((1,), 0), Phases(), Memory(device), 0, observed)
     made.provenance = {"device": {"max_sm_clock_mhz": 2000}}
     made.idle_ms = (100.0, 500.0)

@@ -8,15 +8,17 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from importlib import metadata
 from typing import Literal
 
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 
 from deepgap import runtimes
-from deepgap.errors import ConfigError, MissingLibraryError
+from deepgap.errors import ConfigError, MissingLibraryError, UnsupportedError
 from deepgap.measure.arms.timer import INPUT_BUFFERS
 from deepgap.measure.precision import form_of, set_precision
 from deepgap.measure.subject import make_inputs
-from deepgap.runtimes import load_runtime, load_runtimes
+from deepgap.runtimes import load_runtimes
 from deepgap.runtimes.options import between, fill_options
 from tests.unit.networks import bare_model
 
@@ -43,7 +45,7 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("name", load_runtimes())
 def test_a_runtime_keeps_the_contract(name, gpus):
-    runtime = load_runtime(name)
+    runtime = load_runtimes()[name]
     assert runtime.name == name
     assert runtime.precisions and runtime.precisions <= PRECISIONS
     assert runtime.devices and runtime.devices <= {"cpu", "cuda"}
@@ -68,7 +70,7 @@ def test_a_runtime_keeps_the_contract(name, gpus):
 @pytest.mark.parametrize("name", load_runtimes())
 def test_a_runtime_tells_its_libraries_or_which_is_missing(name, monkeypatch):
     try:
-        versions = load_runtime(name).libraries()
+        versions = load_runtimes()[name].libraries()
     except MissingLibraryError as error:
         assert name in str(error) and str(error).endswith(".")
     else:
@@ -82,18 +84,18 @@ def test_a_runtime_tells_its_libraries_or_which_is_missing(name, monkeypatch):
         # An entry of None is what Python takes for a module that is not there.
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingLibraryError, match=r"which is not installed; .*config/config.yaml.*\.$"):
-        load_runtime(name).libraries()
+        load_runtimes()[name].libraries()
 
 
 def test_layouts_are_those_of_the_contract():
     for name in ("eager", "graph", "compile"):
-        runtime = load_runtime(name)
+        runtime = load_runtimes()[name]
         usual = {precision: runtime.usual_layout(precision) for precision in runtime.precisions}
         assert usual == {"fp32": "nchw", "tf32": "nchw", "fp16": "nhwc", "bf16": "nhwc"}
         assert runtime.layouts("fp16") == {"nchw", "nhwc"}
-    assert load_runtime("ort").layouts("fp32") == {"nchw"}
-    assert load_runtime("eager").input_type("bf16") == "bfloat16"
-    assert load_runtime("cudnn").input_type("int8") == "float32"
+    assert load_runtimes()["ort"].layouts("fp32") == {"nchw"}
+    assert load_runtimes()["eager"].input_type("bf16") == "bfloat16"
+    assert load_runtimes()["cudnn"].input_type("int8") == "float32"
 
 
 def test_runtimes_are_found_without_importing_what_they_run_on():
@@ -159,7 +161,7 @@ def test_a_wrong_option_is_refused_in_a_sentence(options, sentence):
 
 def test_a_runtime_without_options_says_so():
     with pytest.raises(ConfigError, match=r"eager.mode is not an option of the runtime eager: it has none"):
-        load_runtime("eager").fill_options({"mode": "fast"})
+        load_runtimes()["eager"].fill_options({"mode": "fast"})
 
 
 # PyTorch's runtimes
@@ -171,10 +173,22 @@ def test_eager_follows_its_inputs_on_the_cpu(model):
     assert not torch.equal(*inputs)
     assert abs(inputs[0].mean().item()) < 0.05
     assert abs(inputs[0].std().item() - 1) < 0.05
-    call = load_runtime("eager").prepare(model, inputs, {})
+    call = load_runtimes()["eager"].prepare(model, inputs, {})
     with torch.inference_mode():
         for index, buffer in enumerate(inputs):
             assert torch.equal(call(index), model(buffer))
+
+
+def test_a_graph_that_onnx_runtime_does_not_take_is_unsupported(tmp_path):
+    node = helper.make_node("Gelu", ["input"], ["logits"])
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [2, 3]) for name in ("input", "logits")]
+    graph = helper.make_graph([node], "old", ends[:1], ends[1:])
+    # Of a version without this operator.
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), tmp_path / "graph.onnx"
+    )
+    with pytest.raises(UnsupportedError, match=r"^ONNX Runtime does not take the graph: .*Gelu.*\.$"):
+        load_runtimes()["ort"].prepare(tmp_path / "graph.onnx", [torch.zeros(2, 3)], {})
 
 
 TOLERANCES = {"fp32": 1e-4, "fp16": 3e-3, "bf16": 1.5e-2}
@@ -189,7 +203,7 @@ AGREEING = [
 
 @pytest.mark.parametrize(("name", "precision"), [pytest.param(*which, marks=needs_gpu) for which in AGREEING])
 def test_a_runtime_agrees_with_eager_on_every_buffer(model, name, precision):
-    device, runtime = torch.device("cuda"), load_runtime(name)
+    device, runtime = torch.device("cuda"), load_runtimes()[name]
     form = form_of(runtime, {"precision": precision, "layout": runtime.usual_layout(precision)})
     dtype, memory_format = form.torch
     set_precision(precision)

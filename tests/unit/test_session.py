@@ -51,7 +51,5 @@ def test_the_runtimes_that_are_not_installed_are_told(monkeypatch):
         raise MissingLibraryError("Install it.")
 
     there = SimpleNamespace(libraries=dict)
-    monkeypatch.setattr(
-        session, "load_runtime", lambda name: {"a": SimpleNamespace(libraries=absent)}.get(name, there)
-    )
+    monkeypatch.setattr(session, "load_runtimes", lambda: {"a": SimpleNamespace(libraries=absent), "b": there})
     assert runtimes_without_libraries(["b", "a", "a"]) == {"a": "Install it."}

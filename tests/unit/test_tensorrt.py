@@ -22,8 +22,9 @@ import torch
 from deepgap.build.engine_file import Engine, read_engine, write_engine
 from deepgap.build.graph_file import write_graph
 from deepgap.errors import DeviceError, EngineError, GraphError, MissingLibraryError, UnsupportedError
-from deepgap.runtimes import BuildRequest, load_runtime
+from deepgap.runtimes import BuildRequest, load_runtimes
 from deepgap.runtimes import tensorrt as runtime
+from deepgap.runtimes.tensorrt import LIBRARY
 from deepgap.runtimes.tensorrt import log as log_of
 from deepgap.runtimes.tensorrt.layers import describe_layers
 from tests.tensorrt.double import CLASSES, Double, Stream, WrongUse
@@ -55,6 +56,8 @@ context.set_binding_shape(0, (1, 3, 224, 224))  # removed
 context.execute_async_v2([0, 0], 0)  # removed
 context.execute_async_v3(stream=0)  # never an argument
 """
+
+PLAIN = {"cuda_graph": False}
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +95,7 @@ def ask(tmp_path):
     write_graph(graph, pooled())
 
     def make(precision: str = "int8", batch_size: int = 8, **options: object) -> BuildRequest:
-        filled = load_runtime("tensorrt").fill_options(options)
+        filled = load_runtimes()["tensorrt"].fill_options(options)
         return BuildRequest(graph, precision, SIZE, batch_size, filled, cache, said.append)
 
     make.said = said
@@ -211,7 +214,7 @@ print(json.dumps([runtime.LIBRARY.load().__version__, log.errors, log.warnings, 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "int8"])
 def test_a_build_asks_for_what_the_request_says(trt, ask, precision):
-    engine = runtime.build(ask(precision))
+    engine = LIBRARY.build(ask(precision))
     module = trt.module
     assert bytes(engine.parts["plan"]) in trt.plans
     assert engine.parts["plan"].dtype == np.uint8
@@ -225,13 +228,13 @@ def test_a_build_asks_for_what_the_request_says(trt, ask, precision):
 
 
 def test_the_options_reach_the_builder(trt, ask):
-    runtime.build(ask(optimization_level=5, workspace_gib=0.5))
+    LIBRARY.build(ask(optimization_level=5, workspace_gib=0.5))
     assert ("builder_optimization_level", 5) in trt.called("config")
     assert trt.called("set_memory_pool_limit")[0][1] == 2**29
 
 
 def test_an_engine_tells_its_layers_and_warnings(trt, ask, tmp_path):
-    engine = runtime.build(ask(batch_size=4))
+    engine = LIBRARY.build(ask(batch_size=4))
     assert engine.about["batch_size"] == 4
     assert engine.about["layers_by_precision"] == {"int8": 1, "fp32": 1, "unknown": 1}
     assert engine.about["warnings"] == ["a tactic was skipped"]
@@ -242,15 +245,15 @@ def test_an_engine_tells_its_layers_and_warnings(trt, ask, tmp_path):
 
 
 def test_progress_is_shown_by_phase_and_not_by_step(trt, ask):
-    runtime.build(ask())
+    LIBRARY.build(ask())
     assert ask.said[0] == "TensorRT: Building Engine"
     assert len(ask.said) < 5
 
 
 def test_the_timing_cache_is_used_again(trt, ask):
-    runtime.build(ask())
+    LIBRARY.build(ask())
     assert ask().timing_cache.read_bytes() == b"timing here 1"
-    runtime.build(ask())
+    LIBRARY.build(ask())
     assert trt.called("create_timing_cache") == [(b"",), (b"timing here 1",)]
     assert ask().timing_cache.read_bytes() == b"timing here 2"
     assert [file.name for file in ask().timing_cache.parent.iterdir()] == ["timing"]
@@ -261,36 +264,36 @@ def test_a_timing_cache_that_does_not_fit_is_told_and_replaced(trt, ask, blob):
     request = ask()
     request.timing_cache.parent.mkdir()
     request.timing_cache.write_bytes(blob)
-    runtime.build(request)
+    LIBRARY.build(request)
     assert any("damaged or of another GPU" in line for line in ask.said)
     assert request.timing_cache.read_bytes() == b"timing here 1"
 
 
 def test_a_timing_cache_that_cannot_be_written_does_not_lose_the_engine(trt, ask, tmp_path):
     (tmp_path / "cache").write_text("a file in the way", encoding="utf-8")
-    assert runtime.build(ask()).parts["plan"].size
+    assert LIBRARY.build(ask()).parts["plan"].size
     assert any("cannot be written" in line for line in ask.said)
 
 
 def test_all_errors_of_the_parser_are_in_one_sentence(trt, ask):
     trt.parser_errors = ["node 3 (Foo):\n unsupported operator", "bad axis.", "third", "fourth"]
-    with pytest.raises(EngineError) as error:
-        runtime.build(ask())
-    assert "graph.onnx (node 3 (Foo): unsupported operator; bad axis; third; fourth)." in str(error.value)
+    with pytest.raises(UnsupportedError) as error:
+        LIBRARY.build(ask())
+    assert "cannot read the graph (node 3 (Foo): unsupported operator; bad axis; third; fourth)." in str(error.value)
     assert not trt.called("build_serialized_network")
 
 
 def test_a_failed_build_tells_the_last_errors(trt, ask):
     trt.build_errors = ["first", "second", "third", "no implementation for conv1"]
     with pytest.raises(EngineError, match=r"graph.onnx \(second; third; no implementation for conv1\)\."):
-        runtime.build(ask())
+        LIBRARY.build(ask())
     assert not ask().timing_cache.exists()
 
 
 def test_a_graph_of_another_image_size_is_refused(trt, ask):
     request = ask()
     with pytest.raises(EngineError, match=f"takes images of 3 x {SIZE} x {SIZE}, but those of the study are 3 x 65"):
-        runtime.build(BuildRequest(**{**vars(request), "image_size": SIZE + 1}))
+        LIBRARY.build(BuildRequest(**{**vars(request), "image_size": SIZE + 1}))
     assert not trt.called("parse")
 
 
@@ -298,7 +301,7 @@ def test_a_damaged_graph_is_refused(trt, ask):
     request = ask()
     request.graph.write_bytes(request.graph.read_bytes()[:-30])
     with pytest.raises(GraphError, match=r"graph\.onnx"):
-        runtime.build(request)
+        LIBRARY.build(request)
     assert not trt.called("parse")
 
 
@@ -307,13 +310,13 @@ def test_a_damaged_graph_is_refused(trt, ask):
 
 @pytest.fixture
 def engine(trt, ask) -> Engine:
-    return runtime.build(ask("fp32"))
+    return LIBRARY.build(ask("fp32"))
 
 
 @pytest.mark.parametrize("cuda_graph", [False, True])
 def test_each_call_reads_its_own_buffer(trt, engine, cuda_graph):
     inputs = buffers()
-    call = runtime.prepare(engine, inputs, {"cuda_graph": cuda_graph})
+    call = LIBRARY.prepare(engine, inputs, {"cuda_graph": cuda_graph})
     addresses = len(trt.called("set_tensor_address"))
     for index in (0, 1, 0):
         logits = call(index)
@@ -326,7 +329,7 @@ def test_each_call_reads_its_own_buffer(trt, engine, cuda_graph):
 
 
 def test_a_replay_costs_no_call_of_tensorrt(trt, engine):
-    call = runtime.prepare(engine, buffers(), {"cuda_graph": True})
+    call = LIBRARY.prepare(engine, buffers(), {"cuda_graph": True})
     before = len(trt.calls)
     call(0)
     call(1)
@@ -337,7 +340,7 @@ def test_a_replay_costs_no_call_of_tensorrt(trt, engine):
 def test_the_call_alone_keeps_alive_what_it_uses(trt, engine, cuda_graph):
     inputs = buffers()
     wanted = expected(inputs[1])
-    call = runtime.prepare(engine, inputs, {"cuda_graph": cuda_graph})
+    call = LIBRARY.prepare(engine, inputs, {"cuda_graph": cuda_graph})
     del inputs, engine
     gc.collect()
     torch.testing.assert_close(call(1), wanted)
@@ -346,20 +349,20 @@ def test_the_call_alone_keeps_alive_what_it_uses(trt, engine, cuda_graph):
 def test_channels_last_inputs_are_refused(trt, engine):
     inputs = [buffer.contiguous(memory_format=torch.channels_last) for buffer in buffers()]
     with pytest.raises(EngineError, match="not contiguous"):
-        runtime.prepare(engine, inputs, {})
+        LIBRARY.prepare(engine, inputs, PLAIN)
 
 
 def test_a_half_precision_engine_takes_and_gives_half_precision(trt, engine):
     trt.graph_type = "HALF"
-    logits = runtime.prepare(engine, buffers(dtype=torch.float16), {})(0)
+    logits = LIBRARY.prepare(engine, buffers(dtype=torch.float16), PLAIN)(0)
     assert logits.dtype == torch.float16
     with pytest.raises(EngineError, match=r"inputs are torch\.float32, but the engine's \w+ is HALF"):
-        runtime.prepare(engine, buffers(), {})
+        LIBRARY.prepare(engine, buffers(), PLAIN)
 
 
 def test_an_engine_of_another_batch_size_is_refused(trt, engine):
     with pytest.raises(EngineError, match=r"built for images of the shape \(8, .*but \(7, .* was asked for"):
-        runtime.prepare(engine, buffers(7), {})
+        LIBRARY.prepare(engine, buffers(7), PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -377,18 +380,18 @@ def test_what_cannot_be_prepared_is_told(trt, engine, change, kind, sentence):
     for name, value in change.items():
         setattr(trt, name, value)
     with pytest.raises(kind, match=sentence):
-        runtime.prepare(engine, buffers(), {})
+        LIBRARY.prepare(engine, buffers(), PLAIN)
 
 
 def test_an_engine_that_cannot_be_captured_is_unsupported(trt, engine):
     trt.fails_to_capture = True
     with pytest.raises(UnsupportedError, match=r"captured as a CUDA graph \(CUDA error: .*cuda_graph to false\."):
-        runtime.prepare(engine, buffers(), {"cuda_graph": True})
-    assert runtime.prepare(engine, buffers(), {})(0).shape == (8, CLASSES)
+        LIBRARY.prepare(engine, buffers(), {"cuda_graph": True})
+    assert LIBRARY.prepare(engine, buffers(), PLAIN)(0).shape == (8, CLASSES)
 
 
 def test_a_run_that_fails_is_told(trt, engine):
-    call = runtime.prepare(engine, buffers(), {})
+    call = LIBRARY.prepare(engine, buffers(), PLAIN)
     trt.fails_to_run = True
     with pytest.raises(EngineError, match=r"could not run the engine \(enqueueV3: invalid argument\)"):
         call(0)
@@ -481,7 +484,7 @@ def test_the_double_has_the_names_of_its_version(trt, version):
 
 
 def test_the_runtime_is_an_engine_runtime():
-    found = load_runtime("tensorrt")
+    found = load_runtimes()["tensorrt"]
     assert found.source == "engine"
     assert found.precisions == {"fp32", "tf32", "fp16", "int8"}
     assert found.devices == {"cuda"}

@@ -9,10 +9,10 @@ import torch
 import torchvision
 
 from deepgap.errors import UnsupportedError
-from deepgap.runtimes import load_runtime
+from deepgap.runtimes import load_runtimes
 from tests.unit.networks import bare_model
 
-RUNTIME = load_runtime("torchao")
+RUNTIME = load_runtimes()["torchao"]
 needs_torchao = pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is not installed")
 
 

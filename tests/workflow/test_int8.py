@@ -29,7 +29,7 @@ from deepgap.cells.cell_file import read_cell
 from deepgap.cells.footer import Footer
 from deepgap.errors import DeepGapError, EngineError, GraphError, ImageError, WeightsError
 from deepgap.measure import source
-from deepgap.runtimes import load_runtime
+from deepgap.runtimes import load_runtimes
 from deepgap.runtimes.engine_builder import build_engine
 from deepgap.sources.weights import load_model
 from deepgap.study.artifacts import Artifacts
@@ -401,7 +401,7 @@ def source_of(study: Any, path: Path, device: Device, version: str = "11.4") -> 
         reference_file=path.with_name("reference.npz"),
         cell_file=path.with_name("cell.parquet"),
     )
-    runtime = replace(load_runtime("tensorrt"), libraries=lambda: {"tensorrt": version})
+    runtime = replace(load_runtimes()["tensorrt"], libraries=lambda: {"tensorrt": version})
     return source.open_source(request, runtime, device, source.load_reference(request)).value
 
 

@@ -6,14 +6,14 @@ from pathlib import Path
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.device import take_device
 from deepgap.measure.locks import take_host
-from deepgap.runtimes import load_runtime
+from deepgap.runtimes import load_runtimes
 from deepgap.runtimes.engine_builder import build_engine
 from deepgap.study.gpus import Device, Gpu
 from deepgap.text import tell
 
 
 def find_device(gpu, runtime):
-    if load_runtime(runtime).ahead_of_time:
+    if load_runtimes()[runtime].ahead_of_time:
         take_host()
         return Device(index=-1, uuid="", name=gpu.kind, compute_capability=gpu.compute_capability)
     device = take_device(gpu, tell, alone=True)

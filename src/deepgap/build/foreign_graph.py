@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.version_converter
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from deepgap.build.graph_file import BATCH, INPUT, OUTPUT, PRODUCER, WEIGHTS_HASH, write_graph
+from deepgap.build.quantize.network import FIRST_OPSET
 from deepgap.errors import GraphError, UnsupportedError, first_line
 
 TOLERANCE = 1e-4
@@ -22,7 +25,8 @@ def adopt_graph(source: Path, path: Path, precision: str, image_size: int) -> No
     """Write a copy of a classifier's graph with this project's names, and a batch of any size.
 
     Constants become initializers, nodes have the names of their outputs, the input is `input`, (batch, 3, image_size,
-    image_size), and the output `logits`, (batch, classes). The operators and their versions stay as they are.
+    image_size), and the output `logits`, (batch, classes). The operators stay as they are, but for those of a version
+    before Q/DQ pairs, which are brought to that where they can be.
 
     Args:
         source: an ONNX file of any program, with its weights inside.
@@ -35,7 +39,7 @@ def adopt_graph(source: Path, path: Path, precision: str, image_size: int) -> No
     """
     content, model = _read(source)
     _check_interface(model, source, image_size)
-    plain = _plain(model)
+    plain = _plain(_with_pairs(model))
     _free_batch(plain, image_size)
     _check_batches(model, plain, image_size)
     if precision == "fp16":
@@ -87,6 +91,18 @@ def _check_interface(model: onnx.ModelProto, source: Path, image_size: int) -> N
             f"The graph {source} takes images of {sizes[2]} x {sizes[3]}, and the study asks for {image_size} x "
             f"{image_size}; write {{model: onnx:{source}, image_size: {sizes[3]}}}."
         )
+
+
+def _with_pairs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same graph in a version that has Q/DQ pairs; as it is where ONNX cannot convert it."""
+    if any(entry.version < FIRST_OPSET for entry in model.opset_import if not entry.domain):
+        # The converter's errors share no class.
+        with suppress(Exception):
+            converted = onnx.version_converter.convert_version(model, FIRST_OPSET)
+            least = onnx.helper.find_min_ir_version_for(converted.opset_import)
+            converted.ir_version = max(converted.ir_version, least)
+            return converted
+    return model
 
 
 def _plain(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -47,7 +47,7 @@ from deepgap.measure.session import describe_session
 from deepgap.measure.source import Reference, Request, Source, load_reference, open_source
 from deepgap.measure.subject import Prepared, RefusedError, check_answers, prepare
 from deepgap.measure.telemetry import Samples, Telemetry, open_nvml, open_nvml_counter
-from deepgap.runtimes import Runtime, load_runtime
+from deepgap.runtimes import Runtime, load_runtimes
 from deepgap.study.gpus import Device
 
 IDLE_S = 0.4
@@ -152,7 +152,7 @@ def _set_up(request: Request, say: Callable[[str], None]) -> Bench:
         "launch": None,
         "facts": dict(request.facts or {}),
     }
-    runtime = load_runtime(request.recipe["runtime"])
+    runtime = load_runtimes()[request.recipe["runtime"]]
     with phases("wait"):
         # Until the context of the cell before is gone.
         memory = Memory(device)

@@ -13,7 +13,7 @@ from deepgap.errors import MissingLibraryError
 from deepgap.measure.device import matching_devices
 from deepgap.measure.progress import write_plan
 from deepgap.measure.worker import WarmWorker
-from deepgap.runtimes import load_runtime
+from deepgap.runtimes import load_runtimes
 from deepgap.study.cell import Cell
 from deepgap.study.gpus import Gpu
 
@@ -38,7 +38,7 @@ def runtimes_without_libraries(runtimes: Iterable[str]) -> dict[str, str]:
     missing = {}
     for name in sorted(set(runtimes)):
         try:
-            load_runtime(name).libraries()
+            load_runtimes()[name].libraries()
         except MissingLibraryError as error:
             missing[name] = str(error)
     return missing

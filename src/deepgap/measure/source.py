@@ -20,7 +20,7 @@ from deepgap.measure.device import matching_devices
 from deepgap.measure.precision import form_of
 from deepgap.measure.provenance import package_versions
 from deepgap.measure.source_cache import SourceCache
-from deepgap.runtimes import Runtime, load_runtime
+from deepgap.runtimes import Runtime, load_runtimes
 from deepgap.sources.weights import load_model
 from deepgap.study.gpus import Device, Gpu
 
@@ -102,7 +102,7 @@ def preload(request: Request) -> None:
     for read, names in ((request.held_out_file, HELD_OUT), (request.reference_file, REFERENCE)):
         if _kept.get(_key(read)) is None:
             _keep(read, read_arrays(read, *names))
-    runtime, file = load_runtime(request.recipe["runtime"]), request.source_file
+    runtime, file = load_runtimes()[request.recipe["runtime"]], request.source_file
     runtime.preload()
     # On a processor the model counts as memory of the cell, which what is shared would not; a graph is only hashed.
     shared = request.gpu.device == "cuda" or runtime.source == "graph"

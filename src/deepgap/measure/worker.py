@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepgap.errors import DeepGapError
+from deepgap.errors import DeepGapError, first_line
 from deepgap.text import tell
 
 if TYPE_CHECKING:
@@ -82,6 +82,7 @@ def run_request(request: Mapping[str, Any]) -> None:
 
     Raises:
         DeepGapError: the cell could not be measured; the sentence says why.
+        RuntimeError: what measures it failed in a way that it does not expect; its output has the traceback.
     """
     address = os.environ.get(SOCKET_VARIABLE)
     connection = _connect(address) if address else None
@@ -97,10 +98,11 @@ def run_request(request: Mapping[str, Any]) -> None:
             status = b""
     if not status:
         raise DeepGapError("The process that measured the cell was killed; run Snakemake again to measure it.")
+    sentence = status[1:].decode(errors="ignore")
     if status[0] == FAILED:
-        raise DeepGapError(status[1:].decode(errors="ignore"))
+        raise DeepGapError(sentence)
     if status[0]:
-        raise SystemExit(status[0])
+        raise RuntimeError(f"The process that measured the cell failed: {sentence}")
 
 
 @contextmanager
@@ -211,9 +213,9 @@ def _child(connection: socket.socket, request: Mapping[str, Any], output: int) -
         status = 0
     except DeepGapError as error:
         status, sentence = FAILED, str(error)
-    except BaseException:
+    except BaseException as error:
         traceback.print_exc()
-        status = CRASHED
+        status, sentence = CRASHED, f"{type(error).__name__}: {first_line(error)}"
     connection.send(bytes([status]) + sentence.encode()[:MAX_SENTENCE_BYTES])
     return status
 

@@ -112,7 +112,7 @@ class Runtime:
     """Imports that each cell's process would do; called in the process that they are forked from. It must not touch
     CUDA, which a fork could not use then."""
     name: str = ""
-    """Set by `load_runtime`."""
+    """Set by `load_runtimes`."""
 
     def usual_layout(self, precision: str) -> Layout:
         """The layout of a mode whose name says none."""
@@ -161,13 +161,3 @@ def load_runtimes() -> Mapping[str, Runtime]:
         if isinstance(runtime, Runtime):
             found[module.name] = replace(runtime, name=module.name)
     return found
-
-
-def runtime_names() -> tuple[str, ...]:
-    """The names of all runtimes, sorted."""
-    return tuple(load_runtimes())
-
-
-def load_runtime(name: str) -> Runtime:
-    """The runtime of this name; the name must be one of `runtime_names()`."""
-    return load_runtimes()[name]

@@ -10,7 +10,7 @@ from typing import Any
 
 from deepgap.build.engine_file import UNSUPPORTED, Engine, write_engine
 from deepgap.errors import UnsupportedError
-from deepgap.runtimes import BuildRequest, load_runtime
+from deepgap.runtimes import BuildRequest, load_runtimes
 from deepgap.study.gpus import Device
 
 
@@ -35,7 +35,7 @@ def build_engine(
     """
     from deepgap.build.graph_file import read_weights_hash
 
-    runtime = load_runtime(runtime_name)
+    runtime = load_runtimes()[runtime_name]
     assert runtime.build is not None
     identity = runtime.engine_identity(device, engine_recipe)
     request = BuildRequest(

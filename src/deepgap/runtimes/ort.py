@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deepgap.errors import UnsupportedError, first_line
 from deepgap.runtimes import Call, Inputs, Runtime
 from deepgap.runtimes.packages import installed
 
@@ -14,17 +15,25 @@ if TYPE_CHECKING:
 
 
 def prepare(graph: Path, inputs: Inputs, options: Mapping[str, Any]) -> Call:
-    """Bind a session to each input buffer and to one buffer of logits, so that a call copies nothing."""
+    """Bind a session to each input buffer and to one buffer of logits, so that a call copies nothing.
+
+    Raises:
+        UnsupportedError: ONNX Runtime does not take the graph.
+    """
     import numpy as np
     import onnxruntime
     import torch
+    from onnxruntime.capi.onnxruntime_pybind11_state import InvalidGraph, NotImplemented
 
     from deepgap.build.graph_file import INPUT, OUTPUT
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = torch.get_num_threads()
     settings.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(graph), settings, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(str(graph), settings, providers=["CPUExecutionProvider"])
+    except (InvalidGraph, NotImplemented) as error:
+        raise UnsupportedError(f"ONNX Runtime does not take the graph: {first_line(error).rstrip('.')}.") from None
     classes = session.get_outputs()[0].shape[1]
     logits = torch.empty(inputs[0].shape[0], classes)
 

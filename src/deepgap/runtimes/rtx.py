@@ -5,15 +5,13 @@ An engine is of one compute capability; its kernels are compiled on the GPU when
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from deepgap.runtimes import BuildRequest, Call, Inputs, Runtime
+from deepgap.runtimes import Runtime
 from deepgap.runtimes.tensorrt.library import Library
 
 if TYPE_CHECKING:
-    from deepgap.build.engine_file import Engine
     from deepgap.study.gpus import Gpu
 
 LIBRARY = Library(
@@ -37,18 +35,6 @@ class Options:
     cuda_graph: bool = False
 
 
-def build(request: BuildRequest) -> Engine:
-    from deepgap.runtimes.tensorrt import building
-
-    return building.build(LIBRARY, request)
-
-
-def prepare(engine: Engine, inputs: Inputs, options: Mapping[str, Any]) -> Call:
-    from deepgap.runtimes.tensorrt import running
-
-    return running.prepare(LIBRARY, engine, inputs, Options(**options).cuda_graph)
-
-
 def skip(model: str, precision: str, batch_size: int, gpu: Gpu) -> str | None:
     if gpu.compute_capability not in CAPABILITIES:
         return (
@@ -68,13 +54,13 @@ def skip(model: str, precision: str, batch_size: int, gpu: Gpu) -> str | None:
 RUNTIME = Runtime(
     precisions=frozenset({"fp32", "tf32", "fp16", "int8", "fp8"}),
     devices=frozenset({"cuda"}),
-    prepare=prepare,
+    prepare=LIBRARY.prepare,
     libraries=LIBRARY.versions,
     source="engine",
     options=Options,
     types={"int8": "float16", "fp8": "float16"},
     quantised_forms={"int8": "qdq_fp16", "fp8": "qdq_fp8"},
     ahead_of_time=True,
-    build=build,
+    build=LIBRARY.build,
     skip=skip,
 )

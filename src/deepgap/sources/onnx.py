@@ -29,7 +29,7 @@ def locate(text: str) -> Place:
 
 
 SOURCE = Source(
-    version=1,
+    version=2,
     form="onnx:PATH",
     locate=locate,
     key=lambda place: place.file.stem if place.file else place.name,

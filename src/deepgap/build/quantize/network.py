@@ -19,6 +19,8 @@ from deepgap.build.graph_file import is_sealed, load_graph
 from deepgap.errors import GraphError, UnsupportedError, first_line
 
 Q, DQ = "QuantizeLinear", "DequantizeLinear"
+FIRST_OPSET = 13
+"""The first version of ONNX's operators whose Q and DQ have a scale a channel."""
 DATA, WEIGHT, BIAS = 0, 1, 2
 
 LAYERS = {"Conv", "Gemm", "MatMul"}
@@ -263,8 +265,15 @@ def quantisable(model: onnx.ModelProto) -> Network:
     """The network of an FP32 export.
 
     Raises:
-        UnsupportedError: it is quantised already, its weights are not FP32, or it holds nothing to quantise.
+        UnsupportedError: it is quantised already, its weights are not FP32, it holds nothing to quantise, or its
+            operators are of a version without Q/DQ pairs.
     """
+    version = max((entry.version for entry in model.opset_import if not entry.domain), default=FIRST_OPSET)
+    if version < FIRST_OPSET:
+        raise UnsupportedError(
+            f"The graph cannot be quantised: its operators are of ONNX's version {version}, and a scale a channel "
+            f"needs {FIRST_OPSET}; export it in a newer version."
+        )
     for node in model.graph.node:
         if node.op_type in (Q, DQ):
             raise UnsupportedError(

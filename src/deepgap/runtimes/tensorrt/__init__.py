@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
-from deepgap.runtimes import BuildRequest, Call, Inputs, Runtime
+from deepgap.runtimes import Runtime
 from deepgap.runtimes.options import between
 from deepgap.runtimes.packages import pytorch_cuda
 from deepgap.runtimes.tensorrt.library import Library
-
-if TYPE_CHECKING:
-    from deepgap.build.engine_file import Engine
 
 TESTED = "11.4.0.106"
 """The version in envs/tensorrt.txt."""
@@ -48,26 +43,14 @@ class Options:
     cuda_graph: bool = False
 
 
-def build(request: BuildRequest) -> Engine:
-    from deepgap.runtimes.tensorrt import building
-
-    return building.build(LIBRARY, request)
-
-
-def prepare(engine: Engine, inputs: Inputs, options: Mapping[str, Any]) -> Call:
-    from deepgap.runtimes.tensorrt import running
-
-    return running.prepare(LIBRARY, engine, inputs, Options(**options).cuda_graph)
-
-
 RUNTIME = Runtime(
     precisions=frozenset({"fp32", "tf32", "fp16", "int8"}),
     devices=frozenset({"cuda"}),
-    prepare=prepare,
+    prepare=LIBRARY.prepare,
     libraries=LIBRARY.versions,
     source="engine",
     options=Options,
     types={"int8": "float16"},
     quantised_forms={"int8": "qdq_fp16"},
-    build=build,
+    build=LIBRARY.build,
 )

@@ -40,8 +40,8 @@ def build(library: Library, request: BuildRequest) -> Engine:
         MissingLibraryError: TensorRT is absent or too old.
         GraphError: the graph is missing or damaged.
         DeviceError: there is no GPU, and the library needs one.
-        UnsupportedError: the GPU has no such layer.
-        EngineError: TensorRT cannot read the graph or build the engine; the sentence has its reasons.
+        UnsupportedError: TensorRT cannot read the graph, or the GPU has no such layer.
+        EngineError: TensorRT cannot build the engine; the sentence has its reasons.
     """
     if TYPE_CHECKING:
         import tensorrt as trt
@@ -58,7 +58,7 @@ def build(library: Library, request: BuildRequest) -> Engine:
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(graph):
         errors = [_describe(parser.get_error(index)) for index in range(parser.num_errors)]
-        raise EngineError(f"TensorRT cannot read {request.graph}{in_parentheses(errors or log.errors)}.")
+        raise UnsupportedError(f"{library.title} cannot read the graph{in_parentheses(errors or log.errors)}.")
     config = _configure(trt, builder, library, request)
 
     log.errors.clear()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepgap.errors import MissingLibraryError, first_line
+from deepgap.runtimes import BuildRequest, Call, Inputs
 from deepgap.runtimes.packages import first_installed
+
+if TYPE_CHECKING:
+    from deepgap.build.engine_file import Engine
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,18 @@ class Library:
         if not found:
             raise self._missing("is not installed")
         return {self.module: next(iter(found.values()))}
+
+    def build(self, request: BuildRequest) -> Engine:
+        """See `building.build`."""
+        from deepgap.runtimes.tensorrt import building
+
+        return building.build(self, request)
+
+    def prepare(self, engine: Engine, inputs: Inputs, options: Mapping[str, Any]) -> Call:
+        """See `running.prepare`."""
+        from deepgap.runtimes.tensorrt import running
+
+        return running.prepare(self, engine, inputs, options["cuda_graph"])
 
     def load(self) -> Any:
         """Its module. Does not touch the GPU.
