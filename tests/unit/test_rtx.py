@@ -120,6 +120,9 @@ def test_a_graph_that_is_refused_is_told_in_a_sentence(graphs, tmp_path):
     graph.write_bytes(graphs["int8"].read_bytes()[:-100])
     with pytest.raises(GraphError, match=r"graph\.onnx .*run Snakemake again"):
         build(graph, tmp_path, "8.9")
+    with pytest.raises(EngineError, match=r"takes images of 3 x 64 x 64, but those of the study are 3 x 32 x 32"):
+        build(graphs["int8"], tmp_path, "8.9", image_size=32)
+    assert [file.name for file in tmp_path.iterdir()] == ["graph.onnx"]
     model = load_graph(graphs["int8"])
     model.graph.node[3].op_type = "NoSuchOperator"
     write_graph(graph, model)
@@ -127,6 +130,3 @@ def test_a_graph_that_is_refused_is_told_in_a_sentence(graphs, tmp_path):
     engine = read_engine(tmp_path / "engine", RTX.engine_identity(of_capability("8.9"), recipe()))
     assert engine.about[UNSUPPORTED].startswith("TensorRT for RTX cannot read the graph (")
     assert "NoSuchOperator" in engine.about[UNSUPPORTED]
-    with pytest.raises(EngineError, match=r"takes images of 3 x 64 x 64, but those of the study are 3 x 32 x 32"):
-        build(graphs["int8"], tmp_path, "8.9", image_size=32)
-    assert [file.name for file in tmp_path.iterdir()] == ["graph.onnx"]
