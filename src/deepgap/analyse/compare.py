@@ -239,7 +239,8 @@ def describe(names: Sequence[str], states: Sequence[State], found: Comparison, m
             + (f"; {short} with too few sweeps for an interval" if short else "")
         )
     for verdict in (SLOWER, FASTER):
-        lines += [f"{verdict}:"] + [f"  {_told(row)}" for row in found.rows.filter(verdict=verdict).to_dicts()]
+        rows = found.rows.filter(verdict=verdict).to_dicts()
+        lines += [f"{verdict}:", *(f"  {_told(row)}" for row in rows)] if rows else []
     lines += [f"Not compared: {count} families {reason}." for reason, count in found.left_out.items()]
     for name, state in zip(names, states, strict=True):
         lines += [f"Left out of {name}: {sentence}" for sentence in state.refused]
