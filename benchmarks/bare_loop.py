@@ -17,7 +17,7 @@ from deepgap.measure.arms.timer import CudaTimer
 from deepgap.measure.precision import set_precision
 from deepgap.measure.subject import make_inputs
 from deepgap.runtimes import load_runtimes
-from deepgap.sources.weights import load_model
+from deepgap.weights import load_model
 
 CASES = (("fp32", 8), ("fp32", 128), ("tf32", 128), ("fp16", 1), ("fp16", 32), ("fp16", 256))
 

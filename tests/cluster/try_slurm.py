@@ -27,8 +27,8 @@ from pathlib import Path
 import psutil
 
 from deepgap.cells.cell_file import read_cell
-from deepgap.sources.weights import Weights, save_weights
 from deepgap.study.artifacts import Artifacts
+from deepgap.weights import Weights, save_weights
 from tests.unit.networks import bare_model
 from tests.workflow.conftest import TINY, Project, copy_project
 

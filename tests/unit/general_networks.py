@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from deepgap.build.images.textures import texture_images
+from deepgap.weights.textures import texture_images
 
 SIZE, CLASSES = 32, 10
 

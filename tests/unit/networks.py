@@ -14,8 +14,8 @@ import torchvision
 
 from deepgap.build.export import export_onnx
 from deepgap.build.quantize.network import read_graph
-from deepgap.sources.weights import Weights, save_weights
 from deepgap.study.models import parse_models
+from deepgap.weights import Weights, save_weights
 
 SIZE = 64
 

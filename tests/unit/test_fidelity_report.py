@@ -13,7 +13,15 @@ from onnx import numpy_helper
 from torch.nn.functional import conv2d
 
 from deepgap.build.export import export_onnx
-from deepgap.build.fidelity_report import (
+from deepgap.build.graph_file import write_graph
+from deepgap.build.quantize.forms import FORMS
+from deepgap.build.quantize.histograms import collect_histograms
+from deepgap.build.quantize.network import read_graph
+from deepgap.build.quantize.placement import calibrated_tensors
+from deepgap.build.quantize.qdq import insert_qdq, insert_qdq_fp16
+from deepgap.build.quantize.thresholds import LARGEST_INTEGER, METHODS, choose_scales, choose_threshold
+from deepgap.build.quantize.u8s8 import insert_u8s8
+from deepgap.measure.fidelity_report import (
     COSTS,
     LAYERS,
     compare_forms,
@@ -27,14 +35,6 @@ from deepgap.build.fidelity_report import (
     run_graph,
     spell_out_half,
 )
-from deepgap.build.graph_file import write_graph
-from deepgap.build.quantize.forms import FORMS
-from deepgap.build.quantize.histograms import collect_histograms
-from deepgap.build.quantize.network import read_graph
-from deepgap.build.quantize.placement import calibrated_tensors
-from deepgap.build.quantize.qdq import insert_qdq, insert_qdq_fp16
-from deepgap.build.quantize.thresholds import LARGEST_INTEGER, METHODS, choose_scales, choose_threshold
-from deepgap.build.quantize.u8s8 import insert_u8s8
 from tests.unit.general_networks import NETWORKS, general_graph, general_images, general_network
 from tests.unit.networks import (
     SIZE,
@@ -182,7 +182,7 @@ def test_methods_are_compared_by_their_loss_to_the_best(costs):
 
 
 def test_unlabelled_images_have_no_accuracy(histograms, monkeypatch):
-    monkeypatch.setattr("deepgap.build.fidelity_report.METHODS", ["max"])
+    monkeypatch.setattr("deepgap.measure.fidelity_report.METHODS", ["max"])
     said: list[str] = []
     costs = compare_methods(
         small_graph("resnet18"), histograms, IMAGES, np.zeros((3, 1000)), None, False, said.append

@@ -33,9 +33,9 @@ from deepgap.measure.runs import Phases, Timed
 from deepgap.measure.source import Request, Source, load_reference, preload
 from deepgap.measure.telemetry import Samples
 from deepgap.runtimes import load_runtimes
-from deepgap.sources.weights import Weights, hash_weights, read_weights, save_weights
 from deepgap.study.cell import recipe_digest
 from deepgap.study.gpus import HOST, Device
+from deepgap.weights import Weights, hash_weights, read_weights, save_weights
 from tests.unit.fake_device import counter_samples, samples_of
 from tests.unit.networks import save_model, small_network
 from tests.unit.synthetic import GPUS, synthetic_recipe, synthetic_rows

@@ -31,7 +31,7 @@ def test_every_change_of_the_method_is_decided(room):
         ("runtimes/eager.py", "model(inputs[index])", "model(inputs[0])", {"eager"}),
         ("runtimes/cudnn/kernels.py", "import triton\n", "import triton as other\n", {"cudnn"}),
         ("measure/progress.py", "seconds < 5400", "seconds < 5401", set()),
-        ("build/images/textures.py", "CLASSES = 100", "CLASSES = 101", {"measure"}),
+        ("weights/textures.py", "CLASSES = 100", "CLASSES = 101", {"measure"}),
         ("sources/torchvision.py", "USUAL_SIZE = 224", "USUAL_SIZE = 225", {"sources.torchvision"}),
     ],
 )

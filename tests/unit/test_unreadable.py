@@ -23,10 +23,10 @@ from deepgap.cells.telemetry_file import read_telemetry
 from deepgap.errors import DeepGapError, DiskError
 from deepgap.files import put_in_place
 from deepgap.published.values import read_published
-from deepgap.sources.weights import load_model
 from deepgap.study.gpus import load_gpus
 from deepgap.study.schema import read_yaml
 from deepgap.text import read_text
+from deepgap.weights import load_model
 from tests.conftest import ROOT
 from tests.unit.synthetic import GPUS, synthetic_footer, synthetic_recipe, synthetic_rows, write_synthetic_cell
 

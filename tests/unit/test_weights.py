@@ -8,10 +8,10 @@ import textwrap
 import pytest
 import torch
 
-from deepgap.build.images.textures import CLASSES, texture_images
+from deepgap import weights as weights_module
 from deepgap.errors import UnsupportedError, WeightsError
-from deepgap.sources import weights as weights_module
-from deepgap.sources.weights import (
+from deepgap.study.models import ModelSpec, parse_models
+from deepgap.weights import (
     Weights,
     build_weights,
     check_range,
@@ -21,8 +21,8 @@ from deepgap.sources.weights import (
     read_weights,
     save_weights,
 )
-from deepgap.sources.weights.conditioning import condition
-from deepgap.study.models import ModelSpec, parse_models
+from deepgap.weights.conditioning import condition
+from deepgap.weights.textures import CLASSES, texture_images
 from tests.unit.networks import bare_model
 
 pytestmark = pytest.mark.xdist_group("models")

@@ -21,11 +21,11 @@ import yaml
 
 from deepgap.build.images.imagesets import describe_calibration
 from deepgap.runtimes import load_runtimes
-from deepgap.sources.weights import Weights, save_weights
 from deepgap.study.artifacts import Artifacts
 from deepgap.study.checks import load_study
 from deepgap.study.gpus import load_gpus
 from deepgap.study.study import Study
+from deepgap.weights import Weights, save_weights
 from tests.conftest import ROOT, read_yaml
 from tests.unit.networks import bare_model
 

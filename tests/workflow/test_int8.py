@@ -31,10 +31,10 @@ from deepgap.errors import DeepGapError, EngineError, GraphError, ImageError, We
 from deepgap.measure import source
 from deepgap.runtimes import load_runtimes
 from deepgap.runtimes.engine_builder import build_engine
-from deepgap.sources.weights import load_model
 from deepgap.study.artifacts import Artifacts
 from deepgap.study.gpus import Device
 from deepgap.study.modes import parse_mode
+from deepgap.weights import load_model
 from tests.workflow.conftest import CALIBRATION, CPU, Project
 
 pytestmark = pytest.mark.xdist_group("workflow")

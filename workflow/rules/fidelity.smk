@@ -28,7 +28,7 @@ rule compare_layers:
         gpu=asdict(study.gpus[study.gpu]),
         precisions=list(dict.fromkeys(m.precision for m in in_pytorch)),
         code=code_digest(
-            "deepgap.build.fidelity_report",
+            "deepgap.measure.fidelity_report",
             script=own("workflow/scripts/compare_layers.py"),
         ),
     message:
@@ -60,7 +60,7 @@ rule compare_methods:
         # Another image in the same folder changes this alone.
         images_seen=study.calibration,
         code=code_digest(
-            "deepgap.build.fidelity_report",
+            "deepgap.measure.fidelity_report",
             script=own("workflow/scripts/compare_methods.py"),
         ),
     message:

@@ -7,9 +7,9 @@ import torch
 from deepgap.host import host_threads
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
-from deepgap.sources.weights import build_weights, save_weights
 from deepgap.study.models import ModelSpec
 from deepgap.text import tell
+from deepgap.weights import build_weights, save_weights
 
 
 def main(job):

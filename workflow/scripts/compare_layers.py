@@ -19,9 +19,9 @@ def main(job):
 
     import torch
 
-    from deepgap.build.fidelity_report import LAYER_IMAGES, report_layers
     from deepgap.build.images.imagesets import read_arrays
-    from deepgap.sources.weights import load_model, read_weights
+    from deepgap.measure.fidelity_report import LAYER_IMAGES, report_layers
+    from deepgap.weights import load_model, read_weights
 
     torch.set_num_threads(host_threads())
     output = Path(job.layers)

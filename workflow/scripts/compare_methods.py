@@ -3,12 +3,12 @@
 from functools import partial
 from pathlib import Path
 
-from deepgap.build.fidelity_report import METHOD_IMAGES, compare_methods
 from deepgap.build.images.imagesets import calibration_images, read_arrays
 from deepgap.build.quantize.histograms import collect_histograms
 from deepgap.build.quantize.network import read_graph
 from deepgap.build.quantize.placement import calibrated_tensors
 from deepgap.jobs.arguments import run_script
+from deepgap.measure.fidelity_report import METHOD_IMAGES, compare_methods
 from deepgap.measure.locks import take_host
 from deepgap.text import tell
 

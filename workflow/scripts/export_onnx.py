@@ -11,9 +11,9 @@ from deepgap.errors import UnsupportedError
 from deepgap.host import host_threads
 from deepgap.jobs.arguments import run_script
 from deepgap.measure.locks import take_host
-from deepgap.sources.weights import load_model
 from deepgap.study.models import ModelSpec
 from deepgap.text import tell
+from deepgap.weights import load_model
 
 
 def main(job):

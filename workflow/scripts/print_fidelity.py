@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from deepgap.build.fidelity_report import COSTS, LAYERS, describe_layers, describe_methods
 from deepgap.jobs.arguments import list_paths, run_script
+from deepgap.measure.fidelity_report import COSTS, LAYERS, describe_layers, describe_methods
 
 
 def main(job):

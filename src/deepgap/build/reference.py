@@ -11,8 +11,8 @@ import numpy as np
 from deepgap.build.graph_file import INPUT, OUTPUT, read_weights_hash
 from deepgap.build.images.imagesets import BATCH, read_arrays, write_arrays
 from deepgap.errors import UnsupportedError
-from deepgap.sources.weights import load_model
 from deepgap.study.models import SEEDED, ModelSpec
+from deepgap.weights import load_model
 
 
 def write_reference(

@@ -21,8 +21,8 @@ from deepgap.measure.precision import form_of
 from deepgap.measure.provenance import package_versions
 from deepgap.measure.source_cache import SourceCache
 from deepgap.runtimes import Runtime, load_runtimes
-from deepgap.sources.weights import load_model
 from deepgap.study.gpus import Device, Gpu
+from deepgap.weights import load_model
 
 PRELOAD_BYTES = 256 << 20
 """The largest file of a source that is read ahead."""

@@ -11,9 +11,27 @@ from pathlib import Path
 
 import polars as pl
 
-from deepgap.analyse.schemas import PUBLISHED, PUBLISHED_VALUES
 from deepgap.errors import DeepGapError, first_line
 from deepgap.files import refuse_unreadable
+from deepgap.study.words import PUBLISHED
+
+PUBLISHED_VALUES = pl.Schema(
+    {
+        "section": pl.String,
+        "gpu": pl.String,
+        "model": pl.String,
+        "precision": pl.String,
+        "runtime": pl.String,
+        "batch": pl.String,
+        "quantity": pl.String,
+        "value": pl.Float64,
+        "unit": pl.String,
+        "approx": pl.String,
+        "quote": pl.String,
+        "source": pl.String,
+    }
+)
+"""The numbers that the published paper prints, as transcribed; source is always `published`."""
 
 CPU = "CPU-GNR24T"
 """The key of the published study's processor."""

@@ -2,7 +2,7 @@
 
 A module in this folder is a kind of source and defines `SOURCE`; the config writes `KIND:NAME`, and a bare name is
 torchvision's. It imports torch and its own library inside its functions only, because the Snakefile asks every source
-for its names and must start fast. `weights/` is what all kinds share.
+for its names and must start fast. The room `weights` builds what is named here.
 """
 
 from __future__ import annotations

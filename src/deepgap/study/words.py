@@ -56,6 +56,9 @@ class Runtime:
     label: str
 
 
+MEASURED, PUBLISHED = "measured", "published"
+"""Where a value comes from."""
+
 PRECISIONS = (
     Precision("fp32", "FP32", Bits(1, 8, 23)),
     Precision("tf32", "TF32", Bits(1, 8, 10, unused=13)),

@@ -12,9 +12,9 @@ import numpy as np
 from deepgap.build.images.choice import check_enough, choose_photos
 from deepgap.build.images.labelled import draw_labelled
 from deepgap.build.images.photos import describe_suffixes, digest_photos, list_photos, load_photo
-from deepgap.build.images.textures import CLASSES
 from deepgap.errors import ImageError, first_line
 from deepgap.files import put_in_place, refuse_unreadable
+from deepgap.weights.textures import CLASSES
 
 PROCEDURAL = "procedural"
 CALIBRATION_SEED = 1_000_000
@@ -139,7 +139,7 @@ def read_arrays(path: Path, *names: str) -> list[np.ndarray]:
 def _textures(start: int, stop: int, seed: int, image_size: int) -> tuple[np.ndarray, np.ndarray]:
     import torch
 
-    from deepgap.build.images.textures import texture_images
+    from deepgap.weights.textures import texture_images
 
     labels = torch.arange(start, stop) % CLASSES
     return texture_images(labels, seed + start, image_size).numpy(), labels.numpy()

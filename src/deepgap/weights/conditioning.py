@@ -13,8 +13,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from deepgap.build.images.textures import CLASSES, texture_images
 from deepgap.errors import UnsupportedError
+from deepgap.weights.textures import CLASSES, texture_images
 
 if TYPE_CHECKING:
     import torch

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from deepgap.errors import ConfigError, UnsupportedError, WeightsError, first_line
 from deepgap.files import put_in_place, unreadable
 from deepgap.sources import Asked, load_source
-from deepgap.sources.weights.conditioning import condition, largest_magnitude
 from deepgap.study.models import FILE, GRAPH, PRETRAINED, SEEDED, ModelSpec
+from deepgap.weights.conditioning import condition, largest_magnitude
 
 if TYPE_CHECKING:
     import torch
