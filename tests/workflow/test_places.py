@@ -89,6 +89,11 @@ def test_a_local_config_changes_the_study_and_the_command_line_stands_above_it(p
     assert run.returncode and "config/local.yaml changes the study" in run.stdout and "resnet19" in run.stdout
 
 
+def test_a_user_without_a_home_runs(project: Project) -> None:
+    run = project.run("check", HOME="/proc/nohome", XDG_CACHE_HOME="")
+    assert run.returncode == 0 and "Traceback" not in run.stdout, run.stdout
+
+
 def test_a_user_without_a_name_runs(project: Project) -> None:
     code = "import getpass, sys; from snakemake.cli import main\n"
     code += "def unnamed(): import os; return os.environ.get('USER') or {}['getpwuid']\n"
