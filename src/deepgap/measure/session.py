@@ -12,6 +12,7 @@ from typing import Any
 from deepgap.errors import MissingLibraryError
 from deepgap.measure.device import matching_devices
 from deepgap.measure.progress import write_plan
+from deepgap.measure.readiness import check_ready
 from deepgap.measure.worker import WarmWorker
 from deepgap.runtimes import load_runtimes
 from deepgap.study.cell import Cell
@@ -24,9 +25,11 @@ def start_session(gpu: Gpu, cells: Sequence[Cell]) -> WarmWorker:
     """Check the device, start the warm worker, keep the plan for the progress line.
 
     Raises:
-        DeviceError: this machine has no such device; nothing was started.
+        DeviceError: this machine has no such device, or its software cannot use it; nothing was started.
     """
-    matching_devices(gpu)
+    devices = matching_devices(gpu)
+    if gpu.device == "cuda":
+        check_ready(devices)
     name_session(len(cells))
     worker = WarmWorker()
     write_plan(worker.folder / "plan.json", cells)
