@@ -23,7 +23,7 @@ from deepgap.build.images.imagesets import describe_calibration
 from deepgap.runtimes import load_runtimes
 from deepgap.study.artifacts import Artifacts
 from deepgap.study.checks import load_study
-from deepgap.study.gpus import load_gpus
+from deepgap.study.gpus import find_cards, find_platforms, load_gpus
 from deepgap.study.study import Study
 from deepgap.weights import Weights, save_weights
 from tests.conftest import ROOT, read_yaml
@@ -113,10 +113,12 @@ class Project:
         return jobs
 
     def study(self) -> Study:
-        gpus = load_gpus(self.root / "config/gpus.yaml", self.root / "workflow/schemas/gpus.schema.yaml")
-        schema = read_yaml(self.root / "workflow/schemas/config.schema.yaml")
+        results, schema = self.root / "results", self.root / "workflow/schemas/gpus.schema.yaml"
+        gpus = load_gpus(self.root / "config/gpus.yaml", schema, find_cards(results))
+        config_schema = read_yaml(self.root / "workflow/schemas/config.schema.yaml")
         config = read_yaml(self.root / "config/config.yaml")
-        return load_study(config, schema, gpus, load_runtimes(), describe_calibration=describe_calibration)
+        found = find_platforms(results, gpus)
+        return load_study(config, config_schema, gpus, load_runtimes(), found, describe_calibration)
 
     def cells(self) -> list[Path]:
         return sorted((self.root / "results/CPU/cells").glob("*"))
