@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pynvml
@@ -15,7 +17,7 @@ import yaml
 
 from deepgap.errors import ConfigError, DeviceError
 from deepgap.measure import device as devices
-from deepgap.measure import readiness
+from deepgap.measure import readiness, worker
 from deepgap.measure.device import Sighting, detect_gpu, look_for_gpus, matching_devices, visible_devices
 from deepgap.measure.provenance import device_memory_used
 from deepgap.measure.readiness import check_versions
@@ -260,6 +262,33 @@ def test_a_card_that_another_process_has_for_itself_is_told(nvml, monkeypatch):
     readiness.check_ready(both)
     with pytest.raises(DeviceError, match=r"exclusive-process mode, and another process has it.*-i 0 -c DEFAULT"):
         readiness.check_ready(both[:1])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("CUDA error: uncorrectable ECC error encountered\nCompile with `TORCH_USE_CUDA_DSA`", "its memory failed"),
+        ("Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized", "fabric manager"),
+        ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", "another process has the card"),
+    ],
+)
+def test_a_card_that_fails_is_told_in_a_sentence_and_the_code_that_fails_is_not(monkeypatch, gpus, words, said):
+    request = {"gpu": asdict(gpus["H100"])}
+    monkeypatch.setattr(worker, "_parse", dict)
+
+    def fail(text: str) -> Callable[..., None]:
+        def measure(request: object, say: object) -> None:
+            raise RuntimeError(text)
+
+        return measure
+
+    monkeypatch.setattr("deepgap.measure.cell.measure_cell", fail(words))
+    with pytest.raises(DeviceError, match=rf"H100 cannot be used \(.*\): .*{said}") as caught:
+        worker._measure(request)
+    assert "TORCH_USE_CUDA_DSA" not in str(caught.value)
+    monkeypatch.setattr("deepgap.measure.cell.measure_cell", fail("CUDA error: an illegal memory access"))
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        worker._measure(request)
 
 
 @pytest.mark.parametrize(("version", "said"), [("2.11.0+cpu", "is built without CUDA"), (None, "is not installed")])

@@ -1,4 +1,4 @@
-"""Whether the software of this machine can use its GPU, told before anything is built or measured."""
+"""Whether the software of this machine can use its GPU: told before anything is built, and where CUDA says no."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
-from deepgap.errors import DeviceError
+from deepgap.errors import DeviceError, first_line
 from deepgap.measure.device import compute_processes, nvml_session
 from deepgap.study.gpus import Device
 
@@ -15,6 +15,28 @@ RUNTIME_PACKAGES = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12")
 """Those with which PyTorch's own packages bring CUDA."""
 LEAST_CAPABILITY = {12: (5, 0), 13: (7, 5)}
 """The oldest compute capability that a major version of CUDA builds for (release notes of CUDA 12.0 and 13.0)."""
+
+
+TROUBLES = {
+    "system not yet initialized": "start the host's fabric manager ('systemctl start nvidia-fabricmanager'), of the "
+    "driver's own version",
+    "busy or unavailable": "another process has the card for itself; 'nvidia-smi' lists it",
+    "uncorrectable ECC error": "its memory failed ('nvidia-smi -q -d ECC' counts the errors): reset the card, or "
+    "start the host again",
+    "no kernel image is available": "PyTorch here has no kernels for it; install one that has",
+    "driver version is insufficient": "update the driver, or install a PyTorch for an older CUDA",
+}
+"""What CUDA says of a device that cannot be used (CUDA Runtime API, cudaError), and what to do."""
+
+
+def explain(error: BaseException, name: str) -> DeviceError | None:
+    """The sentence for an error of CUDA's that the card or its driver is the cause of; null for any other.
+
+    Args:
+        name: of the card, or its key.
+    """
+    advice = next((advice for words, advice in TROUBLES.items() if words in str(error)), None)
+    return None if advice is None else DeviceError(f"{name} cannot be used ({first_line(error)}): {advice}.")
 
 
 def check_ready(devices: Sequence[Device]) -> None:
