@@ -220,11 +220,12 @@ def begin_session():
     """Check the device and start the warm worker before the first job of a run that measures here."""
     if not workflow.is_main_process:
         return
-    planned = {
-        job.wildcards.stem
-        for job in workflow.dag.needrun_jobs()
-        if job.rule.name == "measure_cell"
-    }
+    planned, others = set(), {}
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name == "measure_cell":
+            planned.add(job.wildcards.stem)
+        elif job.output:
+            others[str(job.output[0])] = job.rule.name
     cells = [cell for stem, cell in to_measure.items() if stem in planned]
     if workflow.non_local_exec:
         name_session(len(cells))
@@ -238,7 +239,7 @@ def begin_session():
     if missing_library:
         sys.exit(f"deep-gap: {missing_library}")
     try:
-        session = start_session(study.gpus[study.gpu], cells)
+        session = start_session(study.gpus[study.gpu], cells, others)
     except DeepGapError as error:
         sys.exit(f"deep-gap: {error}")
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import platform
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from deepgap.errors import MissingLibraryError
@@ -21,8 +21,11 @@ from deepgap.study.gpus import Gpu
 SESSION_VARIABLE = "DEEPGAP_SESSION"
 
 
-def start_session(gpu: Gpu, cells: Sequence[Cell]) -> WarmWorker:
+def start_session(gpu: Gpu, cells: Sequence[Cell], others: Mapping[str, str] | None = None) -> WarmWorker:
     """Check the device, start the warm worker, keep the plan for the progress line.
+
+    Args:
+        others: the rules of what this run makes beside its cells, by their first output.
 
     Raises:
         DeviceError: this machine has no such device, or its software cannot use it; nothing was started.
@@ -32,7 +35,7 @@ def start_session(gpu: Gpu, cells: Sequence[Cell]) -> WarmWorker:
         check_ready(devices)
     name_session(len(cells))
     worker = WarmWorker()
-    write_plan(worker.folder / "plan.json", cells)
+    write_plan(worker.folder / "plan.json", cells, others)
     return worker
 
 
