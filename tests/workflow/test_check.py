@@ -6,12 +6,9 @@ import re
 import shutil
 
 import polars as pl
-import pytest
 
 from deepgap.study.cards import draft_entry, note_card
 from tests.unit.cells import write_study_cells
-
-pytestmark = pytest.mark.xdist_group("workflow")
 
 
 def test_results_of_a_second_site_are_measured_apart_aggregated_and_compared(project):
