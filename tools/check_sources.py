@@ -33,7 +33,7 @@ def dotted(node: ast.expr) -> str:
 
 def real_names(tree: ast.AST) -> dict[str, str]:
     """What each imported name stands for: `np` is numpy, `run` of `from subprocess import run` is subprocess.run."""
-    names = {}
+    names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.asname: alias.name for alias in node.names if alias.asname}
