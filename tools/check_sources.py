@@ -120,7 +120,9 @@ def without_encoding(text: str) -> list[int]:
         if isinstance(node, ast.Call):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
             given = {keyword.arg for keyword in node.keywords}
-            text_mode = name == "open" and any(ast.unparse(value) in ("'r'", "'w'", "'a'") for value in node.args)
+            # An archive is opened for writing and has no text.
+            opens = name == "open" and dotted(node.func) != "tarfile.open"
+            text_mode = opens and any(ast.unparse(value) in ("'r'", "'w'", "'a'") for value in node.args)
             reads = name in ("read_text", "write_text") and isinstance(node.func, ast.Attribute)
             pipes = any(keyword.arg == "text" and ast.unparse(keyword.value) == "True" for keyword in node.keywords)
             if (reads or text_mode or pipes) and "encoding" not in given:

@@ -18,6 +18,7 @@ WORDS = "1.4 × faster \N{MINUS SIGN} µs, Ψ\n"
 
 def test_text_in_the_encoding_of_the_locale_is_found() -> None:
     assert without_encoding("path.read_text()\nrun(a, text=True)\npath.open('w')\npath.write_text(b)") == [1, 2, 3, 4]
+    assert without_encoding("tarfile.open(file, 'w')\npath.open('w', encoding='utf-8')\npath.open('rb')") == []
 
 
 def test_text_is_utf8_in_a_locale_that_is_not(tmp_path: Path) -> None:
