@@ -99,7 +99,9 @@ class Cells:
         return row
 
     def summary(self, folder: Path) -> Summary:
-        tables = self.tables() | describe_study(ROOT / "data/published/deep_gap.csv", [], {}, {})
+        tables = self.tables() | describe_study(
+            ROOT / "data/published/deep_gap.csv", ROOT / "data/published/mlperf_resnet50.csv", [], {}, {}
+        )
         files = {name: folder / f"{name}.parquet" for name in tables}
         write_tables(tables, files)
         return load_summary({name: [file] for name, file in files.items()}, GPUS, REPORTING)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import polars as pl
 from deepgap.analyse.ratios import best_batches, family_key, speedups, summarise_ratios
 from deepgap.analyse.schemas import (
     ABOUT_MODE,
+    ANCHORS,
     BY_HOST,
     COST,
     COVERAGE,
@@ -31,6 +31,7 @@ from deepgap.analyse.summary import Summary
 from deepgap.analyse.sweeps import sweep_values
 from deepgap.cells.cell_file import SCHEMA, write_cell
 from deepgap.cells.footer import Footer
+from deepgap.published.anchors import read_anchors
 from deepgap.published.networks import GMAC_PER_IMAGE
 from deepgap.published.values import read_published
 from deepgap.stats import wilson
@@ -171,6 +172,9 @@ def synthetic_summary(rows: Sequence[dict[str, Any]], published: bool = True) ->
         sessions=pl.DataFrame([_session(gpu) for gpu in present], schema=SESSIONS),
         cost=pl.DataFrame(schema=COST),
         published=values_printed if published else pl.DataFrame(schema=PUBLISHED_VALUES),
+        anchors=read_anchors(ROOT / "data/published/mlperf_resnet50.csv")
+        if published
+        else pl.DataFrame(schema=ANCHORS),
         coverage=coverage,
         design=pl.DataFrame([_design(families, gpu) for gpu in present], schema=DESIGN),
         gpus=GPUS,
@@ -390,12 +394,6 @@ def synthetic_rows(
     return frame.with_columns(iteration=pl.int_range(1, pl.len() + 1).over("arm", "run").cast(pl.Int32))
 
 
-def card_name(gpu: str) -> str:
-    """A name that the entry of a GPU knows."""
-    known = GPUS.get(gpu)
-    return re.sub(r"\(.*?\)[*?]", "", known.name_pattern or "") if known else f"Synthetic {gpu}"
-
-
 def synthetic_footer(recipe: dict[str, Any], **observed: Any) -> Footer:
     """A footer of a healthy cell with these observations changed; a null one is left out."""
     on_gpu = recipe["gpu"] != "CPU"
@@ -425,7 +423,7 @@ def synthetic_footer(recipe: dict[str, Any], **observed: Any) -> Footer:
     if not on_gpu:
         found |= {"telemetry": {"absent": "no GPU"}, "memory": {"host_peak_bytes": 200 << 20}}
     found |= observed
-    device = {"name": card_name(recipe["gpu"]), "uuid_sha256": CARD if on_gpu else None}
+    device = {"name": f"Synthetic {recipe['gpu']}", "uuid_sha256": CARD if on_gpu else None}
     if on_gpu:
         device |= {"driver": "000.00", "default_sm_clock_mhz": 1900, "max_sm_clock_mhz": 1980}
     host = {"cpu": "Synthetic", "logical_cores": 8, "memory_gib": 16.0, "os": "Synthetic", "kernel": "0"}

@@ -12,7 +12,7 @@ import pytest
 from deepgap.analyse.schemas import RATIOS
 from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
-from deepgap.paper.claims import CLAIMS, NOT_MEASURED, check_claims, prose_gpu, write_claims
+from deepgap.paper.claims import CLAIMS, CONDITIONS, EITHER, LEFT_OUT, check_claims, prose_gpu, write_claims
 from deepgap.study.cell import ALL_THREADS
 from tests.conftest import ROOT
 from tests.unit.synthetic import empty_summary, h200_rows, synthetic_family, synthetic_summary
@@ -21,14 +21,33 @@ TEXT = (ROOT / "paper/main.tex").read_text(encoding="utf-8")
 
 
 def test_every_claim_of_the_text_is_tested_and_every_test_is_of_the_text():
-    assert sorted(set(re.findall(r"\\Claim([A-Za-z]+)", TEXT))) == sorted(claim.name for claim in CLAIMS)
+    for kind, known in (("Claim", CLAIMS), ("Either", EITHER), ("When", CONDITIONS)):
+        used = set(re.findall(rf"\\{kind}([A-Za-z]+)", TEXT))
+        assert used == {item.name for item in known if item.name != "Measured"} | (used & {"Measured"})
 
 
-def test_without_data_every_claim_says_so():
+def test_of_what_is_not_measured_the_text_says_nothing():
     assert not any(check_claims(empty_summary()).values())
     lines = write_claims(empty_summary()).splitlines()
-    assert len(lines) == len(CLAIMS)
-    assert all(line.endswith(f"[1]{{{NOT_MEASURED}}}") for line in lines)
+    assert len(lines) == len(CLAIMS) + len(EITHER) + len(CONDITIONS)
+    assert all(line.endswith(f"]{{{LEFT_OUT}}}") for line in lines)
+
+
+def test_the_data_choose_between_two_wordings_and_neither_stops_the_text():
+    rising = {8: 100.0, 32: 200.0}
+    for factor, chosen in ((1, 1), (-1, 2)):
+        rows = (("eager-fp16", size, {"throughput_img_s": speed**factor}) for size, speed in rising.items())
+        assert rf"\newcommand{{\EitherEveryPeakIsAtTheEdge}}[2]{{\told{{#{chosen}}}}}" in write_claims(
+            synthetic(*rows)
+        )
+
+
+def test_a_part_of_the_text_stands_where_the_data_have_what_it_is_about():
+    measured = write_claims(synthetic(("eager-fp16", 8, {})))
+    assert r"\newcommand{\WhenMeasured}[1]{#1}" in measured
+    assert rf"\newcommand{{\WhenBothBandwidths}}[1]{{{LEFT_OUT}}}" in measured
+    both = [synthetic_family(gpu, "resnet50", "cudnn-int8", 512) for gpu in ("H100", "H200")]
+    assert r"\newcommand{\WhenBothBandwidths}[1]{#1}" in write_claims(synthetic_summary(both))
 
 
 def synthetic(*pairs: tuple[str, int, dict[str, Any]]) -> Summary:
@@ -49,7 +68,7 @@ def with_ratios(numerator: str, denominator: str, intervals: dict[int, tuple[flo
 
 
 def holds(name: str, of: Summary) -> bool | None:
-    (claim,) = (claim for claim in CLAIMS if claim.name == name)
+    (claim,) = (claim for claim in (*CLAIMS, *EITHER) if claim.name == name)
     return claim.holds(of, "H200")
 
 
@@ -118,15 +137,11 @@ def test_most_of_what_is_odd_is_launch_bound_until_it_is_not():
     assert holds("OddIsMostlyLaunchBound", with_flags({})) is None
 
 
-def test_the_power_limit_holds_one_mode_at_its_largest_batch_alone():
+def test_the_power_limit_holds_nothing_until_it_does():
     held = {"flags": ["power_held"]}
-    rows = [("eager-fp16", 32, {}), ("cudnn-fp16", 8, {}), ("cudnn-fp16", 32, held)]
-    assert holds("ThePowerLimitHoldsOneMode", synthetic(*rows)) is True
-    assert holds("ThePowerLimitHoldsOneMode", synthetic(*rows[:2])) is False
-    for other in (("eager-fp16", 32, held), ("cudnn-fp16", 8, held)):
-        changed = [other if row[:2] == other[:2] else row for row in rows]
-        assert holds("ThePowerLimitHoldsOneMode", synthetic(*changed)) is False
-    assert holds("ThePowerLimitHoldsOneMode", synthetic_summary([])) is None
+    assert holds("ThePowerLimitHoldsNothing", synthetic(("cudnn-fp16", 8, {}))) is True
+    assert holds("ThePowerLimitHoldsNothing", synthetic(("cudnn-fp16", 8, held))) is False
+    assert holds("ThePowerLimitHoldsNothing", synthetic_summary([])) is None
 
 
 def test_fidelity_falls_with_each_shorter_format():

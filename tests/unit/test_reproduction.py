@@ -1,4 +1,4 @@
-"""Tables VIII and IX: measured over published, and saturation; on invented numbers."""
+"""Measured over published, on invented numbers."""
 
 from __future__ import annotations
 
@@ -71,34 +71,3 @@ def test_without_both_the_table_is_a_sentence_that_says_how_to_get_it() -> None:
     assert "tabular" not in text
     assert "No device has both measured and published values (published: T4, L4, CPU)" in text and "gpu=T4" in text
     assert "Nothing is published" in tex("reproduction", empty_summary())
-
-
-def test_saturation_is_the_smallest_batch_within_five_percent_of_the_peak() -> None:
-    speeds = {1: 10.0, 8: 94.0, 16: 96.0, 32: 100.0, 64: 99.0, 128: 60.0, 512: 99.5}
-    rows = [
-        synthetic_family(
-            "H200",
-            "resnet50",
-            "eager-fp16",
-            size,
-            throughput_img_s=speed,
-            median_ms=float(size),
-        )
-        for size, speed in speeds.items()
-    ]
-    table = context("saturation", synthetic_summary(rows))
-    (row,) = table["measured"]
-    cell, *others = row["cells"]
-    assert table["models"][0] == "ResNet-50" and others == [None, None] and table["loss_percent"] == 5
-    assert (cell["saturated"], cell["latency_ms"], cell["peak"], cell["peak_latency_ms"]) == (16, 16.0, 32, 32.0)
-    assert (cell["tied"], cell["at_edge"], cell["points"]) == ("32, 64, 512", True, 7)
-
-
-def test_published_peaks_stand_apart_with_their_edge_and_no_saturation() -> None:
-    table = context("saturation", synthetic_summary([]))
-    cells = {(row["platform"], row["mode"]): row["cells"] for row in table["published"]}
-    assert [cell["at_edge"] for cell in cells["T4", "tensorrt-int8"]] == [True, False, False]
-    assert [cell["peak"] for cell in cells["L4", "eager-fp16"]] == [16, 8, 16]
-    before, _, after = tex("saturation", synthetic_summary(t4_rows())).partition("Published peaks")
-    assert "tensorrt-int8" in after and "tensorrt-int8" not in before
-    assert "No cells measured" in tex("saturation", empty_summary())

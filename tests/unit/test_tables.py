@@ -14,6 +14,7 @@ import pytest
 from deepgap.analyse.schemas import CELL_TABLES, EXPECTED, FIDELITY, FOUND, STUDY_TABLES
 from deepgap.analyse.store import load_summary
 from deepgap.analyse.summary import Summary
+from deepgap.analyse.variance import summarise_variance
 from deepgap.cells.telemetry_file import INTERVAL_S
 from deepgap.errors import DeepGapError
 from deepgap.measure import energy
@@ -29,7 +30,6 @@ from deepgap.stats import median_coverage, wilson
 from deepgap.text import significant
 from tests.unit.synthetic import (
     GPUS,
-    H200_MODES,
     REPORTING,
     ROOT,
     cpu_rows,
@@ -98,23 +98,24 @@ def test_table1_states_the_peak_its_ties_and_its_operating_points() -> None:
     # The smallest batch size that cannot be told from the best.
     assert (cpu["batch"], cpu["tied"], cpu["at_edge"], cpu["throughput"]) == (4, "4, 8", True, 100.0)
     assert (cpu["matched"], cpu["bounded"], cpu["bounded_batch"]) == (101.0, 100.0, 4)
-    assert h200["speedup"] == pytest.approx(4.0)
+    assert (cpu["saturated"], cpu["latency_ms"]) == (4, 9.0)
     assert (h200["bounded"], h200["bounded_batch"]) == (None, None)
 
 
-def test_table1_has_no_speedup_without_a_measured_cpu_and_keeps_the_published_ones() -> None:
-    rows = [synthetic_family("H200", "resnet18", "eager-fp32", 8)]
-    table = context("peaks", synthetic_summary(rows))
-    assert [row["speedup"] for row in table["measured"]] == [None]
-    assert 58.11 in [row["speedup"] for row in table["published"]]
-
-
-def test_table1_marks_published_peaks_at_the_edge_of_the_sweep_and_names_the_cores() -> None:
+def test_peaks_state_no_ratio_over_a_processor_and_keep_the_published_ones() -> None:
     table = context("peaks", full_summary())
-    edge = [(row["platform"], row["mode"], row["model"]) for row in table["published"] if row["at_edge"]]
-    assert edge == [("T4", "eager-fp16", "ResNet-18"), ("T4", "tensorrt-int8", "ResNet-18")]
-    assert "over CPU (16 cores)" in tex("peaks", full_summary())
-    assert "over CPU &" in " ".join(tex("peaks", empty_summary()).split())
+    assert not any("speedup" in row for row in table["measured"])
+    assert "over CPU" not in tex("peaks", full_summary())
+    assert table["models"] == ["ResNet-18", "ResNet-50", "ResNet-101"]
+    cells = {
+        (row["platform"], row["mode"], model): cell
+        for row in table["published"]
+        for model, cell in zip(table["models"], row["cells"], strict=True)
+    }
+    assert cells["L4", "tensorrt-int8", "ResNet-18"]["throughput"] == 38932
+    edge = {key for key, cell in cells.items() if cell is not None and cell["at_edge"]}
+    assert edge == {("T4", "eager-fp16", "ResNet-18"), ("T4", "tensorrt-int8", "ResNet-18")}
+    assert any(cell is None for cell in cells.values())
 
 
 def test_table10_counts_families_by_flag_and_gpu() -> None:
@@ -135,21 +136,20 @@ def test_table10_counts_families_by_flag_and_gpu() -> None:
     assert "No cells measured" in tex("flags", empty_summary())
 
 
-def test_table1_separates_published_rows_and_tells_failures() -> None:
+def test_peaks_tell_failures_and_keep_published_rows_apart() -> None:
     text = tex("peaks", full_summary())
-    before, _, after = text.partition("Published values")
+    before, _, after = text.partition("Published (arXiv")
     assert "H200" in before and "38932" in after and "38932" not in before
-    assert "H200, ResNet-101: out of memory: eager-fp32 at 512." in after
+    assert "H200, ResNet-101: out of memory: eager-fp32 at 512." in before
 
 
-def test_table2_has_a_column_a_session_and_the_published_host_apart() -> None:
+def test_sessions_have_a_row_each_and_tell_once_what_they_share() -> None:
     table = context("sessions", full_summary())
-    assert table["titles"] == ["H200, measured", "CPU, measured", "T4 and L4, published"]
-    lines = {line["label"]: line["values"] for line in table["lines"]}
-    assert lines["ECC memory"] == ["on", None, None]
-    assert lines["Cards"] == ["aaaaaaaa", None, None]
-    assert "PCIe" not in lines
+    assert [row["platform"] for row in table["rows"]] == ["H200", "CPU"]
+    assert "ECC memory on" in table["shared"][0]["text"] and "PCIe" not in table["shared"][0]["text"]
+    assert "22.04 and 20.04 (two statements)" in table["published"]
     assert r"Synthetic H200 \& co\_1" in tex("sessions", full_summary())
+    assert context("sessions", empty_summary())["published"] is None
 
 
 def sessions_of(*changes: dict[str, Any]) -> Summary:
@@ -160,24 +160,81 @@ def sessions_of(*changes: dict[str, Any]) -> Summary:
     return replace(summary, sessions=pl.DataFrame(sessions, schema=summary.sessions.schema))
 
 
-def test_table2_has_the_load_the_sweeps_the_weights_and_the_threads() -> None:
+def test_sessions_have_the_load_the_sweeps_the_weights_and_the_threads() -> None:
     summary = sessions_of(
         {"intraop_threads": [1, 2], "l2_cache_bytes": 60 << 20, "sweeps": [1, 2]},
         {
+            "session": "d" * 12,
             "first_measured_at": "2001-02-03T04:05:06+00:00",
             "weights": [f"resnet50 {c * 64}" for c in "01"],
             "launch_enqueue_least_ns": 3600.0,
             "launch_enqueue_most_ns": 21000.0,
         },
     )
-    lines = {line["label"]: line["values"] for line in context("sessions", summary)["lines"]}
-    assert lines["Weights of ResNet-50"] == [None, "00000000, 11111111"]
-    assert "Weights of ResNet-18" not in lines
-    assert lines["CPU threads used"] == ["1, 2", None] and lines["L2 cache (MiB)"] == ["60", None]
-    assert lines["Sweeps"] == ["1, 2", "1, 2, 3, 4, 5, 6"]
-    assert lines["Load of the host before a cell"] == ["0.5 to 1.5"] * 2
-    assert lines["Queueing an empty kernel (us)"] == [None, "3.6 to 21.0"]
-    assert lines["First cell"] == ["2000-01-01 00:00", "2001-02-03 04:05"]
+    table = context("sessions", summary)
+    (shared,) = table["shared"]
+    assert "weights of ResNet-50 00000000, 11111111" in shared["text"] and "ResNet-18" not in shared["text"]
+    assert "CPU threads used 1, 2" in shared["text"] and "L2 cache (MiB) 60" in shared["text"]
+    first, second = (dict(zip(map(str, table["titles"]), row["values"], strict=True)) for row in table["rows"])
+    assert (first["Sweeps"], second["Sweeps"]) == ("1, 2", "1, 2, 3, 4, 5, 6")
+    assert first["Load"] == "0.5 to 1.5"
+    assert (first[r"Launch ($\mu$s)"], second[r"Launch ($\mu$s)"]) == (None, "3.6 to 21.0")
+    assert (first["First cell"], second["First cell"]) == ("2000-01-01 00:00", "2001-02-03 04:05")
+
+
+def test_what_differs_between_sessions_names_them() -> None:
+    summary = sessions_of({}, {"session": "d" * 12, "driver": "999.0", "first_measured_at": "2001-02-03T04:05:06"})
+    (shared,) = context("sessions", summary)["shared"]
+    assert re.search(r"GPU driver .+ \(\w{8}\) or 999\.0 \(dddddddd\)", shared["text"])
+
+
+def test_records_stand_beside_what_is_measured_and_else_beside_what_is_published() -> None:
+    made = synthetic_summary(
+        [synthetic_family("H200", "resnet50", "cudnn-int8", 32, throughput_img_s=48_014.5, median_ms=0.7)]
+    )
+    rows = {(row["gpu"], row["round"], row["note"]): row for row in context("anchors", made)["rows"]}
+    h200, t4 = rows["H200", "v4.1", "SXM"], rows["T4", "v3.0", ""]
+    assert (h200["source"], h200["share"], h200["own_batch"]) == ("cudnn-int8", r"\num{50.0}", "32+")
+    assert rows["H200", "v4.1", "SXM at 350 W"]["source"] is None
+    assert (t4["source"], t4["own"], t4["share"]) == ("published", r"\num{5066}", r"\num{82.8}")
+    assert t4["latencies"][0] == r"\num{0.812} / \num{0.825}"
+    assert context("anchors", empty_summary())["rows"] == []
+
+
+def test_predictions_are_pending_until_both_cards_are_measured() -> None:
+    (row, *_) = context("predictions", synthetic_summary(h200_rows((1,))))["predictions"]
+    assert row["verdict"] == "pending" and row["text"].startswith("cudnn-int8 ResNet-50 at 512")
+    assert len(context("predictions", empty_summary())["predictions"]) == 6
+
+
+@pytest.mark.parametrize(("ratio", "verdict"), [(1.2, "held"), (1.0, "refuted"), (1.13, "undecided")])
+def test_the_first_prediction_is_judged_by_its_interval(ratio: float, verdict: str) -> None:
+    rows = [
+        synthetic_family(gpu, "resnet50", "cudnn-int8", 512, throughput_img_s=50_000.0 * of)
+        for gpu, of in (("H100", 1.0), ("H200", ratio))
+    ]
+    table = context("predictions", synthetic_summary(rows))
+    assert table["predictions"][0]["verdict"] == verdict and f"{ratio:.2f}" in table["predictions"][0]["evidence"]
+    assert table["batch_sizes"] == [512] and len(table["rows"]) == 1
+    assert {row["verdict"] for row in table["predictions"][1:]} == {"pending"}
+
+
+def test_launch_bound_families_are_the_negative_control() -> None:
+    bound = {"launch_bound": True, "throughput_img_s": 100.0}
+    rows = [synthetic_family(gpu, "resnet50", "eager-fp16", 1, **bound) for gpu in ("H100", "H200")]
+    assert context("predictions", synthetic_summary(rows))["predictions"][4]["verdict"] == "held"
+    rows[1] |= {"throughput_img_s": 130.0}
+    assert context("predictions", synthetic_summary(rows))["predictions"][4]["verdict"] == "refuted"
+
+
+def test_variance_has_a_row_a_kind_and_quantity() -> None:
+    runs = synthetic_summary([synthetic_family("H200", "resnet50", "eager-fp16", 8)]).runs
+    key = ("H200", "resnet50", "eager-fp16", 8, 0)
+    made = replace(empty_summary(), variance=summarise_variance(runs, {key: False}))
+    rows = context("variance", made)["rows"]
+    assert [(row["kind"], row["quantity"]) for row in rows] == [("device", "throughput"), ("device", "latency")]
+    assert rows[0]["freedom"] == 5 and rows[0]["spreads"][0] == "---"
+    assert "No cells measured" in tex("variance", empty_summary())
 
 
 def test_table3_share_is_operations_over_the_dense_peak() -> None:
@@ -280,9 +337,9 @@ def test_macros_are_letters_unique_and_all_that_the_prose_uses() -> None:
 def test_what_the_text_uses_and_the_data_do_not_give_prints_as_not_measured() -> None:
     used = ("PeakHTwoZeroZeroResnetFiveZeroCompileFpOneSix", "CellsMeasured", "State", "ClaimTheCacheIsNoEdge")
     text = write_numbers(empty_summary(), {}, used)
-    assert rf"\newcommand{{\{used[0]}}}{{\notmeasured}}" in text and r"\newcommand{\notmeasured}{\mbox{" in text
+    assert rf"\newcommand{{\{used[0]}}}{{\notmeasured}}" in text
     assert text.count("CellsMeasured") == 1 and "State" not in text and "Claim" not in text
-    assert "notmeasured" not in write_numbers(empty_summary(), {}, ())
+    assert used[0] not in write_numbers(empty_summary(), {}, ())
 
 
 def test_numbers_say_what_the_frames_say() -> None:
@@ -339,16 +396,7 @@ def test_numbers_of_the_protocol_and_of_the_size_of_a_family() -> None:
     assert numbers["SweepsOfAFamily"] == r"\num{6} (H200), \num{6} (CPU)"
     assert numbers["CallsOfAFamily"] == r"\num{1200} (H200), \num{1200} (CPU)"
     assert numbers["DesignHTwoZeroZeroSweeps"] == r"\num{6}"
-    assert macros(empty_summary())["SweepsOfAFamily"] == "n/a"
-
-
-def test_the_ratio_over_a_processor_is_of_the_same_mode() -> None:
-    rows = [synthetic_family("CPU", "resnet18", "eager-fp32", 1, throughput_img_s=10.0)]
-    rows += [synthetic_family("H200", "resnet18", mode, 1, throughput_img_s=50.0) for mode in H200_MODES]
-    table = context("peaks", synthetic_summary(rows))["measured"]
-    ratios = {(row["platform"], row["mode"]): row["speedup"] for row in table}
-    assert ratios["H200", "eager-fp32"] == pytest.approx(5.0)
-    assert {ratio for key, ratio in ratios.items() if key != ("H200", "eager-fp32")} == {None}
+    assert macros(empty_summary())["SweepsOfAFamily"] == r"\notmeasured"
 
 
 def test_a_ratio_has_its_interval_and_is_of_its_batch_size() -> None:
@@ -372,7 +420,7 @@ def test_the_spread_between_processes_is_told_apart_by_what_bounds_them() -> Non
     numbers = macros(replace(made, variance=pl.DataFrame(told, schema=made.variance.schema)))
     assert numbers["SpreadHTwoZeroZeroLaunchBoundLow"] == r"\num{20}"
     assert numbers["SpreadHTwoZeroZeroDeviceHigh"] == r"\num{0.50}"
-    assert macros(made)["SpreadHTwoZeroZeroDeviceHigh"] == "n/a"
+    assert macros(made)["SpreadHTwoZeroZeroDeviceHigh"] == r"\notmeasured"
 
 
 def test_the_sessions_are_counted_with_their_hosts_and_cards() -> None:
@@ -381,7 +429,7 @@ def test_the_sessions_are_counted_with_their_hosts_and_cards() -> None:
     for name, count in (("Sessions", 2), ("Hosts", 1), ("Cards", 2)):
         assert numbers[f"{name}HTwoZeroZero"] == rf"\num{{{count}}}"
     assert (numbers["LoadHTwoZeroZeroLow"], numbers["LoadHTwoZeroZeroHigh"]) == (r"\num{0.50}", r"\num{9.0}")
-    assert numbers["LaunchHTwoZeroZeroLow"] == "n/a"
+    assert numbers["LaunchHTwoZeroZeroLow"] == r"\notmeasured"
     assert numbers["MeasuredBatchesHTwoZeroZero"] == "1"
 
 
@@ -398,7 +446,7 @@ def test_the_algorithm_has_the_constants_of_the_timed_loops() -> None:
 
 def test_every_figure_has_a_caption_in_the_prose() -> None:
     prose = (ROOT / "paper/main.tex").read_text(encoding="utf-8")
-    for name in FIGURES:
+    for name in read_shown(ROOT / "paper/main.tex").figures:
         assert f"{{{name}}}" in prose and f"\\{macro_name('Caption', name)}" in prose
 
 

@@ -170,7 +170,13 @@ def test_both_tables_are_written_and_read_back(add, tmp_path, config, config_sch
     file = add(every(100.0, 1000.0, temperature_c=40))
     files = {"cells": sorted((tmp_path / "cells").glob("*")), "samples": [file]}
     tables = aggregate(**files, gpus=GPUS, floors={})
-    tables |= describe_study(ROOT / "data/published/deep_gap.csv", [], {}, axes_of(config, config_schema))
+    tables |= describe_study(
+        ROOT / "data/published/deep_gap.csv",
+        ROOT / "data/published/mlperf_resnet50.csv",
+        [],
+        {},
+        axes_of(config, config_schema),
+    )
     places = {name: tmp_path / f"{name}.parquet" for name in tables}
     write_tables(tables, places)
     whole = load_summary({name: [place] for name, place in places.items()}, GPUS, REPORTING)

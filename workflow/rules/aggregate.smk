@@ -12,7 +12,7 @@ rule aggregate:
     log:
         "logs/aggregate/{gpu}/{model}.log",
     wildcard_constraints:
-        gpu="|".join(map(re.escape, study.platforms)),
+        gpu="|".join(map(re.escape, study.gpus)),
         model="|".join(map(re.escape, study.model_keys)),
     params:
         # Of gpus.yaml what these cells are held against: another GPU or a price changes nothing here.
@@ -33,6 +33,7 @@ rule aggregate:
 rule describe_study:
     input:
         published_csv=own("data/published/deep_gap.csv"),
+        anchors_csv=own("data/published/mlperf_resnet50.csv"),
     output:
         **{name: study_table_file(name) for name in STUDY_TABLES},
     log:
@@ -49,7 +50,7 @@ rule describe_study:
                 "thread_counts": study.axes(gpu)["thread_counts"],
                 "counts": asdict(study.protocol(gpu)),
             }
-            for gpu in study.platforms
+            for gpu in study.gpus
         },
         code=code_digest(
             "deepgap.analyse.design", script=own("workflow/scripts/describe_study.py")

@@ -9,14 +9,14 @@ from deepgap.jobs.arguments import run_script
 
 
 def main(job):
-    tables = describe_study(Path(job.published_csv), job.asked, job.unlisted, job.axes)
+    tables = describe_study(Path(job.published_csv), Path(job.anchors_csv), job.asked, job.unlisted, job.axes)
     write_tables(tables, {name: Path(getattr(job, name)) for name in STUDY_TABLES})
 
 
 run_script(
     main,
     globals(),
-    inputs=["published_csv"],
+    inputs=["published_csv", "anchors_csv"],
     outputs=list(STUDY_TABLES),
     params=["asked", "unlisted", "axes"],
 )

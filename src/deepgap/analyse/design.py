@@ -9,12 +9,14 @@ from typing import Any
 import polars as pl
 
 from deepgap.analyse.schemas import COVERAGE_KEY, DESIGN, EXPECTED
+from deepgap.published.anchors import read_anchors
 from deepgap.published.values import read_published
 from deepgap.study.gpus import in_config
 
 
 def describe_study(
     published: Path,
+    anchors: Path,
     expected: Sequence[Mapping[str, Any]],
     unlisted: Mapping[str, int],
     axes: Mapping[str, Mapping[str, Any]],
@@ -23,14 +25,16 @@ def describe_study(
 
     Args:
         published: the transcribed numbers of the published study.
+        anchors: the transcribed records of MLPerf Inference.
         expected, unlisted: see `describe_expected`.
         axes: see `describe_design`.
 
     Raises:
-        DeepGapError: the published numbers cannot be read.
+        DeepGapError: the published numbers or the records cannot be read.
     """
     return {
         "published": read_published(published),
+        "anchors": read_anchors(anchors),
         "expected": describe_expected(expected, unlisted),
         "design": describe_design(axes),
     }

@@ -128,15 +128,8 @@ def _connect(address: str) -> socket.socket | None:
 
 def _measure(request: Mapping[str, Any]) -> None:
     from deepgap.measure.cell import measure_cell
-    from deepgap.measure.readiness import explain
 
-    try:
-        measure_cell(_parse(request), say=tell)
-    except RuntimeError as error:
-        trouble = explain(error, request["gpu"]["key"])
-        if trouble is None:
-            raise
-        raise trouble from error
+    measure_cell(_parse(request), say=tell)
 
 
 def _parse(request: Mapping[str, Any]) -> Request:

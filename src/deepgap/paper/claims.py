@@ -1,7 +1,9 @@
 r"""What the text says in words about the data, and whether it is true of the data at hand.
 
 A claim is a sentence of paper/main.tex inside `\Claim<Name>{...}`. One that the data contradict stops the PDF by its
-name; one that they cannot tell, because something is not measured, prints as not measured.
+name. What more data may turn either way has two wordings, `\Either<Name>{...}{...}`, of which the data choose one. Of
+what the data cannot tell, because something is not measured, the text says nothing: it leaves the sentence out. Text
+inside `\When<Name>{...}` stands where the data have what it is about.
 """
 
 from __future__ import annotations
@@ -16,16 +18,19 @@ from deepgap.analyse.flag_counts import families_with
 from deepgap.analyse.peaks import Peak, find_peaks
 from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
+from deepgap.paper.predictions import bandwidth_elasticities
+from deepgap.paper.tables.reproduction import compared_gpus
 from deepgap.paper.wording import prose_gpus
 from deepgap.published.audit import if_printed
 from deepgap.published.audit.cache import cached_peaks
 from deepgap.published.values import table1_peaks
 from deepgap.study.cell import ALL_THREADS
 
+LEFT_OUT = r"\leftout"
+"""What stands for a sentence of which nothing is known: nothing, and no blank after it."""
+
 SHORTENED = ("fp32", "tf32", "fp16", "int8")
 """Precisions of which each is said to be less exact than the one before."""
-
-NOT_MEASURED = "(not measured in this edition.)"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,14 @@ class Claim:
     statement: str
     """With `{gpu}` where the GPU is named."""
     holds: Callable[[Summary, str], bool | None]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Something that the data have or not, of which a part of the text speaks."""
+
+    name: str
+    met: Callable[[Summary], bool]
 
 
 def prose_gpu(summary: Summary) -> str | None:
@@ -64,11 +77,22 @@ def check_claims(summary: Summary) -> dict[str, bool]:
 
 
 def write_claims(summary: Summary) -> str:
-    r"""The content of claims.tex: a macro a claim that prints its sentence, or that it is not measured."""
-    return "".join(
-        f"\\newcommand{{\\Claim{name}}}[1]{{{'#1' if told else NOT_MEASURED}}}\n"
-        for name, told in check_claims(summary).items()
-    )
+    r"""The content of claims.tex: a macro a claim, an alternative and a condition, of one, two and one arguments.
+
+    Raises:
+        DeepGapError: see `check_claims`.
+    """
+    gpu = prose_gpu(summary) or "GPU"
+    lines = [_macro("Claim", name, 1, r"\told{#1}" if told else "") for name, told in check_claims(summary).items()]
+    for item in EITHER:
+        verdict = item.holds(summary, gpu)
+        lines.append(_macro("Either", item.name, 2, "" if verdict is None else rf"\told{{#{1 if verdict else 2}}}"))
+    lines += [_macro("When", item.name, 1, "#1" if item.met(summary) else "") for item in CONDITIONS]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _macro(kind: str, name: str, arguments: int, text: str) -> str:
+    return rf"\newcommand{{\{kind}{name}}}[{arguments}]{{{text or LEFT_OUT}}}"
 
 
 def _all(verdicts: Sequence[bool]) -> bool | None:
@@ -142,14 +166,9 @@ def _odd_is_launch_bound(summary: Summary, gpu: str) -> bool | None:
     return _all(both)
 
 
-def _power_holds_one(summary: Summary, gpu: str) -> bool | None:
-    """Whether the power limit held the clocks of cudnn-fp16 alone, at the largest batch size alone."""
+def _power_holds_nothing(summary: Summary, gpu: str) -> bool | None:
     here = summary.measured.filter(gpu=gpu)
-    if here.is_empty():
-        return None
-    held = here.filter(pl.col("flags").list.contains("power_held"))
-    other = held.filter((pl.col("mode") != "cudnn-fp16") | (pl.col("batch_size") != here["batch_size"].max()))
-    return not held.is_empty() and other.is_empty()
+    return None if here.is_empty() else not families_with(summary, gpu, "power_held")
 
 
 def _int8_saves_energy(summary: Summary, gpu: str) -> bool | None:
@@ -195,11 +214,6 @@ def _headline_is_one_cell(summary: Summary, _: str) -> bool | None:
 
 CLAIMS = (
     Claim(
-        "EveryPeakIsAtTheEdge",
-        "on the {gpu} every mode's largest batch size is tied with its best",
-        _peaks_at_the_edge,
-    ),
-    Claim(
         "TfThirtyTwoIsFaster",
         "on the {gpu} eager-tf32 has over 1.5 times eager-fp32's throughput at the largest batch size",
         _tf32_faster,
@@ -216,34 +230,9 @@ CLAIMS = (
         _graph_faster,
     ),
     Claim(
-        "TheLayoutIsNotTold",
-        "on the {gpu} the interval of eager-fp16 over eager-fp16-nchw holds 1 at every batch size",
-        _layout_not_told,
-    ),
-    Claim(
-        "EagerIsLaunchBound",
-        "on the {gpu} all eager modes are launch-bound at every batch size up to 8",
-        _eager_launch_bound,
-    ),
-    Claim(
         "GraphsAreNotLaunchBound",
         "on the {gpu} graph, compilegraph and cudnn modes are launch-bound nowhere",
         _graphs_not_launch_bound,
-    ),
-    Claim(
-        "OddIsMostlyLaunchBound",
-        "on the {gpu} most families that are variable, unsteady, or whose arms disagree are launch-bound",
-        _odd_is_launch_bound,
-    ),
-    Claim(
-        "ThePowerLimitHoldsOneMode",
-        "on the {gpu} the power limit holds clocks in cudnn-fp16 at the largest batch size and nowhere else",
-        _power_holds_one,
-    ),
-    Claim(
-        "IntEightSavesEnergy",
-        "on the {gpu} cudnn-int8 has more images a joule than cudnn-fp16, beyond the intervals, at every batch size",
-        _int8_saves_energy,
     ),
     Claim(
         "IntEightAgrees",
@@ -263,3 +252,42 @@ CLAIMS = (
     ),
     Claim("HeadlineIsOneCell", "the published L4-over-T4 headline is 1.3 times its next cell", _headline_is_one_cell),
 )
+"""What the data must not contradict."""
+
+EITHER = (
+    Claim(
+        "EveryPeakIsAtTheEdge",
+        "on the {gpu} every mode's largest batch size is tied with its best",
+        _peaks_at_the_edge,
+    ),
+    Claim(
+        "TheLayoutIsNotTold",
+        "on the {gpu} the interval of eager-fp16 over eager-fp16-nchw holds 1 at every batch size",
+        _layout_not_told,
+    ),
+    Claim(
+        "EagerIsLaunchBound",
+        "on the {gpu} all eager modes are launch-bound at every batch size up to 8",
+        _eager_launch_bound,
+    ),
+    Claim(
+        "OddIsMostlyLaunchBound",
+        "on the {gpu} most families that are variable, unsteady, or whose arms disagree are launch-bound",
+        _odd_is_launch_bound,
+    ),
+    Claim("ThePowerLimitHoldsNothing", "on the {gpu} the power limit holds no clock", _power_holds_nothing),
+    Claim(
+        "IntEightSavesEnergy",
+        "on the {gpu} cudnn-int8 has more images a joule than cudnn-fp16, beyond the intervals, at every batch size",
+        _int8_saves_energy,
+    ),
+)
+"""What the text says in one of two ways."""
+
+CONDITIONS = (
+    Condition("BothBandwidths", lambda summary: not bandwidth_elasticities(summary).is_empty()),
+    Condition("Reproduced", lambda summary: bool(compared_gpus(summary))),
+    Condition("Processors", lambda summary: not summary.thread_scaling.is_empty()),
+    Condition("Measured", lambda summary: not summary.measured.is_empty()),
+)
+"""What parts of the text are about."""

@@ -24,7 +24,7 @@ SHOWS = ("measured", "published")
 SPAN = "page"
 """How wide a figure is, unless it says `column`."""
 
-SHOWN_FIGURE = re.compile(r"\\(?:pagefigure|columnfigure)\{(\w+)\}|\\includegraphics(?:\[[^]]*\])?\{figures/(\w+)\}")
+SHOWN_FIGURE = re.compile(r"\\paperfigure\{(\w+)\}|\\includegraphics(?:\[[^]]*\])?\{figures/(\w+)\}")
 SHOWN_TABLE = re.compile(r"\\input\{tables/(\w+)\.tex\}")
 USED_MACRO = re.compile(r"\\([A-Z][A-Za-z]+)")
 DEFINED_MACRO = re.compile(r"\\newcommand\{\\([A-Z][A-Za-z]+)\}")
@@ -50,7 +50,7 @@ def find_parts(folder: Path) -> tuple[str, ...]:
 def shown_in(text: str) -> Shown:
     r"""What a LaTeX text shows, and which macros it uses.
 
-    It shows figures by `\pagefigure`, `\columnfigure` or `\includegraphics`, tables by `\input{tables/...}`.
+    It shows figures by `\paperfigure` or `\includegraphics`, tables by `\input{tables/...}`.
     """
     plain = COMMENT.sub("", text)
     figures = dict.fromkeys(one or other for one, other in SHOWN_FIGURE.findall(plain))

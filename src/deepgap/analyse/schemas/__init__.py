@@ -23,6 +23,7 @@ from deepgap.analyse.schemas.observations import (
     TELEMETRY_ORDER,
 )
 from deepgap.analyse.schemas.times import BY_HOST, FAMILIES, OF_CELL, RATIOS, RUNS, VARIANCE
+from deepgap.published.anchors import ANCHORS
 from deepgap.published.values import PUBLISHED_VALUES
 from deepgap.study.words import MEASURED, PUBLISHED
 
@@ -41,11 +42,17 @@ CELL_TABLES: dict[str, pl.Schema] = {
 }
 """The folders of results/summary/, in each of which is a file `<gpu>/<model>.parquet` of this schema."""
 
-STUDY_TABLES: dict[str, pl.Schema] = {"published": PUBLISHED_VALUES, "expected": EXPECTED, "design": DESIGN}
+STUDY_TABLES: dict[str, pl.Schema] = {
+    "published": PUBLISHED_VALUES,
+    "anchors": ANCHORS,
+    "expected": EXPECTED,
+    "design": DESIGN,
+}
 """The files of results/summary/, by stem: what no cell changes."""
 
 __all__ = [
     "ABOUT_MODE",
+    "ANCHORS",
     "BY_HOST",
     "CELL_TABLES",
     "COST",

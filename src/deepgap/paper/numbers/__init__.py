@@ -1,8 +1,8 @@
 r"""The numbers of the prose, as LaTeX macros: one `\newcommand` a line, with the rows that it comes from.
 
 A name is made of the words of its key, digits spelled: the peak of ResNet-50 in eager-fp16 on the H100 is
-`\PeakHOneZeroZeroResnetFiveZeroEagerFpOneSix`. A number that the data do not have prints as n/a, so that
-the prose compiles whatever was measured.
+`\PeakHOneZeroZeroResnetFiveZeroEagerFpOneSix`. A number that the data do not have is `\notmeasured`: a
+sentence inside `\told` that holds one is left out, so that the prose compiles and is true whatever was measured.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import polars as pl
 
 from deepgap.analyse.summary import Summary
 from deepgap.paper.latex import escape, number
+from deepgap.paper.numbers.conditions import anchor_numbers, condition_numbers
 from deepgap.paper.numbers.families import (
     design_numbers,
     family_sizes,
@@ -22,13 +23,14 @@ from deepgap.paper.numbers.families import (
     session_numbers,
 )
 from deepgap.paper.numbers.macro import Number, macro_name
-from deepgap.paper.numbers.measured import energies, measured_numbers, ratio_numbers, spread_numbers
+from deepgap.paper.numbers.measured import energies, measured_numbers, ratio_numbers, spread_numbers, top_ratios
 from deepgap.paper.numbers.published import audit_numbers, published_numbers
 from deepgap.paper.numbers.residency import residency_numbers
 
 FAMILY = re.compile(
-    "(?:Audit|Bandwidth|Cache|Calibration|Calls|Caption|Cards|Cells|Cores|Design|Devices|Energy|Families|Fidelity|"
-    "Flagged|Hosts|Largest|Latency|Launch|Load|Matched|Measured|Peak|Published|Ratio|Sessions|Spread|Sqnr|Sweeps)"
+    "(?:Anchor|Audit|Bandwidth|Cache|Calibration|Calls|Caption|Cards|Cells|Clock|Cores|Curves|Design|Devices|Effect|"
+    "Energy|Families|Fidelity|Flagged|Hosts|Largest|Latency|Launch|Layout|Load|Matched|Measured|Peak|Power|"
+    "Published|Ratio|Sessions|Spread|Sqnr|Sweeps|TopRatio)"
     "[A-Z][A-Za-z]*$"
 )
 """How the names of these macros begin."""
@@ -46,6 +48,9 @@ def write_numbers(summary: Summary, captions: Mapping[str, str], used: Iterable[
         *measured_numbers(summary),
         *energies(summary),
         *ratio_numbers(summary),
+        *top_ratios(summary),
+        *condition_numbers(summary),
+        *anchor_numbers(summary),
         *spread_numbers(summary),
         *session_numbers(summary),
         *family_sizes(summary),
@@ -59,10 +64,6 @@ def write_numbers(summary: Summary, captions: Mapping[str, str], used: Iterable[
     ]
     lines = [f"\\newcommand{{\\{item.name}}}{{{item.text}}} % {item.rows}" for item in numbers]
     absent = sorted(set(filter(FAMILY.match, used)) - {item.name for item in numbers})
-    if absent:
-        lines.append(
-            r"\newcommand{\notmeasured}{\mbox{(not measured)}} % what stands where these data have no number"
-        )
     lines += [
         rf"\newcommand{{\{name}}}{{\notmeasured}} % used by the text, not given by these data" for name in absent
     ]
@@ -71,7 +72,7 @@ def write_numbers(summary: Summary, captions: Mapping[str, str], used: Iterable[
 
 def count_cells(summary: Summary) -> Iterator[Number]:
     """Cells found, by GPU and in all, and the devices that have any."""
-    found = {gpu.key: 0 for gpu in summary.kinds}
+    found = dict.fromkeys(summary.gpus, 0)
     found |= {
         str(gpu): int(count) for gpu, count in summary.coverage.group_by("gpu").agg(pl.col("found").sum()).iter_rows()
     }

@@ -94,7 +94,7 @@ def flag_numbers(summary: Summary) -> Iterator[Number]:
 
 
 def fidelity_numbers(summary: Summary) -> Iterator[Number]:
-    """For each GPU of the prose: the held-out images on which the rows of Table IV rest, the calibration of INT8, and
+    """For each GPU of the prose: the held-out images on which its table rests, the calibration of INT8, and
     by precision the worst SQNR of its modes in decibels, over modes and models."""
     for gpu in prose_gpus(summary):
         here = summary.fidelity.filter(gpu=gpu)

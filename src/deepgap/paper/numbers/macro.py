@@ -10,9 +10,10 @@ from deepgap.paper.latex import Latex, number, rounded
 
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 THROUGHPUT_DIGITS, OTHER_DIGITS, PUBLISHED_DIGITS = 4, 3, 2
-"""Significant digits as in the tables: of throughput in Table I; of latency, energy and ratios in Tables I, V, VI and
-IX; and of what is recomputed from published values, most of which are approximate, in Table VII."""
-NOT_AVAILABLE = Latex("n/a")
+"""Significant digits as in the tables: of throughput; of latency, energy and ratios; and of what is recomputed from
+published values, most of which are approximate."""
+NOT_AVAILABLE = Latex(r"\notmeasured")
+"""What the data do not give: a sentence with it is left out, and alone it says so."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from deepgap.analyse.schemas import CURVE_KEY
 from deepgap.analyse.summary import Summary
 from deepgap.paper.latex import Latex, interval, rounded
 from deepgap.paper.numbers.macro import (
+    NOT_AVAILABLE,
     OTHER_DIGITS,
     THROUGHPUT_DIGITS,
     Number,
@@ -38,6 +39,11 @@ def measured_numbers(summary: Summary) -> Iterator[Number]:
             f"{rows}, throughput_img_s of the smallest batch_size that is tied",
         )
         yield Number(macro_name("PeakBatch", *key), exact(peak.point.batch_size), f"{rows}, its batch_size")
+        yield Number(
+            macro_name("PeakEnds", *key),
+            _ends(peak.point.low, peak.point.high, THROUGHPUT_DIGITS),
+            f"{rows}, interval",
+        )
         latency = rounded_or_not(singles.get(key), OTHER_DIGITS)
         yield Number(macro_name("Latency", *key), latency, f"{rows}, batch_size=1, median_ms")
 
@@ -77,7 +83,29 @@ def energies(summary: Summary) -> Iterator[Number]:
         row, rows = found[key], "families: gpu={}, model={}, mode={}".format(*key)
         energy = rounded(1000 * row["energy_j_per_image"], OTHER_DIGITS)
         yield Number(macro_name("Energy", *key), energy, f"{rows}, largest batch_size with energy, in mJ")
+        ends = [row[f"energy_{end}_j_per_image"] for end in ("low", "high")]
+        low, high = (None if end is None else 1000 * end for end in ends)
+        yield Number(macro_name("EnergyEnds", *key), _ends(low, high, OTHER_DIGITS), f"{rows}, interval, in mJ")
         yield Number(macro_name("EnergyBatch", *key), exact(row["batch_size"]), f"{rows}, that batch_size")
+
+
+def top_ratios(summary: Summary) -> Iterator[Number]:
+    """For each GPU of the prose, model and pair of modes: the ratio with an interval of the largest batch size,
+    and that batch size."""
+    for gpu in prose_gpus(summary):
+        known = summary.ratios.filter(pl.col("low").is_not_null(), gpu=gpu, threads=ALL_THREADS).sort("batch_size")
+        last = known.group_by("model", "numerator", "denominator", maintain_order=True).last()
+        for row in last.iter_rows(named=True):
+            key = (gpu, row["model"], row["numerator"], "over", row["denominator"])
+            rows = f"ratios: gpu={gpu}, model={row['model']}, {row['numerator']} over {row['denominator']}"
+            ends = interval(row["low"], row["high"], OTHER_DIGITS)
+            text = Latex(rf"{rounded(row['ratio'], OTHER_DIGITS)}$\times$ {ends}")
+            yield Number(macro_name("TopRatio", *key), text, f"{rows}, largest batch_size")
+            yield Number(macro_name("TopRatioBatch", *key), exact(row["batch_size"]), f"{rows}, largest batch_size")
+
+
+def _ends(low: float | None, high: float | None, digits: int) -> Latex:
+    return interval(low, high, digits) or NOT_AVAILABLE
 
 
 def _prose_keys(summary: Summary, keys: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:

@@ -19,7 +19,7 @@ from deepgap.paper.numbers.macro import (
 )
 from deepgap.published.audit import audit, if_printed
 from deepgap.published.audit.cache import cached_peaks
-from deepgap.published.audit.evidence import FAILS, HOLDS, OPEN
+from deepgap.published.audit.evidence import FAILS, HOLDS, OPEN, PARTLY
 from deepgap.published.audit.ratios import matched_ratios
 from deepgap.published.values import pareto_pairs, table1_peaks
 
@@ -28,7 +28,7 @@ def audit_numbers(summary: Summary) -> Iterator[Number]:
     """How many of the published study's claims hold by its own values."""
     verdicts = [finding.verdict for finding in audit(summary.published, summary.gpus)]
     yield Number("AuditFindings", number(len(verdicts)), "audit: all findings")
-    for name, verdict in (("AuditHolds", HOLDS), ("AuditFails", FAILS), ("AuditOpen", OPEN)):
+    for name, verdict in (("AuditHolds", HOLDS), ("AuditPartly", PARTLY), ("AuditFails", FAILS), ("AuditOpen", OPEN)):
         yield Number(name, number(verdicts.count(verdict)), f"audit: verdict '{verdict}'")
 
 
@@ -74,7 +74,7 @@ def _ratios(over: pl.DataFrame, under: pl.DataFrame, *key: str) -> pl.Series:
 
 
 def _matched(summary: Summary) -> Iterator[Number]:
-    """L4 over T4 at one batch size, as in Table VII."""
+    """L4 over T4 at one batch size, as in the audit."""
     rows = "audit: L4 over T4 by the medians at the largest batch size"
     found = if_printed(matched_ratios, summary.published, summary.gpus)
     known = list(found.known.values()) if found else []
@@ -86,7 +86,7 @@ def _matched(summary: Summary) -> Iterator[Number]:
 
 
 def _cached(summary: Summary) -> Iterator[Number]:
-    """The L4's peaks that share one product of batch size and bytes an element, as in Table VII."""
+    """The L4's peaks that share one product of batch size and bytes an element, as in the audit."""
     rows = "audit: peaks of the L4 by batch size times bytes of an element"
     found = if_printed(cached_peaks, summary.published, summary.gpus)
     values = (found.usual, found.count, found.peaks) if found else (None, None, None)

@@ -17,7 +17,8 @@ def context(summary: Summary) -> dict[str, Any]:
     """The hardware facts, and for each GPU, precision and source the model nearest to the peak.
 
     Returns:
-        gpus: rows with key, architecture, year, sms, clock_mhz, bandwidth_gb_s, l2_mib, memory_gb, tdp_w, and
+        gpus: rows with key, architecture, year, sms, clock_mhz, bandwidth_gb_s, l2_mib, memory_gb, tdp_w,
+            inference (a card for it), and
             peaks, the dense peaks of `precisions` in 10^12 operations a second (None: unsupported or unknown).
         precisions: the labels of those that a GPU has.
         shares: rows with gpu, precision, source, model, mode, batch, throughput in images a second,
@@ -38,6 +39,7 @@ def context(summary: Summary) -> dict[str, Any]:
             "l2_mib": gpu.l2_cache_mib,
             "memory_gb": gpu.memory_gb,
             "tdp_w": gpu.tdp_w,
+            "inference": gpu.inference_card,
         }
         for gpu in cards
     ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from deepgap.analyse.peaks import Peak, best_within_latency, family_points, find_peaks
+from deepgap.analyse.peaks import Peak, best_within_latency, family_points, find_peaks, saturation
 from deepgap.analyse.summary import Summary
 from deepgap.paper.wording import failures_in_words, gpu_label
 from deepgap.published.values import CPU, sweep_batch_sizes, table1_peaks
@@ -19,21 +19,22 @@ def context(summary: Summary) -> dict[str, Any]:
 
     Returns:
         measured: rows with platform, mode and model; batch, tied and at_edge of the peak; its throughput,
-            low and high in images a second; speedup over the measured processor's peak in the same
-            mode, None where it does not have one;
+            low and high in images a second, latency_ms and clock (the mean over its maximum, in percent); saturated,
+            the smallest batch size within 5 % of the best;
             matched, the throughput at `matched_batch_size`; bounded and bounded_batch, the highest
             throughput whose median latency is at most `matched_latency_ms`. What there is not is None.
-        published: the printed rows with platform, mode, model, batch, at_edge, throughput and printed speedup.
-        processor_cores: logical cores of the measured CPU in words; None where it is not known.
+        models: labels of those with published peaks. published: rows with platform, mode and cells, for each
+            of models batch, at_edge and throughput, or None.
         failures: sentences on what was tried and has no numbers.
         matched_batch_size, matched_latency_ms: the operating points.
     """
     peaks = find_peaks(summary.measured)
+    models, published = _published_rows(summary)
     return {
-        "measured": _first_only([_measured_row(summary, key, peak, peaks) for key, peak in _ordered(summary, peaks)]),
-        "published": _first_only(_published_rows(summary)),
+        "measured": _first_only([_measured_row(summary, key, peak) for key, peak in _ordered(summary, peaks)]),
+        "models": models,
+        "published": published,
         "failures": _failures(summary),
-        "processor_cores": summary.cores(summary.processor),
         "matched_batch_size": summary.reporting["matched_batch_size"],
         "matched_latency_ms": summary.reporting["matched_latency_ms"],
     }
@@ -51,13 +52,13 @@ def _ordered(summary: Summary, peaks: Mapping[Key, Peak]) -> list[tuple[Key, Pea
     )
 
 
-def _measured_row(summary: Summary, key: Key, peak: Peak, peaks: Mapping[Key, Peak]) -> dict[str, Any]:
+def _measured_row(summary: Summary, key: Key, peak: Peak) -> dict[str, Any]:
     gpu, model, mode = key
-    here = (pl.col("gpu") == gpu) & (pl.col("model") == model) & (pl.col("mode") == mode)
-    points = family_points(summary.measured.filter(here, pl.col("throughput_img_s").is_not_null()))
+    curve = summary.measured.filter(pl.col("throughput_img_s").is_not_null(), gpu=gpu, model=model, mode=mode)
+    points = family_points(curve)
     matched = {point.batch_size: point.throughput for point in points}.get(summary.reporting["matched_batch_size"])
     bounded = best_within_latency(points, summary.reporting["matched_latency_ms"])
-    cpu = peaks.get((summary.processor, model, mode)) if gpu != summary.processor else None
+    clock = dict(curve.select("batch_size", "sm_clock_share").iter_rows())[peak.point.batch_size]
     return {
         "platform": gpu_label(gpu),
         "mode": mode,
@@ -68,28 +69,36 @@ def _measured_row(summary: Summary, key: Key, peak: Peak, peaks: Mapping[Key, Pe
         "throughput": peak.point.throughput,
         "low": peak.point.low,
         "high": peak.point.high,
-        "speedup": None if cpu is None else peak.point.throughput / cpu.point.throughput,
+        "latency_ms": peak.point.latency_ms,
+        "clock": None if clock is None else 100 * clock,
+        "saturated": saturation(points).batch_size,
         "matched": matched,
         "bounded": None if bounded is None else bounded.throughput,
         "bounded_batch": None if bounded is None else bounded.batch_size,
     }
 
 
-def _published_rows(summary: Summary) -> list[dict[str, Any]]:
+def _published_rows(summary: Summary) -> tuple[list[str], list[dict[str, Any]]]:
+    """The models with published peaks, and a row a platform and mode."""
     largest = max(sweep_batch_sizes(summary.published), default=None)
-    return [
-        {
-            "platform": gpu_label(row["gpu"]),
-            "mode": f"{row['runtime']}-{row['precision']}",
-            "model": model_label(row["model"]),
-            "batch": row["batch_size"],
-            # The processor was swept over other batch sizes, which are not printed.
-            "at_edge": row["gpu"] != CPU and row["batch_size"] == largest,
-            "throughput": row["throughput_img_s"],
-            "speedup": row["speedup_vs_cpu"],
-        }
-        for row in table1_peaks(summary.published).iter_rows(named=True)
-    ]
+    peaks = table1_peaks(summary.published)
+    models = summary.order_models(peaks["model"])
+    rows = []
+    for (gpu, runtime, precision), here in peaks.group_by("gpu", "runtime", "precision", maintain_order=True):
+        of_model = {row["model"]: row for row in here.iter_rows(named=True)}
+        cells = [
+            {
+                "batch": row["batch_size"],
+                # The processor was swept over other batch sizes, which are not printed.
+                "at_edge": gpu != CPU and row["batch_size"] == largest,
+                "throughput": row["throughput_img_s"],
+            }
+            if (row := of_model.get(model)) is not None
+            else None
+            for model in models
+        ]
+        rows.append({"platform": gpu_label(str(gpu)), "mode": f"{runtime}-{precision}", "cells": cells})
+    return [model_label(model) for model in models], rows
 
 
 def _first_only(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

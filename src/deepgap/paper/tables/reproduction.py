@@ -44,6 +44,11 @@ def context(summary: Summary) -> dict[str, Any]:
     }
 
 
+def compared_gpus(summary: Summary) -> list[str]:
+    """The devices that have both measured and published values."""
+    return list(context(summary)["compared"])
+
+
 def _own_key(summary: Summary, gpu: str) -> str | None:
     """The GPU here that a published one is compared with; the study's processor with the one measured here."""
     return summary.processor if gpu == CPU else gpu if gpu in summary.gpus else None
