@@ -102,7 +102,7 @@ def _values(node: Mapping[str, Any], root: Mapping[str, Any]) -> str:
     if "const" in node:
         return f"`{node['const']}`"
     kinds = node["type"] if isinstance(node["type"], list) else [node["type"]]
-    words = " or ".join(WORDS.get(kind, kind) for kind in kinds)
+    words = " or ".join(WORDS.get(str(kind), str(kind)) for kind in kinds)
     if "items" in node:
         inside = _values(_resolve(node["items"], root), root)
         words = words.replace("list", f"list of {f'({inside})' if ',' in inside else inside}")

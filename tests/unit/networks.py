@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import torch
 import torchvision
+from torchvision.models.resnet import Bottleneck, ResNet
 
 from deepgap.build.export import export_onnx
 from deepgap.build.quantize.network import read_graph
@@ -18,10 +19,14 @@ from deepgap.study.models import parse_models
 from deepgap.weights import Weights, save_weights
 
 SIZE = 64
+BOTTLENECKS = "bottlenecks"
+"""What ResNet-50 is made of, in five blocks: one behind another, and three that halve the image."""
 
 
 def bare_model(name: str) -> torch.nn.Module:
-    """A torchvision model with fresh random weights, in eval mode."""
+    """A torchvision model, or `BOTTLENECKS`, with fresh random weights, in eval mode."""
+    if name == BOTTLENECKS:
+        return ResNet(Bottleneck, [2, 1, 1, 1]).eval()
     model: torch.nn.Module = torchvision.models.get_model(name, weights=None)
     return model.eval()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -394,6 +395,12 @@ def synthetic_rows(
     return frame.with_columns(iteration=pl.int_range(1, pl.len() + 1).over("arm", "run").cast(pl.Int32))
 
 
+def card_name(gpu: str) -> str:
+    """A name that the entry of a GPU knows."""
+    known = GPUS.get(gpu)
+    return re.sub(r"\(.*?\)[*?]", "", known.name_pattern or "") if known else f"Synthetic {gpu}"
+
+
 def synthetic_footer(recipe: dict[str, Any], **observed: Any) -> Footer:
     """A footer of a healthy cell with these observations changed; a null one is left out."""
     on_gpu = recipe["gpu"] != "CPU"
@@ -423,7 +430,7 @@ def synthetic_footer(recipe: dict[str, Any], **observed: Any) -> Footer:
     if not on_gpu:
         found |= {"telemetry": {"absent": "no GPU"}, "memory": {"host_peak_bytes": 200 << 20}}
     found |= observed
-    device = {"name": f"Synthetic {recipe['gpu']}", "uuid_sha256": CARD if on_gpu else None}
+    device = {"name": card_name(recipe["gpu"]), "uuid_sha256": CARD if on_gpu else None}
     if on_gpu:
         device |= {"driver": "000.00", "default_sm_clock_mhz": 1900, "max_sm_clock_mhz": 1980}
     host = {"cpu": "Synthetic", "logical_cores": 8, "memory_gib": 16.0, "os": "Synthetic", "kernel": "0"}

@@ -117,7 +117,7 @@ def exercise(study: Study) -> None:
     for row in study.expected_counts():
         counted[row["gpu"]] = counted.get(row["gpu"], 0) + row["expected"]
     paths: set[str] = set()
-    for gpu in study.gpus:
+    for gpu in study.platforms:
         cells = study.run_order(gpu)
         assert counted[gpu] == len(cells)
         first = [cell for cell in cells if cell.sweep == 1]
@@ -133,7 +133,7 @@ def exercise(study: Study) -> None:
         parts = PurePosixPath(path).parts
         assert parts[0] in ("results", "build") and ".." not in parts, path
         assert all(len(part.encode()) < 255 and part.isprintable() for part in parts), path
-    present_and_missing(study.run_order(next(iter(study.gpus))), ROOT)
+    present_and_missing([cell for gpu in study.platforms[:1] for cell in study.run_order(gpu)], ROOT)
 
 
 def load_whole(config: Any, gpus: Mapping[str, Gpu]) -> Study:

@@ -33,7 +33,7 @@ from deepgap.runtimes.cudnn.layers import Layer, network_layers, pack_weight
 from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, Head, MaxPool, Program
 from deepgap.runtimes.cudnn.running import load_forward
 from tests.conftest import ROOT
-from tests.unit.networks import SIZE, images
+from tests.unit.networks import BOTTLENECKS, SIZE, images
 from tests.unit.test_lowering import emulate, features, lowered, run_exactly
 from tests.unit.test_placement import qdq
 
@@ -45,7 +45,7 @@ needs_gpu = [
 ]
 
 IDENTITY = {"gpu": "Tesla T4", "libraries": {"triton": "3.8.0"}}
-BATCHES = {"resnet18": 2, "resnet50": 1}
+BATCHES = {"resnet18": 2, BOTTLENECKS: 1}
 """The interpreter is slow."""
 
 
@@ -512,7 +512,7 @@ def test_a_network_computes_exactly_its_integers(interpreted, name):
     np.testing.assert_allclose(found.astype(float), expected, rtol=2**-10, atol=1e-6)
 
 
-@pytest.mark.parametrize(("name", "error"), [("resnet18", 0.01), ("resnet50", 0.015)])
+@pytest.mark.parametrize(("name", "error"), [("resnet18", 0.01), (BOTTLENECKS, 0.015)])
 def test_a_network_computes_the_logits_of_onnx_runtime(interpreted, name, error):
     """Loose, because a value that ONNX Runtime rounds to its other neighbour spreads."""
     expected = run_exactly(qdq(name), scenes(BATCHES[name], seed=7))["logits"]

@@ -22,10 +22,12 @@ from deepgap.runtimes.cudnn.convolutions import possible_tiles
 from deepgap.runtimes.cudnn.lowering import Convolution, lower_half
 from deepgap.runtimes.cudnn.running import load_forward
 from tests.conftest import ROOT
-from tests.unit.networks import SIZE, images, small_graph, small_network
+from tests.unit.networks import BOTTLENECKS, SIZE, images, small_graph, small_network
+
+pytestmark = pytest.mark.xdist_group("half")
 
 IDENTITY = {"device": "test"}
-NETWORKS = {"resnet18": 3, "resnet50": 2}
+NETWORKS = {"resnet18": 1, BOTTLENECKS: 2}
 needs_gpu = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU here"),

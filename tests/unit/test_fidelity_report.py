@@ -37,6 +37,7 @@ from deepgap.measure.fidelity_report import (
 )
 from tests.unit.general_networks import NETWORKS, general_graph, general_images, general_network
 from tests.unit.networks import (
+    BOTTLENECKS,
     SIZE,
     images,
     small_graph,
@@ -46,6 +47,8 @@ from tests.unit.networks import (
 from tests.unit.networks import (
     run_graph as run_optimised,
 )
+
+pytestmark = pytest.mark.xdist_group("graphs")
 
 BLOCKS = [f"layer{stage}.{block}" for stage in (1, 2, 3, 4) for block in (0, 1)]
 IMAGES = images(3).astype(np.float16).astype(np.float32)
@@ -82,9 +85,9 @@ def test_every_form_has_the_layers_of_the_module(scales, half_graph):
 
 
 def test_bottlenecks_are_named_as_the_module_names_them():
-    model = small_network("resnet50")
+    model = small_network(BOTTLENECKS)
     blocks = [name for name, module in model.named_modules() if type(module).__name__ == "Bottleneck"]
-    assert list(layer_tensors(small_graph("resnet50"))) == ["stem", *blocks, "logits"]
+    assert list(layer_tensors(small_graph(BOTTLENECKS))) == ["stem", *blocks, "logits"]
 
 
 def test_the_layers_of_the_plain_graph_are_those_of_the_module():

@@ -438,3 +438,17 @@ def test_models_stand_in_the_order_of_the_study() -> None:
     assert summary.measured["model"].unique(maintain_order=True).to_list() == list(models)
     text = json.dumps(load_figure("throughput")(summary).to_dict())
     assert text.index("ViT-B/16") < text.index("ResNet-50") < text.index("ConvNeXt-Tiny")
+
+
+@pytest.fixture(scope="module")
+def nine_models() -> Summary:
+    """Eight models on the processor, and another one on a GPU: most panels are of words."""
+    modes, batches = ("eager-fp32", "ort-fp32", "ort-int8"), (1, 8)
+    rows = [synthetic_family("CPU", "resnet18", mode, batch) for mode in modes for batch in batches]
+    rows = [row | {"model": f"resnet{number}"} for number in range(10, 18) for row in rows]
+    return synthetic_summary([*rows, *(row for row in h200_rows(batches) if row["model"] == "resnet50")])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_study_of_many_models_is_drawn(name: str, nine_models: Summary) -> None:
+    load_figure(name)(nine_models)

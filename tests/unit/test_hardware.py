@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pynvml
@@ -15,8 +17,10 @@ import yaml
 
 from deepgap.errors import ConfigError, DeviceError
 from deepgap.measure import device as devices
+from deepgap.measure import readiness, worker
 from deepgap.measure.device import Sighting, detect_gpu, look_for_gpus, matching_devices, visible_devices
 from deepgap.measure.provenance import device_memory_used
+from deepgap.measure.readiness import check_versions
 from deepgap.study.gpus import Device, load_gpus
 from tests.conftest import ROOT, read_yaml
 
@@ -38,7 +42,7 @@ def machine(monkeypatch):
 def test_every_fact_has_a_source(gpus):
     for gpu in gpus.values():
         facts = {"architecture", "compute_capability", "year", "sm_count", "max_sm_clock_mhz", "memory_gb"}
-        facts |= {"memory_bandwidth_gb_s", "l2_cache_mib", "tdp_w", "peak_tops"}
+        facts |= {"memory_bandwidth_gb_s", "l2_cache_mib", "tdp_w", "peak_tops", "fp16_accumulate_peak_tops"}
         sourced = {fact for fields in gpu.sources.values() for fact in fields}
         known = {fact for fact in facts if getattr(gpu, fact) is not None}
         if gpu.device == "cuda":
@@ -54,6 +58,18 @@ def test_every_fact_has_a_source(gpus):
         ("NVIDIA H200", "H200"),
         ("NVIDIA A100-SXM4-80GB", "A100"),
         ("NVIDIA H100 80GB HBM3", "H100"),
+        ("Tesla V100-SXM2-16GB", "V100"),
+        ("NVIDIA A10", "A10"),
+        ("NVIDIA A30", "A30"),
+        ("NVIDIA A40", "A40"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA GeForce RTX 3090", "RTX3090"),
+        ("GeForce RTX 3090", "RTX3090"),
+        ("NVIDIA GeForce RTX 4090", "RTX4090"),
+        ("NVIDIA GeForce RTX 5090", "RTX5090"),
+        ("NVIDIA RTX A6000", "RTXA6000"),
+        ("NVIDIA B200", "B200"),
+        ("NVIDIA GH200 480GB", "GH200"),
     ],
 )
 def test_devices_are_recognised_by_name(gpus, machine, name, key):
@@ -64,6 +80,13 @@ def test_devices_are_recognised_by_name(gpus, machine, name, key):
 
 def test_no_name_matches_two_profiles(gpus):
     names = ["Tesla T4", "NVIDIA L4", "NVIDIA L40", "NVIDIA H200", "NVIDIA H100 80GB HBM3", "NVIDIA A100-SXM4-80GB"]
+    others = [
+        "NVIDIA A10G",
+        "NVIDIA GeForce RTX 4090 D",
+        "NVIDIA GeForce RTX 4090 Laptop GPU",
+        "NVIDIA GeForce RTX 3090 Ti",
+    ]
+    assert not [name for name in others if devices.key_of(Device(0, "GPU-0", name), gpus)]
     for name in names:
         assert sum(bool(g.name_pattern and re.fullmatch(g.name_pattern, name)) for g in gpus.values()) <= 1
 
@@ -177,6 +200,107 @@ def test_slices_are_refused_in_one_sentence(gpus, nvml, monkeypatch):
     monkeypatch.setattr(pynvml, "nvmlDeviceGetMigMode", lambda device: [1, 1])
     with pytest.raises(DeviceError, match="GPU 0, NVIDIA H200, is cut into MIG slices, which are not measured"):
         detect_gpu(gpus)
+
+
+def test_numbers_of_several_kinds_of_cards_are_refused_where_cuda_may_order_them_otherwise(monkeypatch):
+    """CUDA puts the fastest first unless told otherwise (CUDA C++ Programming Guide, CUDA_DEVICE_ORDER)."""
+    two = [Device(0, A, "NVIDIA T1000"), Device(1, B, "NVIDIA H100 80GB HBM3")]
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
+    with pytest.raises(DeviceError, match=r"several kinds .*set CUDA_DEVICE_ORDER=PCI_BUS_ID, or give UUIDs"):
+        visible_devices("0", two)
+    assert [device.uuid for device in visible_devices("1,0", two)] == [B, A]
+    assert [device.uuid for device in visible_devices(B, two)] == [B]
+    assert visible_devices("7", two) == ()
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    assert [device.uuid for device in visible_devices("0", two)] == [A]
+
+
+@pytest.mark.parametrize(
+    ("query", "answer", "said"),
+    [
+        ("nvmlDeviceGetVirtualizationMode", pynvml.NVML_GPU_VIRTUALIZATION_MODE_VGPU, "is a virtual GPU"),
+        ("nvmlDeviceGetComputeMode", pynvml.NVML_COMPUTEMODE_PROHIBITED, "'sudo nvidia-smi -i 0 -c DEFAULT'"),
+    ],
+)
+def test_a_gpu_that_cannot_be_measured_alone_or_at_all_is_told(gpus, nvml, monkeypatch, query, answer, said):
+    nvml({0}, None)
+    monkeypatch.setattr(pynvml, query, lambda device: answer)
+    with pytest.raises(DeviceError, match=f"GPU 0, NVIDIA H200, .*{said}"):
+        detect_gpu(gpus)
+    monkeypatch.setattr(pynvml, query, lambda device: 0)
+    assert detect_gpu(gpus) == "H200"
+
+
+@pytest.mark.parametrize(
+    ("capability", "of_driver", "said"),
+    [
+        ("9.0", (12, 4), r"driver 550\.54 has CUDA 12\.4 at most, but PyTorch here needs CUDA 13\.0"),
+        ("7.0", (13, 0), r"has compute capability 7\.0, but the CUDA 13\.0 of PyTorch here begins at 7\.5"),
+        ("7.5", (13, 0), None),
+        ("9.0", (13, 1), None),
+        ("9.0", (14, 0), None),
+        ("9.0", None, None),
+    ],
+)
+def test_a_driver_or_a_card_too_old_for_pytorch_is_told_before_anything_starts(capability, of_driver, said):
+    device = Device(0, "GPU-0", "NVIDIA X", capability)
+    if said is None:
+        check_versions([device], (13, 0), of_driver, "550.54")
+        return
+    with pytest.raises(DeviceError, match=said):
+        check_versions([device], (13, 0), of_driver, "550.54")
+
+
+def test_a_card_that_another_process_has_for_itself_is_told(nvml, monkeypatch):
+    nvml({0, 1}, None)
+    both = devices.list_devices()
+    monkeypatch.setattr(readiness.metadata, "version", lambda package: "13.0.96")
+    monkeypatch.setattr(pynvml, "nvmlSystemGetCudaDriverVersion_v2", lambda: 13000)
+    monkeypatch.setattr(pynvml, "nvmlSystemGetDriverVersion", lambda: "580.95")
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeMode", lambda device: pynvml.NVML_COMPUTEMODE_EXCLUSIVE_PROCESS)
+    monkeypatch.setattr(pynvml, "nvmlDeviceGetComputeRunningProcesses", lambda device: [1] if device == 0 else [])
+    readiness.check_ready(both)
+    with pytest.raises(DeviceError, match=r"exclusive-process mode, and another process has it.*-i 0 -c DEFAULT"):
+        readiness.check_ready(both[:1])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("CUDA error: uncorrectable ECC error encountered\nCompile with `TORCH_USE_CUDA_DSA`", "its memory failed"),
+        ("Unexpected error from cudaGetDeviceCount(). Error 802: system not yet initialized", "fabric manager"),
+        ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", "another process has the card"),
+    ],
+)
+def test_a_card_that_fails_is_told_in_a_sentence_and_the_code_that_fails_is_not(monkeypatch, gpus, words, said):
+    request = {"gpu": asdict(gpus["H100"])}
+    monkeypatch.setattr(worker, "_parse", dict)
+
+    def fail(text: str) -> Callable[..., None]:
+        def measure(request: object, say: object) -> None:
+            raise RuntimeError(text)
+
+        return measure
+
+    monkeypatch.setattr("deepgap.measure.cell.measure_cell", fail(words))
+    with pytest.raises(DeviceError, match=rf"H100 cannot be used \(.*\): .*{said}") as caught:
+        worker._measure(request)
+    assert "TORCH_USE_CUDA_DSA" not in str(caught.value)
+    monkeypatch.setattr("deepgap.measure.cell.measure_cell", fail("CUDA error: an illegal memory access"))
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        worker._measure(request)
+
+
+@pytest.mark.parametrize(("version", "said"), [("2.11.0+cpu", "is built without CUDA"), (None, "is not installed")])
+def test_a_pytorch_that_cannot_use_a_gpu_is_told(monkeypatch, version, said):
+    def installed(package: str) -> str:
+        if version is None:
+            raise readiness.metadata.PackageNotFoundError(package)
+        return version
+
+    monkeypatch.setattr(readiness.metadata, "version", installed)
+    with pytest.raises(DeviceError, match=said):
+        readiness.check_ready([Device(0, "GPU-0", "NVIDIA H200", "9.0")])
 
 
 def test_gpus_that_the_environment_hides_are_told_and_no_cpu_is_measured(gpus, nvml):

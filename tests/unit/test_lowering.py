@@ -17,12 +17,12 @@ from deepgap.build.quantize.placement import calibrated_tensors
 from deepgap.build.quantize.qdq import insert_qdq
 from deepgap.errors import GraphError, UnsupportedError
 from deepgap.runtimes.cudnn.lowering import INPUT, Convolution, MaxPool, Program, lower
-from tests.unit.networks import images, small_graph
+from tests.unit.networks import BOTTLENECKS, images, small_graph
 from tests.unit.test_placement import qdq
 
 pytestmark = pytest.mark.xdist_group("graphs")
 
-NAMES = ("resnet18", "resnet50")
+NAMES = ("resnet18", BOTTLENECKS)
 SIZE = 8
 """Of the images of the tiny graphs."""
 
@@ -158,7 +158,7 @@ def remove_pair(model: onnx.ModelProto, tensor: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "convolutions", "skips", "without_relu"), [("resnet18", 20, 8, 3), ("resnet50", 53, 16, 4)]
+    ("name", "convolutions", "skips", "without_relu"), [("resnet18", 20, 8, 3), (BOTTLENECKS, 20, 5, 4)]
 )
 def test_the_steps_of_a_network(name, convolutions, skips, without_relu):
     network = lowered(name)
@@ -192,13 +192,13 @@ def test_a_step_comes_after_all_that_it_reads(name):
 
 def test_a_block_whose_skip_is_a_convolution():
     """The skip's convolution stands after the main path's in the graph, and before it among the steps."""
-    steps = {step.name: step for step in lowered("resnet50").steps}
+    steps = {step.name: step for step in lowered(BOTTLENECKS).steps}
     order = list(steps)
     assert order.index("layer2.0.downsample.0") == order.index("layer2.0.conv3") - 1
     skip, main = steps["layer2.0.downsample.0"], steps["layer2.0.conv3"]
     assert (skip.skip, skip.relu, skip.stride, skip.padding) == (None, False, 2, 0)
     assert (main.skip, main.relu, main.stride, main.padding) == (skip.y, True, 1, 0)
-    assert skip.x == steps["layer1.2.conv3"].y == steps["layer2.0.conv1"].x
+    assert skip.x == steps["layer1.1.conv3"].y == steps["layer2.0.conv1"].x
     assert skip.weight.shape == (512, 1, 1, 256)
 
 

@@ -33,10 +33,18 @@ def test_every_requirement_is_pinned_as_the_constraints_have_it(file: str) -> No
         for line in (ROOT / f"envs/{file}.txt").read_text(encoding="utf-8").splitlines()
         if line and line[0] != "#"
     ]
-    assert all(re.fullmatch(rf"[a-z0-9-]+==[0-9][0-9a-z.]*({MARKER})?", line) for line in lines) and lines
-    assert {
-        name: version for name, version in pins(file).items() if CONSTRAINTS.get(name) != version
-    }.keys() <= UNTESTED
+    others = [line.removeprefix("-r ") for line in lines if line.startswith("-r ")]
+    assert all((ROOT / "envs" / other).is_file() for other in others)
+    pinned = [line for line in lines if not line.startswith("-r ")]
+    assert all(re.fullmatch(rf"[a-z0-9-]+==[0-9][0-9a-z.]*({MARKER})?", line) for line in pinned) and lines
+    versions = read_pins("\n".join(pinned))
+    assert {name for name, version in versions.items() if CONSTRAINTS.get(name) != version} <= UNTESTED
+
+
+def test_a_reader_needs_nothing_that_measures() -> None:
+    reader = (ROOT / "envs/reader.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in reader if line[0] != "#"] == ["-r workflow.txt", "-r paper.txt"]
+    assert not {*pins("workflow"), *pins("paper")} & {*pins("measure"), *pins("rtx")}
 
 
 def test_an_environment_is_held_against_the_pins() -> None:

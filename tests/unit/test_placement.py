@@ -19,7 +19,7 @@ from deepgap.build.quantize.placement import calibrated_tensors
 from deepgap.build.quantize.qdq import insert_qdq
 from deepgap.build.quantize.u8s8 import insert_u8s8
 from deepgap.errors import CalibrationError, GraphError, UnsupportedError
-from tests.unit.networks import SIZE, images, run_graph, small_graph, small_network, write_small_graph
+from tests.unit.networks import BOTTLENECKS, SIZE, images, run_graph, small_graph, small_network, write_small_graph
 
 pytestmark = pytest.mark.xdist_group("graphs")
 
@@ -65,7 +65,7 @@ def sqnr_db(found: np.ndarray, expected: np.ndarray) -> float:
     return 10 * np.log10(np.square(expected).sum() / np.square(found - expected).sum())
 
 
-@pytest.mark.parametrize(("name", "pairs", "tensors"), [("resnet18", 42, 29), ("resnet50", 108, 70)])
+@pytest.mark.parametrize(("name", "pairs", "tensors"), [("resnet18", 42, 29), (BOTTLENECKS, 42, 26)])
 def test_one_pair_for_each_tensor(name, pairs, tensors):
     model = qdq(name)
     onnx.checker.check_model(model, full_check=True)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import copy
 import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -26,92 +24,7 @@ from deepgap.study.checks import load_study
 from deepgap.study.gpus import Gpu, load_gpus
 from tests.conftest import ROOT, read_yaml
 from tests.unit.synthetic import full_summary
-
-CODE = ("src", "workflow", "tools", "benchmarks")
-SOURCES = sorted(path for folder in CODE for path in (ROOT / folder).rglob("*.py"))
-RULES = [ROOT / "Snakefile", ROOT / "workflow/Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
-
-UNPICKLERS = ("pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
-SAFE_YAML = ("SafeLoader", "CSafeLoader", "yaml.SafeLoader", "yaml.CSafeLoader")
-
-
-def dotted(node: ast.expr) -> str:
-    """`a.b.c` of a name or an attribute; what is before the last dot is `?` for another expression."""
-    if isinstance(node, ast.Name):
-        return node.id
-    if isinstance(node, ast.Attribute):
-        return f"{dotted(node.value)}.{node.attr}"
-    return "?"
-
-
-def real_names(tree: ast.AST) -> dict[str, str]:
-    """What each imported name stands for: `np` is numpy, `run` of `from subprocess import run` is subprocess.run."""
-    names = {}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.asname: alias.name for alias in node.names if alias.asname}
-        elif isinstance(node, ast.ImportFrom):
-            names |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
-    return names
-
-
-def dangers(text: str) -> Iterator[str]:
-    """What a file of code does that can run data as code or write outside its place."""
-    tree = ast.parse(text)
-    names = real_names(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (f"{node.lineno}: import {a.name}" for a in node.names if a.name.split(".")[0] in UNPICKLERS)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in UNPICKLERS:
-            yield f"{node.lineno}: from {node.module} import"
-        elif isinstance(node, ast.Call):
-            first, _, rest = dotted(node.func).partition(".")
-            function = names.get(first, first) + (f".{rest}" if rest else "")
-            if danger := call_danger(function, node):
-                yield f"{node.lineno}: {danger}"
-
-
-def call_danger(function: str, call: ast.Call) -> str | None:
-    last = function.rpartition(".")[2]
-    given = {keyword.arg: keyword.value for keyword in call.keywords}
-
-    def is_constant(name: str, value: object) -> bool:
-        return name in given and isinstance(given[name], ast.Constant) and given[name].value is value  # type: ignore[attr-defined]
-
-    if function in ("eval", "exec", "compile", "builtins.eval", "builtins.exec", "os.system", "os.popen"):
-        return function
-    if function == "torch.load" and not is_constant("weights_only", True):
-        return "torch.load without weights_only=True"
-    if "allow_pickle" in given and not is_constant("allow_pickle", False):
-        return f"{function} with allow_pickle"
-    if function in ("numpy.load", "numpy.lib.format.read_array") and len(call.args) > 2:
-        return f"{function} with allow_pickle"
-    if function in ("pandas.read_pickle", "polars.LazyFrame.deserialize", "polars.DataFrame.deserialize"):
-        return function
-    loader = given.get("Loader") or (call.args[1] if len(call.args) > 1 else None)
-    if function in ("yaml.load", "yaml.load_all") and (loader is None or dotted(loader) not in SAFE_YAML):
-        return f"{function} without a safe loader"
-    if function.startswith("yaml.") and last.startswith(("unsafe_load", "full_load")):
-        return function
-    if "shell" in given and not is_constant("shell", False):
-        return f"{function} with shell"
-    if function in ("subprocess.getoutput", "subprocess.getstatusoutput", "asyncio.create_subprocess_shell"):
-        return function
-    if last == "extractall" and not (
-        isinstance(given.get("filter"), ast.Constant) and given["filter"].value in ("data", "tar")  # type: ignore[attr-defined]
-    ):
-        return f"{last} without filter='data'"
-    if function == "shutil.unpack_archive":
-        return function
-    if last == "Environment" and not is_constant("autoescape", True) and dotted_or_none(given) != "_finalize":
-        return "a jinja2 environment that escapes nothing"
-    if function in ("jinja2.Template", "tempfile.mktemp"):
-        return function
-    return None
-
-
-def dotted_or_none(given: dict[str | None, ast.expr]) -> str | None:
-    return dotted(given["finalize"]) if "finalize" in given else None
+from tools.check_sources import dangers, unquoted
 
 
 @pytest.mark.parametrize(
@@ -159,38 +72,6 @@ def test_what_runs_data_is_found(code: str) -> None:
 )
 def test_what_is_safe_is_not(code: str) -> None:
     assert list(dangers(code)) == []
-
-
-def test_no_code_of_the_project_runs_data() -> None:
-    assert len(SOURCES) > 60
-    found = [
-        f"{path.relative_to(ROOT)}:{danger}"
-        for path in SOURCES
-        for danger in dangers(path.read_text(encoding="utf-8"))
-    ]
-    assert found == []
-
-
-SHELL = re.compile(r"^ +shell:\n((?: {8}.*\n|\n)+)", re.MULTILINE)
-ALLOWED = re.compile(r"(input|output|log)(\.\w+)?(:q)?|params(\.\w+)?:q")
-
-
-def unquoted(rules: str) -> list[str]:
-    """What a rule file puts into a shell command without quoting: neither a file of the rule nor `:q`."""
-    placed = [field for block in SHELL.findall(rules) for field in re.findall(r"(?<!\{)\{([^{}]+)\}", block)]
-    direct = re.findall(r"\bshell\([^)]*|^ +run:|\bshell: *[\"'f].*", rules, re.MULTILINE)
-    built = [block for block in SHELL.findall(rules) if re.search(r"\bf\"|\.format\(|\+ ?\w|%", block)]
-    return [field for field in placed if not ALLOWED.fullmatch(field)] + direct + built
-
-
-def test_shell_commands_hold_nothing_of_the_config_unquoted() -> None:
-    commands = sum(len(SHELL.findall(path.read_text(encoding="utf-8"))) for path in RULES)
-    assert (
-        commands
-        == sum(len(re.findall(r"^ +shell:", path.read_text(encoding="utf-8"), re.MULTILINE)) for path in RULES)
-        > 0
-    )
-    assert [field for path in RULES for field in unquoted(path.read_text(encoding="utf-8"))] == []
 
 
 @pytest.mark.parametrize(

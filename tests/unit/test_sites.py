@@ -13,7 +13,7 @@ from deepgap.errors import ConfigError
 from deepgap.paper.numbers.macro import macro_name
 from deepgap.runtimes import load_runtimes
 from deepgap.study.checks import load_study
-from deepgap.study.gpus import SITE_PATTERN, find_sites, in_config, split_site, with_sites
+from deepgap.study.gpus import SITE_PATTERN, find_platforms, in_config, split_site, with_sites
 from tests.unit.synthetic import synthetic_footer, synthetic_recipe, synthetic_rows, write_synthetic_cell
 
 AT_LAB2 = "H200@lab2"
@@ -32,15 +32,15 @@ def test_a_site_changes_the_folder_of_a_cell_and_not_its_name(config, config_sch
 def test_sites_with_results_are_in_the_study_without_being_asked_for(config, config_schema, gpus, tmp_path):
     for name in ("H200@lab2/cells", "Unknown9@lab2/cells", "L4/cells"):
         (tmp_path / name).mkdir(parents=True)
-    sites = find_sites(tmp_path, gpus)
-    assert sites == [AT_LAB2]
-    study = load_study(config, config_schema, gpus, load_runtimes(), sites)
+    found = find_platforms(tmp_path, gpus)
+    assert found == [AT_LAB2, "L4"]
+    study = load_study(config, config_schema, gpus, load_runtimes(), found)
     assert study.gpu is None
     order = list(study.gpus)
     assert order.index(AT_LAB2) == order.index("H200") + 1
     assert study.gpus[AT_LAB2].kind == "H200"
     assert study.gpus[AT_LAB2].peak_tops == study.gpus["H200"].peak_tops
-    assert {row["gpu"] for row in study.expected_counts()} == {*gpus, AT_LAB2}
+    assert {row["gpu"] for row in study.expected_counts()} == {*config["overrides"], AT_LAB2}
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_the_schema_and_the_folders_agree_on_what_a_site_is(config_schema):
 def test_a_folder_that_names_no_site_is_refused_with_what_to_do(gpus, tmp_path):
     (tmp_path / "H200@Lab 2").mkdir()
     with pytest.raises(ConfigError, match="rename the folder, for example to H200@lab2"):
-        find_sites(tmp_path, gpus)
+        find_platforms(tmp_path, gpus)
 
 
 def test_the_aggregation_knows_both_sites_of_one_cell(gpus, tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from deepgap.errors import DeepGapError
 from deepgap.jobs import startup
-from deepgap.jobs.startup import check_place, user_name
+from deepgap.jobs.startup import check_place, usable_home, user_name
 from deepgap.measure.worker import WarmWorker
 from tests.conftest import ROOT
 
@@ -51,6 +51,18 @@ def test_a_user_without_a_name_has_a_number(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(startup.getpass, "getuser", fail)
     assert user_name() == f"user-{os.getuid()}"
+
+
+def test_a_home_that_cannot_be_used_is_replaced_by_the_checkouts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert usable_home(tmp_path / "checkout") == str(tmp_path)
+    for home in ("/proc/nohome", ""):
+        monkeypatch.setenv("HOME", home)
+        assert usable_home(tmp_path / "checkout") == str(tmp_path / "checkout/.home")
+    monkeypatch.delenv("HOME")
+    assert usable_home(tmp_path / "checkout") == str(tmp_path / "checkout/.home")
 
 
 def make(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:

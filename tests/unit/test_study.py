@@ -147,7 +147,8 @@ def test_naming_all_threads_changes_no_cell(load):
 
 @pytest.mark.parametrize("name", ["CPU", "T4", "H200"])
 def test_expected_counts_are_those_of_the_cells(load, name):
-    for study in (load(), load(**changed(cpu={"thread_counts": {"eager-fp32": [1, "all"]}}))):
+    threads = changed(cpu={"thread_counts": {"eager-fp32": [1, "all"]}})
+    for study in (load(gpu=name), load(**threads if name == "CPU" else changed(), gpu=name)):
         expected = {
             (row["model"], row["mode"]): row["expected"] for row in study.expected_counts() if row["gpu"] == name
         }

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from deepgap.errors import ConfigError
-from deepgap.sources import load_source, source_names
+from deepgap.sources import Place, load_source, source_names
 from deepgap.study.models import ModelSpec, parse_models, refuse_clashes
+from tests.unit.test_foreign_graph import foreign
 
 WEIGHTS = {"source": "seeded", "seed": 3}
 FACTORY = "import torch\n\ndef tiny():\n    return torch.nn.Identity()\n"
@@ -72,7 +73,7 @@ def test_trained_weights_of_another_size_ask_for_it():
     for name in ("resnet50", "efficientnet_b1", "inception_v3", "vit_b_16", "vit_h_14"):
         weights = torchvision.models.get_model_weights(name)
         entry = weights.__members__.get("IMAGENET1K_V1", next(iter(weights)))
-        assert own_size(name) == entry.transforms().crop_size[0], name
+        assert own_size(Place(None, name)) == entry.transforms().crop_size[0], name
     with pytest.raises(ConfigError, match=r"240 x 240; write \{model: efficientnet_b1, image_size: 240\}"):
         parse("efficientnet_b1", weights={"source": "pretrained", "seed": 0})
     (spec,) = parse({"model": "efficientnet_b1", "image_size": 240, "weights": "imagenet"})
@@ -112,6 +113,15 @@ def test_a_file_is_read_and_not_run(nets, graph):
     graph.write_bytes(b"\x08")
     with pytest.raises(ConfigError, match="holds its weights; remove them"):
         parse({"model": f"onnx:{graph}", "weights": "seeded"})
+
+
+def test_a_graph_of_another_image_size_asks_for_it(tmp_path):
+    file = foreign(tmp_path / "theirs.onnx", size=48)
+    for entry in (f"onnx:{file}", {"model": f"onnx:{file}", "image_size": 32}):
+        with pytest.raises(ConfigError, match=r"takes images of 48 x 48 and not .* image_size: 48\}\.$"):
+            parse(entry)
+    assert parse({"model": f"onnx:{file}", "image_size": 48})[0].image_size == 48
+    assert parse(f"onnx:{foreign(file, size='side')}")[0].image_size == 224
 
 
 def test_an_edit_of_a_file_is_another_recipe_and_its_place_is_not(nets, tmp_path):

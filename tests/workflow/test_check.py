@@ -6,9 +6,9 @@ import re
 import shutil
 
 import polars as pl
-import pytest
 
-pytestmark = pytest.mark.xdist_group("workflow")
+from deepgap.study.cards import draft_entry, note_card
+from tests.unit.cells import write_study_cells
 
 
 def test_results_of_a_second_site_are_measured_apart_aggregated_and_compared(project):
@@ -28,6 +28,21 @@ def test_results_of_a_second_site_are_measured_apart_aggregated_and_compared(pro
     shutil.rmtree(project.root / "results/CPU@lab2")
     assert project.run("summary").returncode == 0
     assert set(pl.read_parquet(project.root / "results/summary/families")["gpu"]) == {"CPU"}
+
+
+def test_a_card_without_an_entry_is_read_by_what_its_driver_told(project):
+    key = "RTX4080SUPER"
+    facts = {"name": f"Synthetic {key}", "compute_capability": "8.9", "memory_bytes": 1 << 34}
+    note_card(project.root / "results", key, draft_entry(facts))
+    study = project.study()
+    assert study.platforms == ["CPU", key]
+    cells = write_study_cells(study, key, project.root)
+    assert project.plan("cells", "--config", f"gpu={key}") == {}
+    for target in ("check", "paper/tables/peaks.tex"):
+        run = project.run(target)
+        assert run.returncode == 0, run.stdout
+        assert target != "check" or f"{key}: {len(cells)} cells in order" in run.stdout
+    assert key in (project.root / "paper/tables/peaks.tex").read_text(encoding="utf-8")
 
 
 def test_check_names_each_refused_file_and_fails(project):

@@ -5,13 +5,10 @@ from __future__ import annotations
 import shutil
 
 import polars as pl
-import pytest
 
 from deepgap.analyse.compare import COMPARISON
 from tests.unit.cells import write_study_cells
 from tests.workflow.conftest import TINY, copy_project
-
-pytestmark = pytest.mark.xdist_group("workflow")
 
 
 def test_two_states_are_compared_with_a_table_and_an_exit_status(tmp_path):

@@ -7,17 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.workflow.conftest import CALIBRATION, TINY, Project
-
-pytestmark = pytest.mark.xdist_group("workflow")
+from tests.workflow.conftest import CALIBRATION, TINY, Project, copy_study
 
 RTX = TINY | {"modes": ["eager-fp32", "rtx-int8"], "batch_sizes": [1], "calibration": CALIBRATION}
 
 
 @pytest.fixture
 def project(weighted, tmp_path) -> Iterator[Project]:
-    shutil.copytree(weighted.root, tmp_path / "project")
-    project = Project(tmp_path / "project")
+    project = copy_study(weighted, tmp_path / "project")
     project.change(**RTX)
     yield project
     shutil.rmtree(tmp_path / "project")

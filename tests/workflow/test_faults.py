@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,7 +20,8 @@ import pytest
 from deepgap.cells.cell_file import read_cell
 from deepgap.measure.locks import FOLDER_VARIABLE
 from deepgap.study.artifacts import Artifacts
-from tests.workflow.conftest import TINY, Project
+from tests.conftest import eventually, runs
+from tests.workflow.conftest import TINY, Project, copy_study
 
 pytestmark = pytest.mark.xdist_group("faults")
 
@@ -33,31 +33,18 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def unmeasured(weighted, tmp_path_factory) -> Project:
+def unmeasured(prepared, tmp_path_factory) -> Project:
     """Two cells to measure, with all that they need."""
-    root = tmp_path_factory.mktemp("unmeasured") / "project"
-    shutil.copytree(weighted.root, root)
-    project = Project(root)
+    project = copy_study(prepared, tmp_path_factory.mktemp("unmeasured") / "project")
     tiny = {**TINY["protocols"]["tiny"], "timed_iterations": TIMED}
     project.change(batch_sizes=[1], protocols={**TINY["protocols"], "tiny": tiny})
-    run = project.run("prepare", "--config", "gpu=CPU")
-    assert run.returncode == 0, run.stdout
     assert project.plan("cells", "--config", "gpu=CPU") == {"measure_cell": 2, "cells": 1}
     return project
 
 
 @pytest.fixture
 def fresh(unmeasured, tmp_path) -> Project:
-    shutil.copytree(unmeasured.root, tmp_path / "project")
-    return Project(tmp_path / "project")
-
-
-def runs(process: psutil.Process) -> bool:
-    """Whether a process is there and not only its exit status, which waits for its parent, or for a slow init."""
-    try:
-        return process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return copy_study(unmeasured, tmp_path / "project")
 
 
 class Run:
@@ -73,27 +60,25 @@ class Run:
                 break
         else:
             pytest.fail(said)
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            self.family = psutil.Process(self.process.pid).children(recursive=True)
-            workers = [process for process in self.family if "deepgap.measure.worker" in process.cmdline()]
-            self.worker = next(process for process in workers if process.ppid() == self.process.pid)
-            cells = [process for process in workers if process.ppid() == self.worker.pid]
-            if cells and cells[0].cpu_times().user > IN_TIMING_S:
-                self.cell = cells[0]
-                break
-            time.sleep(0.05)
+        assert eventually(self._is_timing), said
         assert project.cells() == []
+
+    def _is_timing(self) -> bool:
+        self.family = psutil.Process(self.process.pid).children(recursive=True)
+        workers = [process for process in self.family if "deepgap.measure.worker" in process.cmdline()]
+        self.worker = next(process for process in workers if process.ppid() == self.process.pid)
+        cells = [process for process in workers if process.ppid() == self.worker.pid]
+        if not cells or cells[0].cpu_times().user <= IN_TIMING_S:
+            return False
+        self.cell = cells[0]
+        return True
 
     def end(self) -> str:
         """What it said after the fault. Nothing that it started may be left then."""
         assert self.process.stdout is not None
         said = self.process.stdout.read()
-        self.process.wait(timeout=60)
-        deadline = time.monotonic() + 20
-        while any(map(runs, self.family)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert [process for process in self.family if runs(process)] == []
+        self.process.wait(timeout=120)
+        assert eventually(lambda: not any(map(runs, self.family)))
         return said
 
 

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-
-import pytest
-
-from tests.workflow.conftest import Project
-
-pytestmark = pytest.mark.xdist_group("workflow")
+from tests.workflow.conftest import copy_study
 
 CPU = ("--config", "gpu=CPU")
 COMMON = {"export_onnx": 1, "draw_held_out": 1, "compute_reference": 1, "compare_layers": 1, "compare_methods": 1}
@@ -19,8 +13,7 @@ def test_a_study_without_int8_is_reported_from_its_weights_and_measures_nothing(
 
 
 def test_the_graphs_of_the_studys_modes_are_made(weighted, tmp_path):
-    shutil.copytree(weighted.root, tmp_path / "project")
-    project = Project(tmp_path / "project")
+    project = copy_study(weighted, tmp_path / "project")
     project.change(modes=["eager-fp32", "ort-fp32", "ort-int8"])
     assert project.plan("fidelity", *CPU) == {**COMMON, "calibrate": 1, "quantize": 1, "fidelity": 1}
 

@@ -35,23 +35,18 @@ from deepgap.study.artifacts import Artifacts
 from deepgap.study.gpus import Device
 from deepgap.study.modes import parse_mode
 from deepgap.weights import load_model
-from tests.workflow.conftest import CALIBRATION, CPU, Project
+from tests.workflow.conftest import CALIBRATION, CPU, Project, copy_study, own
 
-pytestmark = pytest.mark.xdist_group("workflow")
+pytestmark = pytest.mark.xdist_group("int8")
 
 FP32, U8S8, CACHE = "build/onnx/*.fp32.onnx", "build/int8/*.u8s8.onnx", "build/int8/*.cache"
 DELETE = "delete it and run Snakemake again."
 
 
-def copy(project: Project, target: Path) -> Project:
-    shutil.copytree(project.root, target)
-    return Project(target)
-
-
 @pytest.fixture(scope="module")
 def measured_photos(measured_int8, tmp_path_factory) -> Project:
     """The same, calibrated on a folder of images of several kinds."""
-    project = copy(measured_int8, tmp_path_factory.mktemp("photos") / "project")
+    project = copy_study(measured_int8, tmp_path_factory.mktemp("photos") / "project")
     folder = project.root / "photos"
     save_photos(folder)
     project.change(calibration=CALIBRATION | {"images": "photos", "count": 100})
@@ -63,13 +58,13 @@ def measured_photos(measured_int8, tmp_path_factory) -> Project:
 @pytest.fixture
 def project(measured_int8, tmp_path):
     """A copy of the measured study that a test may change."""
-    yield copy(measured_int8, tmp_path / "project")
+    yield copy_study(measured_int8, tmp_path / "project")
     shutil.rmtree(tmp_path / "project")
 
 
 @pytest.fixture
 def with_photos(measured_photos, tmp_path):
-    yield copy(measured_photos, tmp_path / "project")
+    yield copy_study(measured_photos, tmp_path / "project")
     shutil.rmtree(tmp_path / "project")
 
 
@@ -111,7 +106,7 @@ def delete(project: Project, *patterns: str) -> None:
 
 def edit(project: Project, pattern: str, change: Callable[[bytes], bytes]) -> str:
     """Change the content of a file and not its time, as a fault of the disk does; its path below the root."""
-    path = the(project, pattern)
+    path = own(the(project, pattern))
     times = path.stat()
     path.write_bytes(change(path.read_bytes()))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))

@@ -10,7 +10,7 @@ from deepgap.cells.cell_file import read_cell
 from tests.unit.test_foreign_graph import foreign
 from tests.workflow.conftest import CPU, TINY, copy_project
 
-pytestmark = pytest.mark.xdist_group("workflow")
+pytestmark = pytest.mark.xdist_group("odd models")
 
 SIZE = 32
 NETS = """

@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.workflow.conftest import CPU, FIGURE, Project
+from tests.workflow.conftest import CPU, FIGURE, SUMMARY_TARGETS, Project
 
 TABLE = "paper/tables/peaks.tex"
 TOMORROW_S = 86400
@@ -28,19 +30,27 @@ def test_a_checkout_whose_path_and_python_have_a_blank_renders(project: Project)
     root = project.root.with_name("with bl'ank")
     project.root.rename(root)
     # A Python whose own path has the blank as well, as .venv/bin/python there.
-    folder = root / ".venv/bin"
+    run = run_in_own_python(Project(root), TABLE, packages=sys.path)
+    assert run.returncode == 0, run.stdout
+
+
+def run_in_own_python(project: Project, *targets: str, packages: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Make these files again with `.venv/bin/python` of the checkout, which finds the packages of these folders."""
+    folder = project.root / ".venv/bin"
     folder.mkdir(parents=True)
     (folder / "python").symlink_to(sys.executable)
     # Python finds its packages by the file beside its program, wherever links lead.
     home = Path(sys.executable).resolve().parent
-    (root / ".venv/pyvenv.cfg").write_text(f"home = {home}\n", encoding="utf-8")
-    moved = Project(root)
-    environment = moved.environment({"PYTHONPATH": os.pathsep.join([str(root / "src"), *sys.path])})
-    command = [str(folder / "python"), "-m", "snakemake", "--cores", "1", "--forceall", TABLE]
-    run = subprocess.run(
-        command, cwd=root, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8"
+    (project.root / ".venv/pyvenv.cfg").write_text(f"home = {home}\n", encoding="utf-8")
+    environment = project.environment({"PYTHONPATH": os.pathsep.join([str(project.root / "src"), *packages])})
+    return subprocess.run(
+        [str(folder / "python"), "-m", "snakemake", "--cores", "1", "--forceall", *targets],
+        cwd=project.root,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
     )
-    assert run.returncode == 0, run.stdout
 
 
 def test_a_run_from_another_folder_says_where_to_go(project: Project) -> None:
@@ -89,6 +99,11 @@ def test_a_local_config_changes_the_study_and_the_command_line_stands_above_it(p
     assert run.returncode and "config/local.yaml changes the study" in run.stdout and "resnet19" in run.stdout
 
 
+def test_a_user_without_a_home_runs(project: Project) -> None:
+    run = project.run("check", HOME="/proc/nohome", XDG_CACHE_HOME="")
+    assert run.returncode == 0 and "Traceback" not in run.stdout, run.stdout
+
+
 def test_a_user_without_a_name_runs(project: Project) -> None:
     code = "import getpass, sys; from snakemake.cli import main\n"
     code += "def unnamed(): import os; return os.environ.get('USER') or {}['getpwuid']\n"
@@ -98,3 +113,18 @@ def test_a_user_without_a_name_runs(project: Project) -> None:
         [sys.executable, "-c", code], cwd=project.root, env=environment, capture_output=True, encoding="utf-8"
     )
     assert run.returncode == 0, run.stderr
+
+
+MEASURE = {"torch", "torchvision", "onnx", "onnxruntime", "onnxscript", "PIL", "pynvml", "cudnn", "triton"}
+"""What envs/measure.txt brings and envs/reader.txt does not."""
+
+
+def test_a_reader_renders_without_what_measures(project: Project, tmp_path: Path) -> None:
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    for installed in Path(sysconfig.get_path("purelib")).iterdir():
+        if installed.name.removesuffix(".py") not in MEASURE:
+            (packages / installed.name).symlink_to(installed)
+    run = run_in_own_python(project, *SUMMARY_TARGETS, packages=[str(packages)])
+    assert run.returncode == 0, run.stdout
+    assert "Aggregate the cells of CPU" in run.stdout

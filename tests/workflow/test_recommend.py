@@ -9,8 +9,6 @@ from deepgap.analyse.recommend import RECOMMENDATION
 from tests.unit.cells import write_study_cells
 from tests.workflow.conftest import TINY, copy_project
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 
 def test_recommend_answers_from_the_cells_present_and_says_so_again(tmp_path):
     project = copy_project(tmp_path / "project")

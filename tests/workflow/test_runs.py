@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,9 +12,7 @@ import pytest
 
 from deepgap.cells.cell_file import read_cell
 from deepgap.paper.figures import read_caption
-from tests.workflow.conftest import FIGURE
-
-pytestmark = pytest.mark.xdist_group("workflow")
+from tests.workflow.conftest import FIGURE, FIRST_RUN
 
 WEIGHTS_BYTES = 4 * 11_689_512
 """ResNet-18's parameters in FP32."""
@@ -40,10 +39,15 @@ def test_a_run_measures_and_aggregates_every_cell(measured):
     assert families["tail_note"][0] == "2 of 2 processes have under 100 calls"
 
 
-def test_a_run_tells_where_it_stands(measured):
-    log = (measured.root / "first_run.log").read_text(encoding="utf-8")
+def test_a_run_tells_where_it_stands_and_what_it_measures(measured, measured_int8):
+    log = (measured.root / FIRST_RUN).read_text(encoding="utf-8")
     assert "[cell 1 of 4] CPU resnet18 eager-fp32 batch" in log
     assert "[cell 4 of 4, about " in log
+    assert "[result 1 of " in log
+    with_builds = (measured_int8.root / FIRST_RUN).read_text(encoding="utf-8")
+    assert "[build 1 of 2] calibrate build/int8/resnet18." in with_builds
+    assert with_builds.index("] quantize ") < with_builds.index("[cell 1 of 6")
+    assert len(re.findall(r"^resnet18 eager-fp32 batch [12]: [\d.]+ ms, [\d.]+ img/s$", log, re.MULTILINE)) == 4
     assert "CPU: 4 of 4 cells" in log
     assert "T4: 0 of 4 cells; measure the rest with 'snakemake --cores 1 --config gpu=T4'" in log
 

@@ -15,8 +15,6 @@ from deepgap.study.artifacts import Artifacts
 from tests.conftest import ROOT
 from tests.workflow.conftest import TINY, Project, copy_project
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 JOBS = 30
 TOY = f"""
 from deepgap.jobs.scheduler import calm_scheduler

@@ -12,10 +12,10 @@ import pytest
 
 from tests.conftest import ROOT, read_yaml
 from tests.unit.cells import write_study_cells
-from tests.workflow.conftest import CACHES, CPU, TINY, Project
+from tests.workflow import matrix
+from tests.workflow.conftest import CACHES, CPU, TINY, Project, copy_file, copy_study
+from tests.workflow.matrix import chosen_rows
 from tests.workflow.staleness import CELLS, COMMAND, DOCUMENT, ROWS, TARGETS, Row, Start, write_document
-
-pytestmark = pytest.mark.xdist_group("staleness")
 
 ABSENT = {"models": ["resnet18"], "modes": ["eager-fp16"], "batch_sizes": [1]}
 """Axes of a GPU that is not here."""
@@ -32,11 +32,13 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def repository(measured_int8, tmp_path_factory) -> Project:
+def repository(measured_int8, once) -> Project:
     """The measured tiny study with six cells of the reference data, rendered, its cells committed."""
-    root = tmp_path_factory.mktemp("repository") / "project"
-    shutil.copytree(measured_int8.root, root)
-    project = Project(root)
+    return once("repository", lambda root: make_repository(copy_study(measured_int8, root)))
+
+
+def make_repository(project: Project) -> None:
+    root = project.root
     adaptive = read_yaml(ROOT / "config/config.yaml")["protocols"]["adaptive"]
     tiny = read_yaml(root / "config/config.yaml")["protocols"]["tiny"]
     project.change(
@@ -57,7 +59,6 @@ def repository(measured_int8, tmp_path_factory) -> Project:
     # The project keeps the cells of gpu=CPU to the user.
     git(root, "add", "--force", "results/CPU/cells")
     git(root, "commit", "-q", "-m", "A measured study")
-    return project
 
 
 def clone(repository: Project, target: Path, start: Start) -> Project:
@@ -67,7 +68,7 @@ def clone(repository: Project, target: Path, start: Start) -> Project:
         made = {path for path in repository.root.rglob("*") if path.is_file() and ".git" not in path.parts}
         for name in {path.relative_to(repository.root).as_posix() for path in made} - committed:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(repository.root / name, target / name)
+            copy_file(str(repository.root / name), str(target / name))
     if start == Start.WORKED:
         for name in committed:
             shutil.copystat(repository.root / name, target / name)
@@ -81,7 +82,12 @@ def folder(tmp_path):
     shutil.rmtree(tmp_path)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=[row.does for row in ROWS])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "row" in metafunc.fixturenames:
+        chosen = chosen_rows(metafunc.config.getoption("whole_matrix"))
+        metafunc.parametrize("row", chosen, ids=[row.does for row in chosen])
+
+
 def test_exactly_what_a_change_concerns_runs_again(row: Row, repository, folder):
     project = clone(repository, folder / "project", row.start)
     row.change(project)
@@ -94,6 +100,18 @@ def test_exactly_what_a_change_concerns_runs_again(row: Row, repository, folder)
         assert {**Counter(re.findall(r"^Finished jobid: \d+ \(Rule: (\w+)\)$", run.stdout, re.MULTILINE))} == row.jobs
         assert {cell: cell.stat().st_mtime_ns for cell in kept} == kept
         assert project.plan(*arguments) == {}
+
+
+def test_all_rows_are_gone_through_but_where_what_decides_them_has_passed(monkeypatch, tmp_path):
+    record = tmp_path / "record"
+    monkeypatch.setattr(matrix, "RECORD", record)
+    assert chosen_rows(whole=False) == ROWS
+    record.write_text(f"{matrix.digest()}\n", encoding="utf-8")
+    assert 10 <= len(chosen_rows(whole=False)) < len(ROWS)
+    assert chosen_rows(whole=True) == ROWS
+    monkeypatch.setattr(matrix, "READ", (*matrix.READ, "Makefile"))
+    assert chosen_rows(whole=False) == ROWS
+    assert {"deepgap.study.study", "deepgap.jobs.digest", "deepgap.measure.session"} <= matrix.planning_modules()
 
 
 def test_the_documents_table_is_that_of_the_rows():

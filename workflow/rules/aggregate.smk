@@ -12,7 +12,7 @@ rule aggregate:
     log:
         "logs/aggregate/{gpu}/{model}.log",
     wildcard_constraints:
-        gpu="|".join(map(re.escape, study.gpus)),
+        gpu="|".join(map(re.escape, study.platforms)),
         model="|".join(map(re.escape, study.model_keys)),
     params:
         # Of gpus.yaml what these cells are held against: another GPU or a price changes nothing here.
@@ -50,7 +50,7 @@ rule describe_study:
                 "thread_counts": study.axes(gpu)["thread_counts"],
                 "counts": asdict(study.protocol(gpu)),
             }
-            for gpu in study.gpus
+            for gpu in study.platforms
         },
         code=code_digest(
             "deepgap.analyse.design", script=own("workflow/scripts/describe_study.py")

@@ -4,7 +4,7 @@
 # Reads every file below results/, listed by the study or not, whenever it is asked for.
 rule check:
     input:
-        gpus=GPUS_FILE,
+        gpus=[GPUS_FILE, *CARD_FILES],
         schema=own(GPUS_SCHEMA),
     log:
         "logs/check.log",

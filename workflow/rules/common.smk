@@ -25,8 +25,8 @@ from deepgap.jobs.digest import code_digest
 from deepgap.errors import DeepGapError
 from deepgap.jobs.failures import describe_failures
 from deepgap.jobs.scheduler import calm_scheduler
-from deepgap.jobs.startup import check_place, user_name
-from deepgap.study.gpus import find_sites, load_gpus
+from deepgap.jobs.startup import check_place, usable_home, user_name
+from deepgap.study.gpus import find_cards, find_platforms, load_gpus
 from deepgap.build.images.imagesets import describe_calibration
 from deepgap.build.images.labelled import describe_accuracy
 from deepgap.runtimes import load_runtimes
@@ -46,6 +46,8 @@ from deepgap.analyse.store import (
     keep_tables,
     study_table_file,
 )
+
+os.environ["HOME"] = usable_home(Path.cwd())
 
 # Snakemake prints the user's name and ends in a traceback where a container runs as a number without one.
 os.environ.setdefault("USER", user_name())
@@ -108,19 +110,22 @@ if local:
 
 
 try:
-    gpus = load_gpus(Path(GPUS_FILE), Path(own(GPUS_SCHEMA)))
+    # Cards without an entry are known by what their drivers told when they were first measured.
+    CARD_FILES = [card.as_posix() for card in find_cards(Path("results"))]
+    gpus = load_gpus(Path(GPUS_FILE), Path(own(GPUS_SCHEMA)), map(Path, CARD_FILES))
     study = load_study(
         config,
         schema=read_yaml(Path(own(CONFIG_SCHEMA))),
         gpus=gpus,
         runtimes=load_runtimes(),
-        sites=find_sites(Path("results"), gpus),
+        found=find_platforms(Path("results"), gpus),
         describe_calibration=describe_calibration,
         describe_accuracy=describe_accuracy,
     )
     # Cells on disk are leaves of the graph: no rule makes them, so nothing can make them stale.
     present, missing = present_and_missing(
-        [cell for gpu in study.gpus for cell in study.run_order(gpu)], root=Path(".")
+        [cell for gpu in study.platforms for cell in study.run_order(gpu)],
+        root=Path("."),
     )
 except DeepGapError as error:
     sys.exit(f"deep-gap: {error}")
@@ -175,7 +180,7 @@ def summary_of(devices=parts.DEVICES):
             name: [cell_table_file(name, *key) for key in groups]
             for name in CELL_TABLES
         },
-        "gpus": GPUS_FILE,
+        "gpus": [GPUS_FILE, *CARD_FILES],
         "schema": own(GPUS_SCHEMA),
     }
 
@@ -215,11 +220,12 @@ def begin_session():
     """Check the device and start the warm worker before the first job of a run that measures here."""
     if not workflow.is_main_process:
         return
-    planned = {
-        job.wildcards.stem
-        for job in workflow.dag.needrun_jobs()
-        if job.rule.name == "measure_cell"
-    }
+    planned, others = set(), {}
+    for job in workflow.dag.needrun_jobs():
+        if job.rule.name == "measure_cell":
+            planned.add(job.wildcards.stem)
+        elif job.output:
+            others[str(job.output[0])] = job.rule.name
     cells = [cell for stem, cell in to_measure.items() if stem in planned]
     if workflow.non_local_exec:
         name_session(len(cells))
@@ -233,7 +239,7 @@ def begin_session():
     if missing_library:
         sys.exit(f"deep-gap: {missing_library}")
     try:
-        session = start_session(study.gpus[study.gpu], cells)
+        session = start_session(study.gpus[study.gpu], cells, others)
     except DeepGapError as error:
         sys.exit(f"deep-gap: {error}")
 

@@ -5,8 +5,8 @@
 # where something is slower, which fails.
 rule compare:
     input:
-        gpus=GPUS_FILE,
-        schema=GPUS_SCHEMA,
+        gpus=[GPUS_FILE, *CARD_FILES],
+        schema=own(GPUS_SCHEMA),
     log:
         "logs/compare.log",
     params:

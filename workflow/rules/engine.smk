@@ -28,7 +28,7 @@ rule calibrate:
         "logs/calibrate/{model}.{key}.log",
     wildcard_constraints:
         model="|".join(uncalibrated) or "(?!)",
-    priority: BUILD_PRIORITY
+    priority: before_model
     resources:
         gpu=1,
     params:
@@ -51,7 +51,7 @@ rule quantize:
         "logs/quantize/{model}.{key}.{form}.log",
     wildcard_constraints:
         form="qdq|qdq_fp16|qdq_fp8|u8s8",
-    priority: BUILD_PRIORITY
+    priority: before_model
     resources:
         gpu=1,
     params:
@@ -92,7 +92,8 @@ rule build_engine:
         engine=f"build/engines/{study.gpu}/{{name}}.{{key}}.engine",
     log:
         f"logs/build_engine/{study.gpu}/{{name}}.{{key}}.log",
-    priority: BUILD_PRIORITY
+    # Right before the block that runs it.
+    priority: lambda wildcards: at_place(block_begins[engine_cell(wildcards).block]) + 1
     resources:
         gpu=1,
     params:

@@ -1,8 +1,6 @@
 # One job a missing cell. A cell that exists matches no rule here.
 import re
 
-order = {stem: place for place, stem in enumerate(to_measure)}
-
 # A sweep stays on one card of the machine, and each card has one cell at a time.
 CARDS = study.config["cards"]
 if CARDS > 1:
@@ -71,7 +69,7 @@ rule measure_cell:
     wildcard_constraints:
         stem="|".join(map(re.escape, to_measure)) or "(?!)",
     # Sweep by sweep, in the study's random order.
-    priority: lambda wildcards: len(order) - order[wildcards.stem]
+    priority: lambda wildcards: at_place(order[wildcards.stem])
     resources:
         **{f"card_{card}": uses(card) for card in range(1, CARDS + 1) if CARDS > 1},
         gpu=1,

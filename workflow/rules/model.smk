@@ -1,6 +1,22 @@
 # What every mode of a model shares: its weights, its ONNX graphs, and the answers that all modes are held against.
-# Before every measurement, so that the run order can mix the models.
-BUILD_PRIORITY = 1000000
+# All that a model needs is made right before its first block: the first numbers do not wait for the other models, and
+# a block's modes are measured one after another. Jobs start in the order of these priorities.
+order = {stem: place for place, stem in enumerate(to_measure)}
+block_begins, model_begins = {}, {}
+for stem, cell in to_measure.items():
+    block_begins.setdefault(cell.block, order[stem])
+    model_begins.setdefault(cell.model, order[stem])
+
+
+def at_place(place):
+    """The priority of a cell by its place in the run order."""
+    return 2 * (len(order) - place)
+
+
+def before_model(wildcards):
+    """Before the first cell of a model, and behind the cell before that."""
+    return at_place(model_begins.get(wildcards.model, len(order))) + 1
+
 
 held_out_sizes = {
     artifacts.held_out(model, study.gpu).split(".")[1]: model.image_size
@@ -18,7 +34,7 @@ rule build_weights:
         weights="build/weights/{model}.{key}.pt",
     log:
         "logs/build_weights/{model}.{key}.log",
-    priority: BUILD_PRIORITY
+    priority: before_model
     # A measurement may not run beside this: it uses all cores of the host. So do the rules below.
     resources:
         gpu=1,
@@ -39,7 +55,7 @@ rule export_onnx:
         "logs/export_onnx/{model}.{key}.{precision}.log",
     wildcard_constraints:
         precision="fp32|fp16",
-    priority: BUILD_PRIORITY
+    priority: before_model
     resources:
         gpu=1,
     params:
@@ -58,7 +74,7 @@ rule count_facts:
         facts="build/facts/{model}.{key}.json",
     log:
         "logs/count_facts/{model}.{key}.log",
-    priority: BUILD_PRIORITY
+    priority: before_model
     resources:
         gpu=1,
     message:
@@ -72,7 +88,7 @@ rule draw_held_out:
         images="build/heldout/images.{key}.npz",
     log:
         "logs/draw_held_out/{key}.log",
-    priority: BUILD_PRIORITY
+    priority: at_place(0) + 1
     resources:
         gpu=1,
     params:
@@ -96,7 +112,7 @@ rule compute_reference:
         logits="build/reference/{model}.{key}.npz",
     log:
         "logs/compute_reference/{model}.{key}.log",
-    priority: BUILD_PRIORITY
+    priority: before_model
     resources:
         gpu=1,
     params:

@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import torch
-
-from deepgap.host import host_threads
 from deepgap.jobs.arguments import run_script
+from deepgap.jobs.threads import use_all_threads
 from deepgap.measure.locks import take_host
 from deepgap.study.models import ModelSpec
 from deepgap.text import tell
@@ -14,7 +12,7 @@ from deepgap.weights import build_weights, save_weights
 
 def main(job):
     take_host()
-    torch.set_num_threads(host_threads())
+    use_all_threads()
     weights = build_weights(ModelSpec(**job.model), tell)
     if weights.unsupported:
         tell(f"{weights.spec.key}: {weights.unsupported}")

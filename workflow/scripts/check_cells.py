@@ -4,14 +4,15 @@ from pathlib import Path
 
 from deepgap.analyse.check import check_results, describe
 from deepgap.errors import CellError
-from deepgap.jobs.arguments import run_script
-from deepgap.study.gpus import find_sites, load_gpus, with_sites
+from deepgap.jobs.arguments import list_paths, run_script
+from deepgap.study.gpus import find_platforms, load_gpus, with_sites
 
 
 def main(job):
     results = Path(job.results)
-    gpus = load_gpus(Path(job.gpus), Path(job.schema))
-    report = check_results(results, with_sites(gpus, find_sites(results, gpus)))
+    file, *cards = list_paths(job.gpus)
+    gpus = load_gpus(file, Path(job.schema), cards)
+    report = check_results(results, with_sites(gpus, find_platforms(results, gpus)))
     print(describe(report), flush=True)
     if report.refused:
         raise CellError(f"{len(report.refused)} files below {results}/ are refused; the list above says what to do.")

@@ -6,7 +6,7 @@ from pathlib import Path
 from deepgap.analyse.compare import SLOWER, compare_states, describe, read_state
 from deepgap.errors import DeepGapError
 from deepgap.files import put_in_place
-from deepgap.jobs.arguments import run_script
+from deepgap.jobs.arguments import list_paths, run_script
 from deepgap.jobs.states import open_state
 from deepgap.study.gpus import load_gpus
 
@@ -18,7 +18,8 @@ def main(job):
             "docs/compare.md says what they may be."
         )
     names = [str(job.base), str(job.other)]
-    gpus = load_gpus(Path(job.gpus), Path(job.schema))
+    file, *cards = list_paths(job.gpus)
+    gpus = load_gpus(file, Path(job.schema), cards)
     with ExitStack() as stack:
         states = [read_state(stack.enter_context(open_state(name, Path(job.results))), gpus) for name in names]
     found = compare_states(states[0].cells, states[1].cells, job.margin)

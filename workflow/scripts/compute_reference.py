@@ -2,18 +2,16 @@
 
 from pathlib import Path
 
-import torch
-
 from deepgap.build.reference import write_reference
-from deepgap.host import host_threads
 from deepgap.jobs.arguments import run_script
+from deepgap.jobs.threads import use_all_threads
 from deepgap.measure.locks import take_host
 from deepgap.study.models import ModelSpec
 
 
 def main(job):
     take_host()
-    torch.set_num_threads(host_threads())
+    use_all_threads()
     write_reference(Path(job.logits), ModelSpec(**job.model), Path(job.source), Path(job.images), job.accuracy)
 
 

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import torch
-
 from deepgap.build.export import export_onnx
 from deepgap.build.foreign_graph import adopt_graph
 from deepgap.build.graph_file import write_unsupported_graph
 from deepgap.errors import UnsupportedError
-from deepgap.host import host_threads
 from deepgap.jobs.arguments import run_script
+from deepgap.jobs.threads import use_all_threads
 from deepgap.measure.locks import take_host
 from deepgap.study.models import ModelSpec
 from deepgap.text import tell
@@ -18,7 +16,7 @@ from deepgap.weights import load_model
 
 def main(job):
     take_host()
-    torch.set_num_threads(host_threads())
+    use_all_threads()
     spec, graph = ModelSpec(**job.model), Path(job.graph)
     try:
         if spec.is_graph:

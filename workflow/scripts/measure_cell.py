@@ -4,16 +4,15 @@ from pathlib import Path
 
 from deepgap.build.facts import read_facts
 from deepgap.jobs.arguments import run_script
-from deepgap.measure.progress import begin_cell
+from deepgap.measure.progress import describe_cell
 from deepgap.measure.worker import run_request
 from deepgap.text import tell
 
 
 def main(job):
-    recipe = job.request["recipe"]
-    name = "{gpu} {model} {mode} batch {batch_size} sweep {sweep}".format(**recipe)
-    progress = begin_cell(job.cell)
-    tell(name if progress is None else f"{progress} {name}")
+    progress = job.progress
+    if progress is None:
+        tell("{gpu} {model} {mode} batch {batch_size} sweep {sweep}".format(**job.request["recipe"]))
     facts = read_facts(Path(job.facts))
     run_request(
         {
@@ -27,6 +26,7 @@ def main(job):
             "telemetry_file": job.telemetry,
         }
     )
+    tell(describe_cell(Path(job.cell)))
 
 
 run_script(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import filecmp
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,11 +58,13 @@ class Report:
     """What was found.
 
     cells: in `CHECKED`. refused: a sentence a file that cannot stay. samples: telemetry files that are in order.
+    without_peak: the keys of cards without a peak rate, whose cells no bound by a peak holds.
     """
 
     cells: pl.DataFrame
     refused: list[str]
     samples: int
+    without_peak: Sequence[str] = ()
 
 
 def check_results(results: Path, gpus: Mapping[str, Gpu]) -> Report:
@@ -92,7 +94,12 @@ def check_results(results: Path, gpus: Mapping[str, Gpu]) -> Report:
             samples += 1
         except (TelemetryError, DiskError) as error:
             refused.append(str(error))
-    return Report(cells.frame(), refused, samples)
+    without_peak = [
+        folder.name
+        for folder in folders
+        if gpus[folder.name].device == "cuda" and not any(gpus[folder.name].peak_tops.values())
+    ]
+    return Report(cells.frame(), refused, samples, without_peak)
 
 
 def _listed(folders: Iterable[Path], what: str) -> list[Path]:
@@ -136,6 +143,7 @@ def _check_cell(file: Path, gpus: Mapping[str, Gpu], devices: Devices) -> dict[s
     name = training_cell_id(recipe) if "study" in recipe else cell_id(recipe)
     if file.stem.rpartition(".")[0] != name:
         raise CellError(f"{file} holds the cell {name}; give it that name before the dot.")
+    _refuse_other_card(file, footer.provenance["device"].get("name"), gpus[recipe["gpu"]])
     devices.check(file, footer)
     timed = rows["status"][0] == OK
     period_ms = (rows["host_ms"] / rows["calls"]).filter(rows["arm"] == THROUGHPUT).median()
@@ -150,6 +158,15 @@ def _check_cell(file: Path, gpus: Mapping[str, Gpu], devices: Devices) -> dict[s
         "engine": engine_build(footer),
         "weights": footer.weights_sha256,
     }
+
+
+def _refuse_other_card(file: Path, name: str | None, gpu: Gpu) -> None:
+    """Refuse a cell of a card that its key does not name."""
+    if gpu.device == "cuda" and name and gpu.name_pattern and not re.fullmatch(gpu.name_pattern, name):
+        raise CellError(
+            f"{file} was measured on {name}, and the name_pattern of {gpu.kind} is '{gpu.name_pattern}'; measure it "
+            "again under that card's own key, or correct the pattern."
+        )
 
 
 def _check_samples(file: Path) -> None:
@@ -204,6 +221,8 @@ def describe(report: Report) -> str:
             f"{gpu}: {here.height} cells in order" + (f", {lost} of them could not be timed" if lost else "")
         )
     lines.append(f"{report.samples} files of telemetry in order")
+    if report.without_peak:
+        lines.append(f"Not held against a peak rate, as none is known: {', '.join(report.without_peak)}")
     lines += ["", "Between sites (ratio of the second to the first, over the families that both timed):"]
     compared = describe_sites(compare_families(report.cells))
     lines += [f"  {sentence}" for sentence in compared] or ["  no family was timed at two sites"]

@@ -12,7 +12,7 @@ import polars as pl
 from deepgap.analyse.schemas import ABOUT_MODE
 from deepgap.cells.cell_file import OK
 from deepgap.study.cell import ALL_THREADS
-from deepgap.study.gpus import Gpu
+from deepgap.study.gpus import Gpu, split_site
 from deepgap.study.words import Place, mode_order, place
 
 HOST = "CPU"
@@ -45,8 +45,10 @@ class Summary:
 
     @property
     def kinds(self) -> list[Gpu]:
-        """The GPUs of gpus.yaml; `gpus` has each of them again for every further site."""
-        return [gpu for gpu in self.gpus.values() if gpu.key == gpu.kind]
+        """The GPUs that the study is about or the published one measured, without sites; `gpus` has all that are
+        known."""
+        about = {split_site(key)[0] for key in (*self.coverage["gpu"], *self.published["gpu"].drop_nulls())}
+        return [gpu for key, gpu in self.gpus.items() if key in about]
 
     def order_models(self, keys: Iterable[str]) -> list[str]:
         """These models as `place_model` sorts them."""

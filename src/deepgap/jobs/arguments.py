@@ -14,6 +14,8 @@ from types import SimpleNamespace
 from typing import Any, NoReturn
 
 from deepgap.errors import DeepGapError
+from deepgap.measure.progress import begin_step
+from deepgap.text import tell
 
 
 def run_script(
@@ -28,7 +30,8 @@ def run_script(
     """Call `main(job)` with the script's files, parameters and number of threads as attributes of `job`.
 
     Under Snakemake they are those of the rule. By hand each name is an option: `--name VALUE`, files as paths
-    (several for a list), parameters as JSON. A `DeepGapError` ends the script with its one sentence.
+    (several for a list), parameters as JSON. A `DeepGapError` ends the script with its one sentence. In a run that
+    measures, where it stands is said first, and in `job.progress`, which is null elsewhere.
 
     Args:
         main: the script's work.
@@ -54,6 +57,9 @@ def run_script(
             **{name: snakemake.output.get(name) for name in optional_outputs},
             **{name: snakemake.params[name] for name in params},
         )
+    job.progress = None if snakemake is None else begin_step(snakemake.output)
+    if job.progress is not None:
+        tell(str(job.progress))
     log = snakemake.log[0] if snakemake is not None and snakemake.log else None
     try:
         main(job)

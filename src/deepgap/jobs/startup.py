@@ -50,6 +50,12 @@ def check_place(root: str, here: Path, may_write: Callable[[Path], bool] | None 
     return in_checkout
 
 
+def usable_home(here: Path) -> str:
+    """The user's home, where PyTorch and Triton keep caches; one in the checkout where it cannot be written."""
+    home = Path(os.environ.get("HOME") or "/nonexistent")
+    return str(home if home.is_dir() and os.access(home, os.W_OK | os.X_OK) else here / ".home")
+
+
 def user_name() -> str:
     """The name of this process's user; `user-` and the number of one who has none."""
     with suppress(KeyError, OSError):

@@ -31,7 +31,8 @@ def run_summary_script(
 
     def read_and_run(job: Any) -> None:
         files = {name: list_paths(getattr(job, name)) for name in (*CELL_TABLES, *STUDY_TABLES)}
-        main(job, load_summary(files, load_gpus(Path(job.gpus), Path(job.schema)), job.reporting))
+        gpus, *cards = list_paths(job.gpus)
+        main(job, load_summary(files, load_gpus(gpus, Path(job.schema), cards), job.reporting))
 
     run_script(
         read_and_run,

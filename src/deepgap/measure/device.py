@@ -60,7 +60,7 @@ def look_for_gpus(root: Path = Path("/")) -> Sighting:
         root: where /sys, /proc and /dev are.
 
     Raises:
-        DeviceError: CUDA_VISIBLE_DEVICES names a MIG slice.
+        DeviceError: CUDA_VISIBLE_DEVICES names a MIG slice, or cards by numbers that do not tell which.
     """
     import pynvml
 
@@ -100,14 +100,15 @@ def visible_devices(wanted: str, devices: Sequence[Device]) -> tuple[Device, ...
 
     The first entry tells the kind of all. UUIDs may be cut short where they stay unique, in any case; of a number the
     digits at its start count. The first entry that is not a device ends the list, and one given twice empties it.
-    The numbers are NVML's, in the order of the PCI bus, which is CUDA's where all cards are of one kind.
+    The numbers are NVML's, in the order of the PCI bus, which is CUDA's where all cards are of one kind, or where
+    CUDA_DEVICE_ORDER says so.
 
     Args:
         wanted: the variable's value.
         devices: those that may be opened: CUDA does not number the others.
 
     Raises:
-        DeviceError: it names a MIG slice.
+        DeviceError: it names a MIG slice, or by numbers some of cards that CUDA may number in another order.
     """
     if wanted.startswith("MIG-"):
         raise DeviceError(
@@ -127,6 +128,14 @@ def visible_devices(wanted: str, devices: Sequence[Device]) -> tuple[Device, ...
         if matches[0] in chosen:
             return ()
         chosen += matches
+    kinds = {device.name for device in devices}
+    by_bus = os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
+    if 0 < len(chosen) < len(devices) and len(kinds) > 1 and not (by_bus or wanted.startswith("GPU-")):
+        raise DeviceError(
+            f"CUDA_VISIBLE_DEVICES is '{wanted}', but this machine's GPUs are of several kinds "
+            f"({', '.join(sorted(kinds))}), which CUDA numbers by speed and nvidia-smi by their place on the bus; "
+            "set CUDA_DEVICE_ORDER=PCI_BUS_ID, or give UUIDs as 'nvidia-smi -L' prints them."
+        )
     return tuple(chosen)
 
 
@@ -145,18 +154,31 @@ def _read_devices(nvml: Any) -> tuple[list[Device], list[str]]:
         except nvml.NVMLError as error:
             unread.append(f"GPU {index} cannot be read ({first_line(error).rstrip('.')})")
             continue
-        if _in_slices(nvml, handle):
-            unread.append(f"GPU {index}, {name}, is cut into MIG slices, which are not measured")
+        reason = _why_not(nvml, handle, index)
+        if reason is not None:
+            unread.append(f"GPU {index}, {name}, {reason}")
         else:
             found.append(Device(index, uuid, name, f"{major}.{minor}"))
     return found, unread
 
 
-def _in_slices(nvml: Any, handle: Any) -> bool:
-    with suppress(nvml.NVMLError):
-        return bool(nvml.nvmlDeviceGetMigMode(handle)[0])
-    # A GPU without MIG says that it does not know the question.
-    return False
+def _why_not(nvml: Any, handle: Any, index: int) -> str | None:
+    """Why a GPU that can be read is not measured, as a clause; null where it is."""
+
+    def ask(query: str) -> Any:
+        # A GPU without the feature says that it does not know the question, and so does an older driver.
+        with suppress(nvml.NVMLError):
+            return getattr(nvml, query)(handle)
+        return None
+
+    mig = ask("nvmlDeviceGetMigMode")
+    if mig is not None and mig[0]:
+        return "is cut into MIG slices, which are not measured"
+    if ask("nvmlDeviceGetVirtualizationMode") == nvml.NVML_GPU_VIRTUALIZATION_MODE_VGPU:
+        return "is a virtual GPU, and what runs on the other shares of its card is not seen"
+    if ask("nvmlDeviceGetComputeMode") == nvml.NVML_COMPUTEMODE_PROHIBITED:
+        return f"is set to compute nothing ('sudo nvidia-smi -i {index} -c DEFAULT' lets it)"
+    return None
 
 
 def _without_nvml(error: Any, root: Path) -> Sighting:
@@ -240,20 +262,39 @@ def matching_devices(gpu: Gpu) -> list[Device]:
     raise DeviceError(f"gpu={gpu.key} was asked for, but this machine has {names}; {RENDER_HINT}.")
 
 
-def detect_gpu(gpus: Mapping[str, Gpu]) -> str:
-    """The key of this machine's device: its first NVIDIA GPU, or CPU where there is no NVIDIA hardware.
+def key_of(device: Device, gpus: Mapping[str, Gpu]) -> str | None:
+    """The key of the entry that a GPU's name matches; null where there is none."""
+    return next(
+        (
+            key
+            for key, gpu in gpus.items()
+            if gpu.device == "cuda" and gpu.name_pattern and re.fullmatch(gpu.name_pattern, device.name)
+        ),
+        None,
+    )
+
+
+def detect_gpu(gpus: Mapping[str, Gpu], introduce: Callable[[Device], str] | None = None) -> str:
+    """The key of this machine's device: its first NVIDIA GPU with an entry, else the newest one, or CPU where there
+    is no NVIDIA hardware.
+
+    Args:
+        introduce: gives a card without an entry its key.
 
     Raises:
-        DeviceError: the device has no entry in gpus.yaml, or there is NVIDIA hardware that cannot be measured.
+        DeviceError: there is NVIDIA hardware that cannot be measured, or a card without an entry and nobody to give
+            it one.
     """
     seen = look_for_gpus()
     for device in seen.devices:
-        for key, gpu in gpus.items():
-            if gpu.device == "cuda" and gpu.name_pattern and re.fullmatch(gpu.name_pattern, device.name):
-                return key
+        if (key := key_of(device, gpus)) is not None:
+            return key
     if seen.devices:
+        newest = max(seen.devices, key=lambda device: [int(n) for n in (device.compute_capability or "0").split(".")])
+        if introduce is not None:
+            return introduce(newest)
         raise DeviceError(
-            f"This machine's {seen.devices[0].name} has no entry in config/gpus.yaml; "
+            f"This machine's {newest.name} has no entry in config/gpus.yaml; "
             "add one whose name_pattern matches that name."
         )
     if seen.hardware:

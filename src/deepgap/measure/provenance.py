@@ -66,17 +66,24 @@ def device_memory_used(device: Device) -> int | None:
 
 
 def _gpu_facts(device: Device) -> dict[str, Any]:
+    return {"name": device.name, "uuid_sha256": _short_hash(device.uuid)} | cuda_facts() | driver_facts(device)
+
+
+def cuda_facts() -> dict[str, Any]:
+    """What CUDA tells of the first card that this process sees."""
     import torch
 
     properties = torch.cuda.get_device_properties(0)
-    facts: dict[str, Any] = {
-        "name": device.name,
-        "uuid_sha256": _short_hash(device.uuid),
+    return {
         "compute_capability": f"{properties.major}.{properties.minor}",
         "sm_count": properties.multi_processor_count,
         "l2_cache_bytes": properties.L2_cache_size,
         "memory_bytes": properties.total_memory,
     }
+
+
+def driver_facts(device: Device) -> dict[str, Any]:
+    """What NVML tells of a card; null is what it does not know."""
     with nvml_session() as nvml:
         handle = nvml.nvmlDeviceGetHandleByIndex(device.index)
 
@@ -88,7 +95,7 @@ def _gpu_facts(device: Device) -> dict[str, Any]:
 
         ecc = ask(nvml.nvmlDeviceGetEccMode, handle)
         power = ask(nvml.nvmlDeviceGetEnforcedPowerLimit, handle)
-        facts |= {
+        return {
             "driver": ask(nvml.nvmlSystemGetDriverVersion),
             "max_sm_clock_mhz": ask(nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_SM),
             "max_memory_clock_mhz": ask(nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_MEM),
@@ -98,7 +105,6 @@ def _gpu_facts(device: Device) -> dict[str, Any]:
             "pcie_generation": ask(nvml.nvmlDeviceGetCurrPcieLinkGeneration, handle),
             "pcie_lanes": ask(nvml.nvmlDeviceGetCurrPcieLinkWidth, handle),
         }
-    return facts
 
 
 def _short_hash(text: str) -> str:

@@ -6,12 +6,13 @@ import hashlib
 import os
 import platform
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from deepgap.errors import MissingLibraryError
 from deepgap.measure.device import matching_devices
 from deepgap.measure.progress import write_plan
+from deepgap.measure.readiness import check_ready
 from deepgap.measure.worker import WarmWorker
 from deepgap.runtimes import load_runtimes
 from deepgap.study.cell import Cell
@@ -20,16 +21,21 @@ from deepgap.study.gpus import Gpu
 SESSION_VARIABLE = "DEEPGAP_SESSION"
 
 
-def start_session(gpu: Gpu, cells: Sequence[Cell]) -> WarmWorker:
+def start_session(gpu: Gpu, cells: Sequence[Cell], others: Mapping[str, str] | None = None) -> WarmWorker:
     """Check the device, start the warm worker, keep the plan for the progress line.
 
+    Args:
+        others: the rules of what this run makes beside its cells, by their first output.
+
     Raises:
-        DeviceError: this machine has no such device; nothing was started.
+        DeviceError: this machine has no such device, or its software cannot use it; nothing was started.
     """
-    matching_devices(gpu)
+    devices = matching_devices(gpu)
+    if gpu.device == "cuda":
+        check_ready(devices)
     name_session(len(cells))
     worker = WarmWorker()
-    write_plan(worker.folder / "plan.json", cells)
+    write_plan(worker.folder / "plan.json", cells, others)
     return worker
 
 

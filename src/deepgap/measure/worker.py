@@ -128,8 +128,15 @@ def _connect(address: str) -> socket.socket | None:
 
 def _measure(request: Mapping[str, Any]) -> None:
     from deepgap.measure.cell import measure_cell
+    from deepgap.measure.readiness import explain
 
-    measure_cell(_parse(request), say=tell)
+    try:
+        measure_cell(_parse(request), say=tell)
+    except RuntimeError as error:
+        trouble = explain(error, request["gpu"]["key"])
+        if trouble is None:
+            raise
+        raise trouble from error
 
 
 def _parse(request: Mapping[str, Any]) -> Request:

@@ -56,7 +56,8 @@ class Source:
     pretrained: the model in eval mode with the source's own trained weights. Raises `WeightsError`.
     names: the names of all models, without importing torch; empty where the library is not installed. Null where a
         name is not one of a list.
-    own_size: the image size of the trained weights of a name; null where that is not known without torch.
+    own_size: the image size of a place's trained weights, or of its graph; null where any will do, or where that is
+        not known without torch.
     library: the package that `build` needs besides torch.
     """
 
@@ -67,7 +68,7 @@ class Source:
     build: Callable[[Asked], torch.nn.Module] | None = None
     pretrained: Callable[[Asked], torch.nn.Module] | None = None
     names: Callable[[], Sequence[str]] | None = None
-    own_size: Callable[[str], int | None] = lambda name: None
+    own_size: Callable[[Place], int | None] = lambda place: None
     library: str | None = None
 
     @property

@@ -104,15 +104,15 @@ def names() -> tuple[str, ...]:
     return registered_names("torchvision", "models")
 
 
-def own_size(name: str) -> int | None:
+def own_size(place: Place) -> int | None:
     """The crop of the transforms that belong to the trained weights, from the text of torchvision's module."""
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
         return None
     for file in (Path(spec.origin).parent / "models").glob("*.py"):
         text = file.read_text(encoding="utf-8")
-        if f"def {name}(" in text:
-            crops = dict(_crops(ast.parse(text), name))
+        if f"def {place.name}(" in text:
+            crops = dict(_crops(ast.parse(text), place.name))
             return crops.get(TRAINED, next(iter(crops.values()), None))
     return None
 

@@ -22,7 +22,7 @@ def load_study(
     schema: Mapping[str, Any],
     gpus: Mapping[str, Gpu],
     runtimes: Mapping[str, RuntimeFacts],
-    sites: Iterable[str] = (),
+    found: Iterable[str] = (),
     describe_calibration: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
     describe_accuracy: Callable[[Mapping[str, Any]], dict[str, Any]] = dict,
 ) -> Study:
@@ -33,7 +33,7 @@ def load_study(
         schema: its JSON schema.
         gpus: the hardware facts, by key.
         runtimes: by name (`runtimes.load_runtimes`).
-        sites: the GPUs at sites that have results (`gpus.find_sites`).
+        found: the GPUs that have results, sites included (`gpus.find_platforms`).
         describe_calibration, describe_accuracy: see `Study`.
 
     Raises:
@@ -42,10 +42,11 @@ def load_study(
     filled = _fill(config, schema)
     _check_names(filled, gpus, runtimes)
     here = [f"{filled['gpu']}@{filled['site']}"] if filled["site"] else []
+    found = list(found)
     models = dict(_parse_all_models(filled))
     refuse_clashes(models.values(), "the study")
     study = Study(
-        filled, with_sites(gpus, [*sites, *here]), runtimes, models, describe_calibration, describe_accuracy
+        filled, with_sites(gpus, [*found, *here]), runtimes, models, describe_calibration, describe_accuracy, found
     )
     for gpu in study.gpus:
         _check_gpu(study, gpu)
@@ -76,7 +77,8 @@ def _fill(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any
 
 def _check_names(filled: Mapping[str, Any], gpus: Mapping[str, Gpu], runtimes: Mapping[str, RuntimeFacts]) -> None:
     if filled["gpu"] is not None and filled["gpu"] not in gpus:
-        raise ConfigError(unknown("gpu", filled["gpu"], list(gpus)))
+        sentence = unknown("gpu", filled["gpu"], list(gpus)).rstrip(".")
+        raise ConfigError(f"{sentence}. A card without an entry gets one by 'make' (docs/a_new_card.md).")
     if filled["site"] and filled["gpu"] is None:
         raise ConfigError(
             f"config.yaml: site is '{filled['site']}', but there is no gpu to measure there; give both, or "

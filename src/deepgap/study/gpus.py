@@ -1,4 +1,4 @@
-"""The facts of GPUs in config/gpus.yaml, and the sites at which they are measured."""
+"""The facts of GPUs in config/gpus.yaml or from their drivers, and the sites at which they are measured."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from deepgap.errors import ConfigError
 from deepgap.study.schema import check_schema, read_scalars, read_yaml
 
 SITE_PATTERN = r"[a-z][a-z0-9]{0,31}"
 """Of `site` in the config, where the schema has it again."""
+
+CARD_FILE = "gpu.yaml"
+"""Of a folder below results/: the entry of a card that gpus.yaml does not have, as its driver told it."""
 
 SHARED_PEAK_SINCE = {"bf16": (8, 0), "fp8": (8, 9)}
 """The first compute capability with BF16, at the rate of FP16, and with FP8, at the rate of INT8.
@@ -22,7 +26,10 @@ Source: CUDA C++ Programming Guide, compute capabilities.
 
 @dataclass(frozen=True)
 class Gpu:
-    """One entry of config/gpus.yaml, maybe at a site (`H200@lab2`); units are in the names, rates are dense."""
+    """One entry of config/gpus.yaml, maybe at a site (`H200@lab2`); units are in the names, rates are dense.
+
+    fp16_accumulate_peak_tops: of FP16 with sums in FP16, where that is more than with sums in FP32.
+    """
 
     key: str
     name_pattern: str | None
@@ -39,6 +46,7 @@ class Gpu:
     peak_tops: Mapping[str, float | None]
     sources: Mapping[str, list[str]]
     price_eur_per_hour: float | None = None
+    fp16_accumulate_peak_tops: float | None = None
 
     @property
     def kind(self) -> str:
@@ -75,23 +83,39 @@ class Device:
 HOST = Device(index=-1, uuid="cpu", name="CPU")
 
 
-def load_gpus(path: Path, schema: Path) -> dict[str, Gpu]:
-    """Read gpus.yaml and check it against the file of its schema.
+def load_gpus(path: Path, schema: Path, cards: Iterable[Path] = ()) -> dict[str, Gpu]:
+    """Read gpus.yaml and what the drivers of other cards told, each checked against the file of its schema.
+
+    Args:
+        cards: files of `find_cards`; gpus.yaml counts first.
 
     Raises:
-        ConfigError: a file is missing or not YAML, or gpus.yaml breaks its schema.
+        ConfigError: a file is missing or not YAML, breaks its schema, or is a card's and not of its folder's key.
     """
     rules = read_yaml(schema)
+    gpus = _read_entries(path, rules, path.name)
+    for card in cards:
+        found, kind = _read_entries(card, rules, str(card)), split_site(card.parent.name)[0]
+        if list(found) != [kind]:
+            raise ConfigError(
+                f"{card} describes {', '.join(found)}, but its folder is {kind}'s; 'python tools/suggest_gpu.py "
+                f"{card.parent}' drafts what belongs there."
+            )
+        gpus |= {kind: gpus.get(kind, found[kind])}
+    return gpus
+
+
+def _read_entries(path: Path, rules: Mapping[str, Any], name: str) -> dict[str, Gpu]:
     entries = read_scalars(read_yaml(path), rules)
-    check_schema(entries, rules, path.name)
+    check_schema(entries, rules, name)
     for key, entry in entries.items():
         if entry["name_pattern"] is None and entry["compute_capability"] is not None:
-            raise ConfigError(f"{path.name}: {key}.name_pattern is null, which only a processor's may be; give one.")
+            raise ConfigError(f"{name}: {key}.name_pattern is null, which only a processor's may be; give one.")
         try:
             re.compile(entry["name_pattern"] or "")
         except (re.error, OverflowError, RecursionError) as error:
-            raise ConfigError(f"{path.name}: {key}.name_pattern is not a regular expression: {error}.") from None
-        _refuse_unescaped(path.name, key, entry["name_pattern"] or "")
+            raise ConfigError(f"{name}: {key}.name_pattern is not a regular expression: {error}.") from None
+        _refuse_unescaped(name, key, entry["name_pattern"] or "")
     return {key: Gpu(key=key, **entry) for key, entry in entries.items()}
 
 
@@ -127,18 +151,23 @@ def with_sites(gpus: Mapping[str, Gpu], keys: Iterable[str]) -> dict[str, Gpu]:
     return profiles
 
 
-def find_sites(results: Path, gpus: Mapping[str, Gpu]) -> list[str]:
-    """The folders below `results` that hold a known GPU at a site.
+def find_cards(results: Path) -> list[Path]:
+    """The files below `results` in which the drivers of cards without an entry in gpus.yaml told of them."""
+    return sorted(results.glob(f"*/{CARD_FILE}"))
+
+
+def find_platforms(results: Path, gpus: Mapping[str, Gpu]) -> list[str]:
+    """The known GPUs, at a site or not, that have a folder below `results`.
 
     Raises:
         ConfigError: the name of such a folder has a site that is no name.
     """
     found = []
-    for folder in sorted(results.glob("*@*/")):
+    for folder in sorted(results.glob("*/")):
         kind, site = split_site(folder.name)
         if kind not in gpus:
             continue
-        if not re.fullmatch(SITE_PATTERN, site or ""):
+        if "@" in folder.name and not re.fullmatch(SITE_PATTERN, site or ""):
             raise ConfigError(
                 f"{folder} names the site '{site or ''}', which is not made of small letters and digits; "
                 f"rename the folder, for example to {kind}@lab2."

@@ -132,7 +132,12 @@ def _parse(entry: Any, weights: Mapping[str, Any], where: str) -> ModelSpec:
         )
     recipe, weights_file = _weights(asked, weights, source, where)
     size = asked.get("image_size", IMAGE_SIZE)
-    own_size = source.own_size(found.name) if recipe["source"] == PRETRAINED else None
+    own_size = source.own_size(found) if recipe["source"] in (PRETRAINED, GRAPH) else None
+    if recipe["source"] == GRAPH and own_size not in (None, size):
+        raise ConfigError(
+            f"{where} is '{text}', whose graph takes images of {own_size} x {own_size} and not {size} x {size}; "
+            f"write {{model: {text}, image_size: {own_size}}}."
+        )
     if "image_size" not in asked and own_size not in (None, IMAGE_SIZE):
         raise ConfigError(
             f"{where} is '{text}', whose trained weights are for images of {own_size} x {own_size}; write "

@@ -37,7 +37,9 @@ class Grid:
 class Study:
     """A checked configuration; `study.checks.load_study` makes one.
 
+    gpus: all that are known, sites included.
     models: all that any GPU of the study has, by the names that the config gives them.
+    found: the GPUs that have results.
     describe_calibration, describe_accuracy: the config's `calibration` and `accuracy` as recipes, images told by
         their content.
     """
@@ -48,6 +50,7 @@ class Study:
     models: Mapping[str, ModelSpec]
     describe_calibration: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
     describe_accuracy: Callable[[Mapping[str, Any]], dict[str, Any]] = dict
+    found: Sequence[str] = ()
     _cells: dict[str, Sequence[Cell]] = field(default_factory=dict, repr=False, compare=False)
     """Those asked for so far: naming a cell takes a digest, and there can be many."""
 
@@ -56,6 +59,12 @@ class Study:
         """The GPU to measure, with its site, or None to render only."""
         gpu, site = self.config["gpu"], self.config["site"]
         return f"{gpu}@{site}" if site else gpu
+
+    @cached_property
+    def platforms(self) -> list[str]:
+        """The GPUs that the study is about: those under `overrides`, those with results and the one to measure."""
+        about = {*self.config["overrides"], *self.found, self.gpu}
+        return [gpu for gpu in self.gpus if gpu in about]
 
     def axes(self, gpu: str) -> dict[str, Any]:
         """The models, modes, batch sizes and protocol name of one GPU, overrides applied."""
@@ -184,7 +193,7 @@ class Study:
     def expected_counts(self) -> list[dict[str, Any]]:
         """How many cells the study asks for, a row for each gpu, model and mode."""
         rows: dict[tuple[str, str, Mode], int] = {}
-        for gpu in self.gpus:
+        for gpu in self.platforms:
             for cell in self.cells(gpu):
                 place = (gpu, cell.model, cell.mode)
                 rows[place] = rows.get(place, 0) + 1
@@ -203,10 +212,10 @@ class Study:
 
     def unlisted_counts(self, results: Path) -> dict[str, int]:
         """How many cell files below `results` the study does not name, by gpu."""
-        listed = {Path(cell.path).name for gpu in self.gpus for cell in self.cells(gpu)}
+        listed = {Path(cell.path).name for gpu in self.platforms for cell in self.cells(gpu)}
         counts = {
             gpu: sum(file.name not in listed for file in (results / gpu / "cells").glob("*.parquet"))
-            for gpu in self.gpus
+            for gpu in self.platforms
         }
         return {gpu: count for gpu, count in counts.items() if count}
 

@@ -32,6 +32,9 @@ RANGE_IMAGES = 16
 RANGE_SEED = 20_000
 RIDGE = 0.2
 BATCH = 16
+"""Images that are drawn at once, and whose statistics a BatchNorm sees together."""
+SLICE = 4
+"""Images in one run where none depends on another: activations of so few stay in the processor's cache."""
 
 
 def condition(model: torch.nn.Module, name: str, seed: int, image_size: int, say: Callable[[str], None]) -> None:
@@ -84,7 +87,9 @@ def largest_magnitude(model: torch.nn.Module, seed: int, image_size: int) -> flo
     def note(module: torch.nn.Module, inputs: Any, output: Any) -> None:
         nonlocal largest
         if isinstance(output, torch.Tensor) and output.is_floating_point() and output.numel():
-            found = float(output.abs().max())
+            # Not abs(), which would make a tensor.
+            low, high = map(float, output.aminmax())
+            found = max(-low, high)
             if not math.isfinite(found):
                 raise UnsupportedError(f"The model gives values that are not finite, in {type(module).__name__}.")
             largest = max(largest, found)
@@ -95,8 +100,8 @@ def largest_magnitude(model: torch.nn.Module, seed: int, image_size: int) -> flo
             shape = (RANGE_IMAGES, 3, image_size, image_size)
             random = torch.randn(shape, generator=torch.Generator().manual_seed(seed + RANGE_SEED))
             procedural = texture_images(torch.arange(RANGE_IMAGES) % CLASSES, seed + RANGE_SEED, image_size)
-            for images in (procedural, random):
-                check_logits(_call(model, images), RANGE_IMAGES)
+            for images in (*torch.split(procedural, SLICE), *torch.split(random, SLICE)):
+                check_logits(_call(model, images), len(images))
     finally:
         for hook in hooks:
             hook.remove()
@@ -199,7 +204,8 @@ def _fit_classifier(
     hook = head.register_forward_pre_hook(keep)
     try:
         for start, chosen, image_seed in batches:
-            model(texture_images(chosen, image_seed, image_size))
+            for images in torch.split(texture_images(chosen, image_seed, image_size), SLICE):
+                model(images)
             if start % (8 * BATCH) == 0:
                 say(f"{name}: fitting the classifier, {start} of {HEAD_IMAGES} images")
     finally:

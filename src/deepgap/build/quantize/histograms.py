@@ -123,6 +123,8 @@ def _runner(graph: Path, tensors: Sequence[str], threads: int) -> Callable[[np.n
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Threads that spin while they wait would take the cores from the counting, and from others.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
     def run(chunk: np.ndarray) -> Mapping[str, np.ndarray]:

@@ -36,6 +36,8 @@ GAP = 9
 INDEPENDENT: dict[str, Any] = dict.fromkeys(("color", "shape", "strokeDash", "strokeWidth", "yOffset"), "independent")
 APART = alt.Resolve(scale=alt.ScaleResolveMap(**INDEPENDENT))
 """Each panel with its own scales: shared ones would unite the domains and mix up colours and shapes."""
+LEAST_LETTERS = 12
+"""In a line of a sentence, however many panels stand side by side."""
 GRID_WIDTH = PAGE_WIDTH - AXIS_WIDTH
 PANEL_WIDTH = (GRID_WIDTH - 2 * GAP) // 3
 
@@ -92,7 +94,7 @@ def add_heading(panel: Panel, heading: str) -> Panel:
 def words(text: str, width: int = PANEL_WIDTH, height: int = PANEL_HEIGHT, free: int = 0) -> Panel:
     """A panel that says in words why nothing is drawn; `free` points at its right are left to its neighbour."""
     room = width - free
-    lines = textwrap.wrap(text, width=int(room / (SMALL_FONT_SIZE * 0.5)))
+    lines = textwrap.wrap(text, width=max(LEAST_LETTERS, int(room / (SMALL_FONT_SIZE * 0.5))))
     note = alt.Chart(inline([{"text": text}])).mark_text(
         text=lines,
         align="center",

@@ -72,7 +72,7 @@ def write_numbers(summary: Summary, captions: Mapping[str, str], used: Iterable[
 
 def count_cells(summary: Summary) -> Iterator[Number]:
     """Cells found, by GPU and in all, and the devices that have any."""
-    found = dict.fromkeys(summary.gpus, 0)
+    found = {gpu.key: 0 for gpu in summary.kinds}
     found |= {
         str(gpu): int(count) for gpu, count in summary.coverage.group_by("gpu").agg(pl.col("found").sum()).iter_rows()
     }
