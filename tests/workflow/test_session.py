@@ -143,6 +143,33 @@ def test_a_build_waits_while_another_clone_measures_on_the_host_whatever_their_t
     assert (bare.root / held_out).is_file()
 
 
+PRIORITIES = """
+from types import SimpleNamespace
+
+for stem, cell in to_measure.items():
+    print(f"job measure {cell.model} {at_place(order[stem])}")
+for name in model_begins:
+    print(f"job build {name} {before_model(SimpleNamespace(model=name))}")
+"""
+
+
+def test_a_model_is_built_right_before_its_first_cell(bare):
+    bare.change(models=["resnet18", "resnet50"])
+    snakefile = bare.root / "workflow/Snakefile"
+    snakefile.write_text(snakefile.read_text(encoding="utf-8") + PRIORITIES, encoding="utf-8")
+    run = bare.run("--dry-run", "cells", "--config", "gpu=CPU")
+    assert run.returncode == 0, run.stdout
+    jobs = re.findall(r"^job (\w+) (\w+) (-?\d+)$", run.stdout, re.MULTILINE)
+    assert len({priority for _, _, priority in jobs}) == len(jobs) == 8 + 2
+    ordered = [job[:2] for job in sorted(jobs, key=lambda job: -int(job[2]))]
+    for model in ("resnet18", "resnet50"):
+        place = ordered.index(("build", model))
+        assert ordered[place + 1] == ("measure", model) and ("measure", model) not in ordered[:place]
+    # The other model waits for no build but its own.
+    assert ordered[0][0] == "build" and ordered[1][0] == "measure"
+    assert [job for job in ordered if job[0] == "measure"] == [job[:2] for job in jobs if job[0] == "measure"]
+
+
 def test_the_default_profile_keeps_going():
     assert "keep-going: true" in (ROOT / "profiles/default/config.yaml").read_text(encoding="utf-8")
 
