@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import sys
 import tarfile
 from pathlib import Path
@@ -125,6 +126,22 @@ def test_a_card_that_cuda_cannot_open_is_described_by_its_driver_alone(gpus, unk
     introduce(Device(1, "GPU-1", NAME, "8.9"), gpus, tmp_path, lambda text: None)
     written = read_yaml(tmp_path / KEY / CARD_FILE)[KEY]
     assert (written["sm_count"], written["memory_gb"], written["tdp_w"]) == (None, 17.2, 320)
+
+
+def test_make_measures_the_newest_of_several_unknown_cards_and_names_the_others(
+    unknown_card, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(cards, "cuda_facts", dict)
+    monkeypatch.setattr(cards, "driver_facts", lambda device: {"memory_bytes": 1 << 34})
+    for file in ("config/gpus.yaml", "workflow/schemas/gpus.schema.yaml"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        shutil.copy(ROOT / file, tmp_path / file)
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "workflow/scripts/detect_gpu.py"), run_name="__main__")
+    printed = capsys.readouterr()
+    assert printed.out == f"{KEY}\n"
+    assert "This machine also has NVIDIA GeForce GTX 1660: 'CUDA_VISIBLE_DEVICES=GPU-... make'" in printed.err
+    assert find_cards(Path("results")) == [Path("results") / KEY / CARD_FILE]
 
 
 def write_card_cell(results: Path, key: str, name: str, sweep: int = 1) -> Path:

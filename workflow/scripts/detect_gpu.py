@@ -5,7 +5,7 @@ from pathlib import Path
 
 from deepgap.errors import DeepGapError
 from deepgap.measure.card import introduce
-from deepgap.measure.device import detect_gpu
+from deepgap.measure.device import detect_gpu, key_of, list_devices
 from deepgap.study.gpus import find_cards, load_gpus
 
 RESULTS = Path("results")
@@ -15,9 +15,25 @@ def say(text):
     print(f"deep-gap: {text}", file=sys.stderr, flush=True)
 
 
+def load():
+    return load_gpus(Path("config/gpus.yaml"), Path("workflow/schemas/gpus.schema.yaml"), find_cards(RESULTS))
+
+
+def main():
+    gpus, seen = load(), list_devices()
+    key = detect_gpu(gpus, lambda device: introduce(device, gpus, RESULTS, say))
+    known = load()
+    others = sorted({device.name for device in seen if key_of(device, known) != key})
+    if others:
+        say(
+            f"This machine also has {', '.join(others)}: 'CUDA_VISIBLE_DEVICES=GPU-... make', with what "
+            "'nvidia-smi -L' prints of it, measures that one."
+        )
+    print(key)
+
+
 if __name__ == "__main__":
     try:
-        gpus = load_gpus(Path("config/gpus.yaml"), Path("workflow/schemas/gpus.schema.yaml"), find_cards(RESULTS))
-        print(detect_gpu(gpus, lambda device: introduce(device, gpus, RESULTS, say)))
+        main()
     except DeepGapError as error:
         sys.exit(f"deep-gap: {error}")
