@@ -20,6 +20,7 @@ def context(summary: Summary) -> dict[str, Any]:
         gpus: rows with key, architecture, year, sms, clock_mhz, bandwidth_gb_s, l2_mib, memory_gb, tdp_w,
             inference (a card for it), and
             peaks, the dense peaks of `precisions` in 10^12 operations a second (None: unsupported or unknown).
+        without_peak: the keys of the GPUs of which no peak is known.
         precisions: the labels of those that a GPU has.
         shares: rows with gpu, precision, source, model, mode, batch, throughput in images a second,
             achieved_tops (throughput x 2 x multiply-adds of an image, which cells count in the graph) and
@@ -43,7 +44,13 @@ def context(summary: Summary) -> dict[str, Any]:
         }
         for gpu in cards
     ]
-    return {"gpus": gpus, "precisions": [name.upper() for name in precisions], "shares": best_shares(summary)}
+    without_peak = [gpu.key for gpu in cards if not any(gpu.peak_tops.values())]
+    return {
+        "gpus": gpus,
+        "without_peak": without_peak,
+        "precisions": [name.upper() for name in precisions],
+        "shares": best_shares(summary),
+    }
 
 
 def best_shares(summary: Summary) -> list[dict[str, Any]]:
