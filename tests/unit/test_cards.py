@@ -131,6 +131,8 @@ def test_a_card_that_cuda_cannot_open_is_described_by_its_driver_alone(gpus, unk
 def test_make_measures_the_newest_of_several_unknown_cards_and_names_the_others(
     unknown_card, monkeypatch, tmp_path, capsys
 ):
+    checked: list[Device] = []
+    monkeypatch.setattr("deepgap.measure.readiness.check_ready", checked.extend)
     monkeypatch.setattr(cards, "cuda_facts", dict)
     monkeypatch.setattr(cards, "driver_facts", lambda device: {"memory_bytes": 1 << 34})
     for file in ("config/gpus.yaml", "workflow/schemas/gpus.schema.yaml"):
@@ -140,6 +142,7 @@ def test_make_measures_the_newest_of_several_unknown_cards_and_names_the_others(
     runpy.run_path(str(ROOT / "workflow/scripts/detect_gpu.py"), run_name="__main__")
     printed = capsys.readouterr()
     assert printed.out == f"{KEY}\n"
+    assert [device.name for device in checked] == [NAME]
     assert "This machine also has NVIDIA GeForce GTX 1660: 'CUDA_VISIBLE_DEVICES=GPU-... make'" in printed.err
     assert find_cards(Path("results")) == [Path("results") / KEY / CARD_FILE]
 

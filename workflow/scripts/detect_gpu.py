@@ -6,6 +6,7 @@ from pathlib import Path
 from deepgap.errors import DeepGapError
 from deepgap.measure.card import introduce
 from deepgap.measure.device import detect_gpu, key_of, list_devices
+from deepgap.measure.readiness import check_ready
 from deepgap.study.gpus import find_cards, load_gpus
 
 RESULTS = Path("results")
@@ -21,9 +22,18 @@ def load():
 
 def main():
     gpus, seen = load(), list_devices()
-    key = detect_gpu(gpus, lambda device: introduce(device, gpus, RESULTS, say))
+
+    def name_card(device):
+        # First, so that a card that cannot be measured leaves nothing behind.
+        check_ready([device])
+        return introduce(device, gpus, RESULTS, say)
+
+    key = detect_gpu(gpus, name_card)
     known = load()
-    others = sorted({device.name for device in seen if key_of(device, known) != key})
+    chosen = [device for device in seen if key_of(device, known) == key]
+    if chosen and key in gpus:
+        check_ready(chosen)
+    others = sorted({device.name for device in seen if device not in chosen})
     if others:
         say(
             f"This machine also has {', '.join(others)}: 'CUDA_VISIBLE_DEVICES=GPU-... make', with what "
