@@ -22,7 +22,7 @@ export HOME := $(CURDIR)/.home
 endif
 
 .DEFAULT_GOAL := run
-.PHONY: run setup render test test-all check audit clean help
+.PHONY: run setup tensorflow render test test-all check audit clean help
 
 run: setup  ## set up, measure this machine's device, render the paper's tables and figures
 	@gpu=$$($(BIN)/python workflow/scripts/detect_gpu.py) && \
@@ -43,6 +43,13 @@ $(READER): $(REQUIREMENTS)
 $(READY): $(READER)
 	@echo "Installing what measures and tests, about 6 GB: PyTorch brings CUDA."
 	$(INSTALL) -r envs/measure.txt -r envs/rtx.txt -r envs/dev.txt
+	@touch $@
+
+tensorflow: .venv-tensorflow/.ready  ## make .venv-tensorflow, for the second study's Keras modes
+
+.venv-tensorflow/.ready: envs/tensorflow.txt envs/constraints.txt
+	$(PYTHON) -m venv .venv-tensorflow
+	.venv-tensorflow/bin/python -m pip install --progress-bar off --quiet -c envs/constraints.txt -r envs/tensorflow.txt
 	@touch $@
 
 render: $(READER)  ## render the paper's tables and figures from the data present, without a device

@@ -1,4 +1,4 @@
-"""Write docs/config.md, every key of the two files of config/, from their schemas."""
+"""Write docs/config.md, every key of the files of config/, from their schemas."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from deepgap.text import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs/config.md"
-SCHEMAS = ("config", "gpus")
+SCHEMAS = ("config", "gpus", "training")
 
 HEAD = """# Keys of the config
 
 <!-- Written by: python tools/describe_config.py -->
 
-Every key of `config/config.yaml` and `config/gpus.yaml`, as the schemas in `workflow/schemas/` have it. `<name>`
-stands for a name, `[]` for an entry of a list. A key without a default must be given unless it may be left out.
+Every key of the files of `config/`, as the schemas in `workflow/schemas/` have it. `<name>` stands for a name, `[]`
+for an entry of a list. A key without a default must be given unless it may be left out.
 [config/README.md](../config/README.md) says how to change the study, also for one machine or one call.
 """
 

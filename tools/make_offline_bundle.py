@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE_ONLY = {"connection-pool"}
 MEASURE_EXTRA = ("nvidia-cudnn-frontend",)
+KERAS = ("keras", "absl-py", "h5py", "markdown-it-py", "mdurl", "namex", "optree", "pygments", "rich")
+"""Keras and what it needs on a node that has JAX. They are not of this environment: their pins tell the versions."""
 PLATFORMS = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")
 OTHER_SYSTEMS = re.compile(r"pulp/solverdir/cbc/(osx|win|linux/(arm64|i32))")
 UNUSED = re.compile(r"(^|/)(tests?|__pycache__)/|\.pyc$")
@@ -37,12 +40,14 @@ def main() -> None:
         default=["numpy", "scipy", "jinja2", "markupsafe", "packaging", "psutil", "setuptools"],
         help="packages that the node has and the bundle leaves out",
     )
+    parser.add_argument("--keras", action="store_true", help="pack Keras, for the second study on a node with JAX")
     parser.add_argument("--output", type=Path, default=ROOT / "build/offline/deepgap-node.tar.xz")
     options = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as folder:
         wheels, site = Path(folder, "wheels"), Path(folder, "site")
         packages = closure({normalise(name) for name in options.have})
+        packages = sorted({*packages, *(pinned(KERAS) if options.keras else ())})
         print(f"Packing {len(packages)} packages: {', '.join(packages)}", file=sys.stderr)
         download(packages, options.python, options.machine, wheels)
         for wheel in sorted(wheels.glob("*.whl")):
@@ -72,6 +77,12 @@ def closure(have: set[str]) -> list[str]:
         needs = map(Requirement, distribution.requires or [])
         pending += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
     return sorted(f"{name}=={version}" for name, version in pinned.items())
+
+
+def pinned(names: Sequence[str]) -> list[str]:
+    """NAME==VERSION of packages, from the pins."""
+    lines = (ROOT / "envs/constraints.txt").read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.split("==")[0] in names]
 
 
 def requirement_lines() -> list[str]:

@@ -19,18 +19,20 @@ from deepgap.build.export import export_onnx
 from deepgap.build.graph_file import write_unsupported_graph
 from deepgap.build.images.imagesets import write_arrays
 from deepgap.build.reference import write_answers
-from deepgap.cells.cell_file import END_TO_END, SCHEMA, read_cell
+from deepgap.cells.cell_file import END_TO_END, read_cell
 from deepgap.cells.footer import Footer
 from deepgap.errors import MissingLibraryError, UnsupportedError, WeightsError
+from deepgap.measure import bench as bench_module
 from deepgap.measure import cell as cell_module
 from deepgap.measure import energy as energy_module
 from deepgap.measure import memory as memory_module
 from deepgap.measure import source as source_module
-from deepgap.measure.cell import Bench, Measured, describe_device, measure_cell, refuse_what_cannot_be
+from deepgap.measure.bench import Bench, describe_device, refuse_what_cannot_be
+from deepgap.measure.cell import measure_cell
 from deepgap.measure.memory import Memory
 from deepgap.measure.pinning import Pinning, choose_cores
 from deepgap.measure.runs import Phases, Timed
-from deepgap.measure.source import Request, Source, load_reference, preload
+from deepgap.measure.source import Request, load_reference, preload
 from deepgap.measure.telemetry import Samples
 from deepgap.runtimes import load_runtimes
 from deepgap.study.cell import recipe_digest
@@ -65,7 +67,7 @@ def files(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def own_host(monkeypatch) -> Iterator[None]:
     """No lock is taken: other tests of this machine have it. Threads and cores are as before afterwards."""
-    monkeypatch.setattr(cell_module, "take_device", lambda gpu, say, card: HOST)
+    monkeypatch.setattr(bench_module, "take_device", lambda gpu, say, card: HOST)
     monkeypatch.setattr(energy_module, "POWERCAP", Path("nowhere"))
     threads, cores = torch.get_num_threads(), os.sched_getaffinity(0)
     yield
@@ -300,7 +302,7 @@ def test_a_processor_with_a_counter_tells_its_energy(files, tmp_path, monkeypatc
     def open_meter() -> tuple[Callable[[], float], None]:
         return (lambda: 42.0 * time.perf_counter()), None
 
-    monkeypatch.setattr(cell_module, "open_rapl", open_meter)
+    monkeypatch.setattr(bench_module, "open_rapl", open_meter)
     _, footer = measure(request_of(files, tmp_path, protocol={"throughput_s": 0.3}))
     energy = footer.observed["energy"]
     assert energy["source"] == "rapl"
@@ -318,10 +320,8 @@ def bench(files, tmp_path, monkeypatch) -> Bench:
     device = Device(0, "GPU-1", "Fake", "9.0")
     monkeypatch.setattr(memory_module, "compute_processes", lambda device: 0)
     monkeypatch.setattr(memory_module, "device_memory_used", lambda device: 1000)
-    request = replace(request_of(files, tmp_path), gpu=GPUS["H200"])
-    observed = {"facts": FACTS, "phases_s": {}}
-    reference, runtime = load_reference(request), load_runtimes()["eager"]
-    made = Bench(request, reference, runtime, device, Pinning((1,), 0), Phases(), Memory(device), 0, observed)
+    recipe, observed = request_of(files, tmp_path).recipe, {"facts": FACTS, "phases_s": {}}
+    made = Bench(recipe, GPUS["H200"], device, Pinning((1,), 0), Phases(), Memory(device), 0, observed)
     made.provenance = {"device": {"max_sm_clock_mhz": 2000}}
     made.idle_ms = (100.0, 500.0)
     return made
@@ -338,11 +338,11 @@ def test_a_gpu_that_tells_no_memory_has_none_in_its_cell(monkeypatch):
     assert about["device_peak_bytes"] is None
 
 
-def timed_on_gpu() -> Measured:
+def timed_on_gpu() -> Timed:
     """A latency arm, and a throughput arm from 1.5 s to 3.5 s."""
     rows = [("ok", None, "latency", 1, 1, 1, 1000.0, 1.0, 1.0, 0.1), ("ok", None, "throughput", 1, 1, 9, 1500.0)]
     rows[1] = (*rows[1], 2000.0, 2000.0, 1.0)
-    return Measured(pl.DataFrame(rows, schema=SCHEMA, orient="row"), Timed(rows), Source(None, "0" * 64))  # type: ignore[arg-type]
+    return Timed(rows)  # type: ignore[arg-type]
 
 
 def test_samples_tell_a_gpus_memory_energy_and_arms(bench):
@@ -367,7 +367,7 @@ def test_a_sampler_that_hung_costs_what_it_would_have_told_and_no_more(bench):
 
 def test_a_bound_that_is_broken_is_a_row(bench):
     rows = synthetic_rows([[1e-6, 1e-6]], [1e-6])
-    bench.request.recipe["batch_size"] = 512  # type: ignore[index]
+    bench.recipe["batch_size"] = 512  # type: ignore[index]
     refused = refuse_what_cannot_be(bench, rows)
     assert refused["status"].to_list() == ["refused"]
     assert "Tops/s" in refused["reason"][0]

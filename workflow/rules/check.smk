@@ -1,7 +1,7 @@
 # Are all cells what they say, and what would a comparison of them mix? snakemake check
 
 
-# Reads every file below results/, listed by the study or not, whenever it is asked for.
+# Reads every file below the study's results, listed by the study or not, whenever it is asked for.
 rule check:
     input:
         gpus=[GPUS_FILE, *CARD_FILES],
@@ -9,8 +9,8 @@ rule check:
     log:
         "logs/check.log",
     params:
-        results="results",
+        results=RESULTS,
     message:
-        "Check all cells below results/."
+        f"Check all cells below {RESULTS}/."
     script:
         "../scripts/check_cells.py"

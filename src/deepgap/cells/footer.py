@@ -89,6 +89,7 @@ RECIPE = _object(
     runtime=_value("string", "a name in `runtimes`"),
     framework=_value("string", "of the second study alone", enum=["pytorch", "keras-tensorflow", "keras-jax"]),
     phase=_value("string", "of the second study alone", enum=["train", "inference"]),
+    training_version=_value("integer", "`training.cell.TRAINING_VERSION`; of the second study alone"),
     workload_version=_value("integer", "the version of the workload's own code; of the second study alone"),
     optimizer=_value("object", "its name and numbers; of the phase train alone"),
     precision=_value("string", "fp32, tf32, fp16, bf16, int8 or fp8; in training also mixed_fp16 and mixed_bf16"),

@@ -11,11 +11,17 @@ from deepgap.jobs.digest import import_closure, syntax_digest
 from deepgap.runtimes import load_runtimes
 from deepgap.sources import load_source, source_names
 from deepgap.study.method import METHOD_VERSION
+from deepgap.training.cell import TRAINING_VERSION
+from deepgap.training.frameworks import load_frameworks
+from deepgap.training.workloads import load_workloads
 
 RECORD = "tests/unit/method_digests.json"
 
 ENTRY = "deepgap.measure.cell"
 """The module from which a cell is measured."""
+
+TRAINING_ENTRIES = ("deepgap.training.measure", "deepgap.training.count")
+"""Likewise of the second study; what counts uses PyTorch's networks, which are of its frameworks' rooms."""
 
 SCRIPTS = (
     "build_weights",
@@ -40,6 +46,8 @@ NO_NUMBER = {
     "deepgap.study.artifacts": "names of files",
     "deepgap.study.gpus": "facts that the recipe names",
     "deepgap.jobs.arguments": "how scripts get their files",
+    "deepgap.training.process": "carries requests to the process that measures",
+    "deepgap.training.cell": "names of files",
 }
 """Modules that cannot change a number, and why."""
 
@@ -52,7 +60,8 @@ class Room(TypedDict):
 
 
 def describe_rooms() -> dict[str, Room]:
-    """Each room's version and digest: `measure` is what every cell runs through; then runtimes, then sources.
+    """Each room's version and digest: `measure` is what every cell runs through; then runtimes, then sources; then
+    those of the second study.
 
     Raises:
         ModuleNotFoundError: `NO_NUMBER` names a module that is not there.
@@ -71,6 +80,17 @@ def describe_rooms() -> dict[str, Room]:
     for name in source_names():
         of_source = import_closure([f"deepgap.sources.{name}"], {"deepgap.sources", *NO_NUMBER})
         rooms[f"sources.{name}"] = Room(version=load_source(name).version, digest=syntax_digest(of_source - measure))
+    return rooms | _training_rooms(measure)
+
+
+def _training_rooms(measure: set[str]) -> dict[str, Room]:
+    """What every cell of the second study runs through beside `measure`; its frameworks, its workloads."""
+    shared = import_closure(TRAINING_ENTRIES, {*NO_NUMBER, "deepgap.training.frameworks.pytorch"}) - measure
+    rooms = {"training": Room(version=TRAINING_VERSION, digest=syntax_digest(shared))}
+    for kind, found in (("frameworks", load_frameworks()), ("workloads", load_workloads())):
+        for name, plugin in found.items():
+            own = import_closure([f"deepgap.training.{kind}.{name}"], NO_NUMBER) - measure - shared
+            rooms[f"{kind}.{name}"] = Room(version=plugin.version, digest=syntax_digest(own))
     return rooms
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from deepgap.errors import DeepGapError
+from deepgap.errors import ConfigError, DeepGapError
+from deepgap.study.schema import nearest
 
 STUDY_FILES = ("config/config.yaml", "config/gpus.yaml")
 """What makes a folder one with a study."""
@@ -54,6 +56,33 @@ def usable_home(here: Path) -> str:
     """The user's home, where PyTorch and Triton keep caches; one in the checkout where it cannot be written."""
     home = Path(os.environ.get("HOME") or "/nonexistent")
     return str(home if home.is_dir() and os.access(home, os.W_OK | os.X_OK) else here / ".home")
+
+
+class StudyChoice(NamedTuple):
+    """Which of the studies a run is of. file: its config's name in config/, and its schema's. local: the name of what
+    differs on one machine."""
+
+    name: str
+    file: str
+    local: str
+
+
+STUDIES = {
+    "inference": StudyChoice("inference", "config", "local"),
+    "training": StudyChoice("training", "training", "local-training"),
+}
+
+
+def choose_study(config: Mapping[str, Any]) -> StudyChoice:
+    """The study that the command line or a file of the user's asks for by `study`; the first without one.
+
+    Raises:
+        ConfigError: there is no such study.
+    """
+    name = str(config.get("study", "inference"))
+    if name not in STUDIES:
+        raise ConfigError(f"study is '{name}'{nearest(name, list(STUDIES))}; allowed: {', '.join(STUDIES)}.")
+    return STUDIES[name]
 
 
 def user_name() -> str:

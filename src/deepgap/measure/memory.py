@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -41,9 +42,9 @@ class Memory:
 
     def observe_end(self) -> None:
         """After the last timed arm, or where the cell failed."""
-        import torch
-
         if self._on_gpu:
+            import torch
+
             self.seen |= {
                 "device_after_bytes": self._above_baseline(),
                 "allocated_peak_bytes": torch.cuda.max_memory_allocated(),
@@ -103,8 +104,10 @@ def host_memory(field: str) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether PyTorch, CUDA, ONNX Runtime or Python could not get memory: most of them say so in words alone."""
-    import torch
-
-    words = ("out of memory", "can't allocate memory", "Failed to allocate memory", "bad allocation", "bad_alloc")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in words)
+    """Whether a library, CUDA or Python could not get memory: most of them say so in words alone."""
+    words = ["out of memory", "can't allocate memory", "Failed to allocate memory", "bad allocation", "bad_alloc"]
+    # Of XLA and TensorFlow.
+    words += ["RESOURCE_EXHAUSTED", "OOM when allocating"]
+    torch = sys.modules.get("torch")
+    kinds = (MemoryError,) if torch is None else (MemoryError, torch.OutOfMemoryError)
+    return isinstance(error, kinds) or any(word in str(error) for word in words)

@@ -10,10 +10,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, median
-from typing import Any
+from typing import Any, Protocol
 
 from deepgap.cells.cell_file import LATENCY, OK, THROUGHPUT, read_cell
-from deepgap.study.cell import Cell
 
 PLAN_VARIABLE = "DEEPGAP_PLAN"
 
@@ -27,6 +26,7 @@ BUILD_S = {
     "calibrate": 22.0,
     "quantize": 2.0,
     "build_engine": 20.0,
+    "count_workload": 3.0,
 }
 """Seconds by rule on two cores, of ResNet-18 and -50. Only how they compare counts, and only until one is done."""
 RESULT_S = 1.0
@@ -65,7 +65,35 @@ class Progress:
         return f"[{self.kind} {self.place} of {self.steps}{left}] {self.name}".rstrip()
 
 
-def write_plan(path: Path, cells: Sequence[Cell], others: Mapping[str, str] | None = None) -> None:
+class Planned(Protocol):
+    """What the plan must know of a cell of either study."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def gpu(self) -> str: ...
+
+    @property
+    def model(self) -> str: ...
+
+    @property
+    def mode(self) -> object: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def threads(self) -> int: ...
+
+    @property
+    def sweep(self) -> int: ...
+
+    @property
+    def settings(self) -> str: ...
+
+
+def write_plan(path: Path, cells: Sequence[Planned], others: Mapping[str, str] | None = None) -> None:
     """Keep the steps of this run, for `begin_step` in its jobs.
 
     Args:
@@ -80,7 +108,7 @@ def write_plan(path: Path, cells: Sequence[Cell], others: Mapping[str, str] | No
     os.environ[PLAN_VARIABLE] = str(path)
 
 
-def _cell_step(cell: Cell) -> Step:
+def _cell_step(cell: Planned) -> Step:
     protocol = json.loads(cell.settings)["protocol"]
     stop = protocol["stop"]
     timed_s = None if stop is None else protocol["runs"] * (protocol["throughput_s"] + (stop["maximum_s"] or 0))

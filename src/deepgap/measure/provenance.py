@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import os
 import platform
 from collections.abc import Callable
@@ -35,14 +36,12 @@ PACKAGES = (
 
 def collect_provenance(device: Device, limits: HostLimits) -> dict[str, Any]:
     """Versions, host and device facts as plain JSON values; what cannot be read is null."""
-    import torch
-
     return {
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {
             "python": platform.python_version(),
             **package_versions(),
-            "cuda_runtime": torch.version.cuda,
+            "cuda_runtime": _cuda_version(),
             "cudnn": _cudnn_version() if device.index >= 0 else None,
         },
         "host": {
@@ -122,6 +121,15 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _cuda_version() -> str | None:
+    """PyTorch's; null where it is not installed, as in an environment of another framework."""
+    if importlib.util.find_spec("torch") is None:
+        return None
+    import torch
+
+    return torch.version.cuda
 
 
 def _cudnn_version() -> str | None:

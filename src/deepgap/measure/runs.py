@@ -41,17 +41,19 @@ class Phases:
 class Subject:
     """What is timed.
 
-    call: one inference.
+    call: one inference, or one step.
     end_to_end: makes one with its copies when that arm comes, since it takes memory. flush: makes what overwrites the
         device's cache, likewise.
     meter: reads a counter of the processor's energy, in joules, at both ends of the throughput arm; null where there
         is none or the device's samples tell it.
+    parts: makes the call of a part of the subject, by its arm, when it comes.
     """
 
     call: TimedCall
     end_to_end: Callable[[], TimedCall]
     flush: Callable[[], Callable[[], object]]
     meter: Callable[[], float] | None = None
+    parts: Mapping[str, Callable[[], TimedCall]] = field(default_factory=dict)
 
 
 @dataclass
@@ -118,6 +120,13 @@ def _time_run(run: _Run, subject: Subject, timer: Timer, protocol: Mapping[str, 
     if END_TO_END in asked:
         with run.phases(END_TO_END):
             run.add(END_TO_END, time_end_to_end(subject.end_to_end(), timer, rule).spans)
+    for arm, make in subject.parts.items():
+        if arm in asked:
+            with run.phases(arm):
+                part = make()
+                # Compiling and choosing algorithms is over then.
+                warm_up(part, timer, protocol["warmup_iterations"])
+                run.add(arm, time_latency(part, timer, rule).spans)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from deepgap.build.engine_file import UNSUPPORTED as UNSUPPORTED_ENGINE
 from deepgap.errors import UnsupportedError
 from deepgap.measure.arms.timer import INPUT_BUFFERS
+from deepgap.measure.bench import RefusedError
 from deepgap.measure.fidelity import compare_logits
 from deepgap.measure.precision import form_of, synchronise
 from deepgap.measure.runs import Phases
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 INPUT_SEED = 0
 FIDELITY_CALLS = 64
 """Most calls that a cell spends on the held-out images: small batches are checked on fewer of them."""
-
-
-class RefusedError(Exception):
-    """The answers of a cell cannot be those of its model: an expected result, recorded as a row."""
 
 
 @dataclass(frozen=True)

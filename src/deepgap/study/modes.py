@@ -10,15 +10,25 @@ from deepgap.study.cell import Layout, Mode
 from deepgap.study.schema import nearest
 
 
-class RuntimeFacts(Protocol):
+class ModeFacts(Protocol):
+    """What the name of a mode says of a runtime."""
+
+    @property
+    def precisions(self) -> frozenset[str]: ...
+
+    def usual_layout(self, precision: str) -> Layout:
+        """The layout that a mode has when its name says none."""
+
+    def layouts(self, precision: str) -> frozenset[Layout]:
+        """The layouts that it can be asked for."""
+
+
+class RuntimeFacts(ModeFacts, Protocol):
     """What the study must know of a runtime; `runtimes.Runtime` is one. The study imports no runtime."""
 
     @property
     def version(self) -> int:
         """Raised when an edit of the runtime can change a number; its cells are then measured anew."""
-
-    @property
-    def precisions(self) -> frozenset[str]: ...
 
     @property
     def devices(self) -> frozenset[str]:
@@ -34,17 +44,11 @@ class RuntimeFacts(Protocol):
     def is_calibrated(self, precision: str) -> bool:
         """Whether it runs a quantised graph, whose scales come from a calibration."""
 
-    def usual_layout(self, precision: str) -> Layout:
-        """The layout that a mode has when its name says none."""
-
-    def layouts(self, precision: str) -> frozenset[Layout]:
-        """The layouts that it can be asked for."""
-
     def fill_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """All options with their defaults; raises ConfigError for what it does not have."""
 
 
-def parse_mode(text: str, runtimes: Mapping[str, RuntimeFacts]) -> Mode:
+def parse_mode(text: str, runtimes: Mapping[str, ModeFacts]) -> Mode:
     """Read `runtime-precision` or `runtime-precision-layout`.
 
     Raises:

@@ -11,9 +11,10 @@ A training cell is gpu x workload x image size x mode x phase x batch size x swe
 
 **Recipe** (`TrainingCell.recipe`):
 
-- `study`: always `training`.
+- `study`: always `training`. `training_version`, `workload_version`, `runtime_version`: of the code behind it.
 - `model`: the workload: conv6, vgg16, resnet18, cyclegan.
-- `image_size`: pixels of a side; 224 (CycleGAN 256) is the published set-up, 32 the native one.
+- `image_size`: pixels of a side; 224 (CycleGAN 256) is the published set-up, 32 CIFAR-10's own
+  (`Workload.published`, `Workload.native_size`).
 - `phase`: `train` is a whole step, from images on the device to updated weights; `inference` is a forward pass of the
   network that serves (CycleGAN: the generator from A to B).
 - `mode`: `runtime-precision`. The runtimes are `eager`, `compile` and `compilegraph` (PyTorch), `tensorflow` and

@@ -13,6 +13,8 @@ from deepgap.study.gpus import split_site
 from deepgap.study.method import METHOD_VERSION
 
 TRAINING = "training"
+TRAINING_VERSION = 1
+"""Raised when what measuring a cell of the second study means changes beside `METHOD_VERSION`, which both share."""
 RESULTS = "results/training"
 """The folder of the folders of all GPUs."""
 
@@ -41,6 +43,7 @@ class TrainingCell:
         return {
             "study": TRAINING,
             "method_version": METHOD_VERSION,
+            "training_version": TRAINING_VERSION,
             "gpu": split_site(self.gpu)[0],
             "model": self.model,
             "image_size": self.image_size,
