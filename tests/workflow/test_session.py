@@ -15,7 +15,7 @@ from deepgap.study.artifacts import Artifacts
 from tests.conftest import ROOT
 from tests.workflow.conftest import TINY, Project, copy_project
 
-JOBS = 30
+JOBS = 20
 TOY = f"""
 from deepgap.jobs.scheduler import calm_scheduler
 
