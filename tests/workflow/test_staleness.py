@@ -178,7 +178,7 @@ def test_a_digest_of_code_has_the_script_of_its_rule():
         for rule in file.read_text(encoding="utf-8").split("\nrule ")[1:]:
             if "code_digest(" in rule:
                 (script,) = re.findall(r'"\.\./scripts/(\w+\.py)"', rule)
-                assert f'script="workflow/scripts/{script}"' in rule, script
+                assert f'script=own("workflow/scripts/{script}")' in rule, script
                 found += 1
     assert found
 
