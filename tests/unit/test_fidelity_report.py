@@ -21,6 +21,7 @@ from deepgap.build.quantize.placement import calibrated_tensors
 from deepgap.build.quantize.qdq import insert_qdq, insert_qdq_fp16
 from deepgap.build.quantize.thresholds import LARGEST_INTEGER, METHODS, choose_scales, choose_threshold
 from deepgap.build.quantize.u8s8 import insert_u8s8
+from deepgap.errors import UnsupportedError
 from deepgap.measure.fidelity_report import (
     COSTS,
     LAYERS,
@@ -218,3 +219,16 @@ def test_a_network_without_residual_blocks_is_compared_by_its_logits(name):
     )
     assert found["layer"].to_list() == ["logits"]
     assert found["sqnr_db"].item() > 80
+
+
+def test_a_form_that_a_network_does_not_have_is_left_out_and_told():
+    def absent():
+        raise UnsupportedError("It holds nothing to quantise.")
+
+    said: list[str] = []
+    values = {"logits": np.ones((2, 3))}
+    report = compare_forms(values, {"onnx-qdq": absent, "onnx-fp32": lambda: values}, said.append)
+    assert report["form"].to_list() == ["onnx-fp32"]
+    assert said == ["onnx-qdq is left out: It holds nothing to quantise."]
+    for empty in (describe_layers(report.clear()), describe_methods(pl.DataFrame(schema=COSTS))):
+        assert empty.startswith("Nothing can be compared")

@@ -16,10 +16,11 @@ RECORD_FILE = ROOT / method_guard.RECORD
 
 @pytest.mark.parametrize("room", method_guard.describe_rooms())
 def test_every_change_of_the_method_is_decided(room):
-    last = json.loads(RECORD_FILE.read_text(encoding="utf-8"))[room][-1]
-    assert method_guard.describe_rooms()[room] == {"version": last["version"], "digest": last["digest"]}, (
-        f"Code that can change a number of {room} was edited. When the edit can change a number or a cell's "
-        "contents, raise METHOD_VERSION in src/deepgap/study/method.py or the version of the runtime; then, in "
+    decisions = json.loads(RECORD_FILE.read_text(encoding="utf-8")).get(room, [])
+    recorded = [{"version": last["version"], "digest": last["digest"]} for last in decisions[-1:]]
+    assert [method_guard.describe_rooms()[room]] == recorded, (
+        f"Code that can change a number of {room} was edited, or is new. When the edit can change a number or a "
+        "cell's contents, raise METHOD_VERSION in src/deepgap/study/method.py or the version of the runtime; then, in "
         "either case, record it with: python tools/record_method.py 'why'"
     )
 

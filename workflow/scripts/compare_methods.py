@@ -3,18 +3,20 @@
 from functools import partial
 from pathlib import Path
 
+import polars as pl
+
 from deepgap.build.images.imagesets import calibration_images, read_arrays
 from deepgap.build.quantize.histograms import collect_histograms
 from deepgap.build.quantize.network import read_graph
 from deepgap.build.quantize.placement import calibrated_tensors
+from deepgap.errors import UnsupportedError
 from deepgap.jobs.arguments import run_script
-from deepgap.measure.fidelity_report import METHOD_IMAGES, compare_methods
+from deepgap.measure.fidelity_report import COSTS, METHOD_IMAGES, compare_methods
 from deepgap.measure.locks import take_host
 from deepgap.text import tell
 
 
-def main(job):
-    take_host()
+def compare(job):
     graph = read_graph(Path(job.graph))
     histograms = collect_histograms(
         Path(job.graph),
@@ -24,7 +26,7 @@ def main(job):
     )
     (images,) = read_arrays(Path(job.images), "images")
     reference, labels, labels_mean = read_arrays(Path(job.reference), "logits", "labels", "labels_mean")
-    methods = compare_methods(
+    return compare_methods(
         graph,
         histograms,
         images[:METHOD_IMAGES],
@@ -33,6 +35,16 @@ def main(job):
         job.calibration["attention"],
         say=tell,
     )
+
+
+def main(job):
+    take_host()
+    try:
+        methods = compare(job)
+    except UnsupportedError as error:
+        # Of a model that cannot be quantised there is nothing to compare.
+        tell(str(error))
+        methods = pl.DataFrame(schema=COSTS)
     methods.write_csv(job.methods)
 
 

@@ -25,9 +25,11 @@ from deepgap.build.quantize.forms import FORMS
 from deepgap.build.quantize.histograms import Histogram
 from deepgap.build.quantize.network import read_graph
 from deepgap.build.quantize.thresholds import METHODS, choose_scales
+from deepgap.errors import UnsupportedError
 from deepgap.host import host_threads
 from deepgap.measure.fidelity import compare_layers, compare_logits
 from deepgap.measure.precision import set_precision
+from deepgap.text import tell
 
 if TYPE_CHECKING:
     import torch
@@ -98,17 +100,24 @@ def report_layers(
     return compare_forms(module_layers(model, images), forms)
 
 
-def compare_forms(reference: Layers, forms: Mapping[str, Callable[[], Layers]]) -> pl.DataFrame:
+def compare_forms(
+    reference: Layers, forms: Mapping[str, Callable[[], Layers]], say: Callable[[str], None] = tell
+) -> pl.DataFrame:
     """Compare forms of a network with its reference, layer by layer; see `LAYERS`.
 
     Args:
         forms: runs each form on the reference's images; one at a time, because layers are large.
+        say: takes a line for each form that the network does not have.
     """
-    rows = [
-        {"form": form, "layer": row["tensor"], "sqnr_db": row["sqnr_db"], "cosine": row["cosine"]}
-        for form, run in forms.items()
-        for row in _compare_common(reference, run())
-    ]
+    rows: list[dict[str, Any]] = []
+    for form, run in forms.items():
+        try:
+            found = run()
+        except UnsupportedError as error:
+            say(f"{form} is left out: {error}")
+            continue
+        for row in _compare_common(reference, found):
+            rows.append({"form": form, "layer": row["tensor"], "sqnr_db": row["sqnr_db"], "cosine": row["cosine"]})
     return pl.DataFrame(rows, schema=LAYERS)
 
 
@@ -249,8 +258,13 @@ def run_graph(graph: onnx.ModelProto, images: np.ndarray, tensors: Sequence[str]
     return {name: np.concatenate(values) for name, values in zip(tensors, zip(*parts, strict=True), strict=True)}
 
 
+NOTHING = "Nothing can be compared; the log of the comparison says why."
+
+
 def describe_layers(layers: pl.DataFrame) -> str:
     """`LAYERS` as text: the decibels of each form side by side."""
+    if layers.is_empty():
+        return NOTHING
     same = pl.col("sqnr_db").is_null() & (pl.col("cosine") == 1)
     text = pl.when(same).then(pl.lit("exact")).otherwise(pl.col("sqnr_db").round(1).cast(pl.String))
     return _table(layers.with_columns(text.alias("sqnr_db")).pivot("form", index="layer", values="sqnr_db"))
@@ -258,6 +272,8 @@ def describe_layers(layers: pl.DataFrame) -> str:
 
 def describe_methods(costs: pl.DataFrame) -> str:
     """`COSTS` as text."""
+    if costs.is_empty():
+        return NOTHING
     return _table(costs.with_columns(cs.ends_with("_db").round(1), cs.matches("cosine|top1").round(4)))
 
 
