@@ -20,8 +20,8 @@ def test_every_change_of_the_method_is_decided(room):
     recorded = [{"version": last["version"], "digest": last["digest"]} for last in decisions[-1:]]
     assert [method_guard.describe_rooms()[room]] == recorded, (
         f"Code that can change a number of {room} was edited, or is new. When the edit can change a number or a "
-        "cell's contents, raise METHOD_VERSION in src/deepgap/study/method.py or the version of the runtime; then, in "
-        "either case, record it with: python tools/record_method.py 'why'"
+        "cell's contents, raise METHOD_VERSION in src/deepgap/study/method.py or the version of the runtime; then, "
+        "in either case, record it with: python tools/record_method.py 'why'"
     )
 
 

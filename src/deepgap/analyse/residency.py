@@ -28,6 +28,7 @@ class Residency:
 
     model: str
     mode: str
+    precision: str
     last_fit: int
     launch_bound: bool
     share: float
@@ -65,6 +66,7 @@ def residencies(summary: Summary, gpu: str) -> Iterator[Residency]:
         yield Residency(
             model=str(model),
             mode=str(mode),
+            precision=str(precision),
             last_fit=last.batch_size,
             launch_bound=rows[1]["launch_bound"],
             share=max(point.throughput for point in fit) / peak.best.throughput,

@@ -19,7 +19,7 @@ from deepgap.paper.numbers.macro import (
     span,
 )
 from deepgap.paper.wording import prose_gpus
-from deepgap.study.words import BYTES_PER_ELEMENT, mode_parts
+from deepgap.study.words import BYTES_PER_ELEMENT
 
 
 def residency_numbers(summary: Summary) -> Iterator[Number]:
@@ -37,7 +37,7 @@ def residency_numbers(summary: Summary) -> Iterator[Number]:
         rows = f"families: gpu={gpu}, deepgap.analyse.residency"
         yield Number(macro_name("CacheSweeps", gpu), number(len(found)), rows)
         for width in sorted(set(BYTES_PER_ELEMENT.values())):
-            fits = [item.last_fit for item in found if BYTES_PER_ELEMENT[mode_parts(item.mode).precision] == width]
+            fits = [item.last_fit for item in found if BYTES_PER_ELEMENT[item.precision] == width]
             name = macro_name("CacheBatch", gpu, f"{width}")
             yield Number(name, span(fits, number), f"{rows}, last_fit at {width} bytes an element")
         fair = [item for item in found if not item.launch_bound]

@@ -10,7 +10,7 @@ from deepgap.analyse.schemas import MEASURED, PUBLISHED
 from deepgap.analyse.summary import Summary
 from deepgap.published.networks import GMAC_PER_IMAGE
 from deepgap.published.values import table1_peaks
-from deepgap.study.words import PRECISION_KEYS, mode_parts, model_label
+from deepgap.study.words import PRECISION_KEYS, model_label
 
 
 def context(summary: Summary) -> dict[str, Any]:
@@ -85,12 +85,13 @@ def _measured(summary: Summary) -> Iterable[dict[str, Any]]:
     counted = {
         (gpu, model): count for gpu, model, count in summary.facts[["gpu", "model", "multiply_adds"]].iter_rows()
     }
+    precisions = dict(summary.measured[["mode", "precision"]].iter_rows())
     for (gpu, model, mode), peak in find_peaks(summary.measured).items():
         yield {
             "gpu": gpu,
             "model_key": model,
             "mode": mode,
-            "precision": mode_parts(mode).precision,
+            "precision": precisions[mode],
             "batch": peak.point.batch_size,
             "throughput": peak.point.throughput,
             "multiply_adds": counted.get((gpu, model)),
