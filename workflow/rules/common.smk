@@ -122,8 +122,8 @@ def clear_summary():
         forget_future_times(map(Path, merged), time.time())
 
 
-def tell_absent():
-    """Say once which runtimes are not installed."""
+# At once, since a run that finds nothing else to do ends here.
+if workflow.is_main_process:
     for reason in absent.values():
         print(f"deep-gap: {reason} Its cells are left out.", file=sys.stderr)
 
@@ -153,7 +153,6 @@ def begin_session():
     if workflow.non_local_exec:
         name_session(len(cells))
         return
-    tell_absent()
     calm_scheduler(workflow.scheduler)
     if not cells:
         return
