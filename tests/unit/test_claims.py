@@ -62,6 +62,7 @@ def with_ratios(numerator: str, denominator: str, intervals: dict[int, tuple[flo
         dict.fromkeys(RATIOS.names())
         | {"gpu": "H200", "model": "resnet50", "batch_size": size, "threads": ALL_THREADS}
         | {"numerator": numerator, "denominator": denominator, "ratio": (low + high) / 2, "low": low, "high": high}
+        | {"numerator_cells": [], "denominator_cells": []}
         for size, (low, high) in intervals.items()
     ]
     return replace(made, ratios=pl.DataFrame(rows, schema=RATIOS))
@@ -90,6 +91,19 @@ def test_a_claim_of_a_ratio_holds_by_its_interval(name, modes, true, false):
     assert holds(name, with_ratios(*modes, true)) is True
     assert holds(name, with_ratios(*modes, false)) is False
     assert holds(name, with_ratios("rtx-fp16", "rtx-fp32", true)) is None
+
+
+def test_a_graph_gains_most_until_a_precision_does():
+    speeds = {"eager-fp32": 90.0, "eager-tf32": 95.0, "eager-fp16": 100.0, "graph-fp16": 700.0}
+    made = [("resnet50", mode, 1, {"throughput_img_s": speed}) for mode, speed in speeds.items()]
+
+    def told(rows):
+        families = [synthetic_family("H200", *place, **changes) for *place, changes in rows]
+        return holds("TheGraphGainsMost", synthetic_summary(families))
+
+    assert told(made) is True
+    assert told([*made[:1], ("resnet50", "eager-tf32", 1, {"throughput_img_s": 900.0}), *made[2:]]) is False
+    assert told(made[:3]) is None
 
 
 def test_a_peak_is_at_the_edge_until_a_smaller_batch_is_best():

@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import polars as pl
 
+from deepgap.analyse.effects import find_effects
 from deepgap.analyse.flag_counts import families_with
 from deepgap.analyse.peaks import Peak, find_peaks
 from deepgap.analyse.summary import Summary
@@ -144,6 +145,25 @@ def _graph_faster(summary: Summary, gpu: str) -> bool | None:
     return _all((here["low"] > 2).to_list())
 
 
+def _graph_gains_most(summary: Summary, gpu: str) -> bool | None:
+    """Whether a graph's gain over eager mode at batch size 1 exceeds, by intervals, that of every precision alone."""
+    one = [effect for effect in find_effects(summary) if effect.gpu == gpu and effect.batch_size == 1]
+    known = [effect for effect in one if effect.ratio.low is not None and effect.ratio.high is not None]
+    verdicts = []
+    for model in dict.fromkeys(effect.model for effect in known):
+        of_factor = {
+            factor: [effect.ratio for effect in known if effect.model == model and effect.factors == (factor,)]
+            for factor in ("graph", "precision")
+        }
+        if all(of_factor.values()):
+            lows, highs = (
+                [getattr(ratio, end) for ratio in of_factor[factor]]
+                for factor, end in (("graph", "low"), ("precision", "high"))
+            )
+            verdicts.append(max(lows) > max(highs))
+    return _all(verdicts)
+
+
 def _layout_not_told(summary: Summary, gpu: str) -> bool | None:
     here = _ratios(summary, gpu, "eager-fp16", "eager-fp16-nchw")
     return _all(((here["low"] <= 1) & (here["high"] >= 1)).to_list())
@@ -228,6 +248,11 @@ CLAIMS = (
         "GraphDoublesThroughput",
         "on the {gpu} graph-fp16 has over twice eager-fp16's throughput at batch size 1",
         _graph_faster,
+    ),
+    Claim(
+        "TheGraphGainsMost",
+        "on the {gpu} a graph gains more over eager mode at batch size 1 than any precision alone",
+        _graph_gains_most,
     ),
     Claim(
         "GraphsAreNotLaunchBound",

@@ -14,7 +14,7 @@ import polars as pl
 
 from deepgap.analyse.summary import Summary
 from deepgap.paper.latex import escape, number
-from deepgap.paper.numbers.conditions import anchor_numbers, condition_numbers
+from deepgap.paper.numbers.conditions import anchor_numbers, condition_numbers, hardware_numbers
 from deepgap.paper.numbers.families import (
     design_numbers,
     family_sizes,
@@ -30,7 +30,7 @@ from deepgap.paper.numbers.residency import residency_numbers
 FAMILY = re.compile(
     "(?:Anchor|Audit|Bandwidth|Cache|Calibration|Calls|Caption|Cards|Cells|Clock|Cores|Curves|Design|Devices|Effect|"
     "Energy|Families|Fidelity|Flagged|Hosts|Largest|Latency|Launch|Layout|Load|Matched|Measured|Peak|Power|"
-    "Published|Ratio|Sessions|Spread|Sqnr|Sweeps|TopRatio)"
+    "Published|Rate|Ratio|Sessions|Spread|Sqnr|Sweeps|TopRatio)"
     "[A-Z][A-Za-z]*$"
 )
 """How the names of these macros begin."""
@@ -51,6 +51,7 @@ def write_numbers(summary: Summary, captions: Mapping[str, str], used: Iterable[
         *top_ratios(summary),
         *condition_numbers(summary),
         *anchor_numbers(summary),
+        *hardware_numbers(summary),
         *spread_numbers(summary),
         *session_numbers(summary),
         *family_sizes(summary),

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import polars as pl
 
 from deepgap.analyse.effects import FACTORS, find_effects
 from deepgap.analyse.peaks import find_peaks
 from deepgap.analyse.summary import Summary
-from deepgap.paper.latex import Latex, escape, number
-from deepgap.paper.numbers.macro import NOT_AVAILABLE, PUBLISHED_DIGITS, Number, low_and_high, macro_name
+from deepgap.paper.latex import Latex, escape, number, rounded
+from deepgap.paper.numbers.macro import (
+    NOT_AVAILABLE,
+    PUBLISHED_DIGITS,
+    Number,
+    exact,
+    low_and_high,
+    macro_name,
+    rounded_or_not,
+    span,
+)
+from deepgap.paper.tables.hardware import best_shares
 from deepgap.paper.wording import prose_gpus
 from deepgap.published.anchors import MODEL, OFFLINE, PRECISION
-from deepgap.study.words import model_label
+from deepgap.published.values import table1_peaks
+from deepgap.study.words import MEASURED, model_label
 
 CALL_ENDS = 1.96 * 1.2533
 """Half the width of the usual 95 % interval of a median of independent normal calls, over their standard error."""
@@ -35,9 +46,8 @@ def condition_numbers(summary: Summary) -> Iterator[Number]:
         primary = here.filter("primary").height
         yield Number(macro_name("FamiliesPrimary", gpu), number(primary), f"{rows}, primary")
         held = here.filter("primary")["sm_clock_share"].drop_nulls().to_list()
-        yield from low_and_high(
-            macro_name("Clock", gpu), [100 * share for share in held], 3, f"{rows}, primary, sm_clock_share in %"
-        )
+        clocks = span([100 * share for share in held], lambda share: rounded(share, 3))
+        yield Number(macro_name("Clock", gpu), clocks, f"{rows}, primary, sm_clock_share in %")
         yield from _layout(summary, gpu)
         yield from _calls(summary, gpu)
         yield from _effects(summary, gpu)
@@ -103,6 +113,27 @@ def _effects(summary: Summary, gpu: str) -> Iterator[Number]:
         yield from low_and_high(macro_name("Effect", gpu, factor), ratios, 3, rows)
 
 
+def hardware_numbers(summary: Summary) -> Iterator[Number]:
+    """For each card of gpus.yaml: its bandwidth, the gain of each precision's peak rate over FP32's, its L2 cache
+    over the T4's; and the least and most share of a peak that the best modes of a GPU reached, in percent."""
+    cards = [gpu for gpu in summary.kinds if gpu.device == "cuda"]
+    small = next((gpu.l2_cache_mib for gpu in cards if gpu.key == "T4"), None)
+    for gpu in cards:
+        rows = f"gpus.yaml: {gpu.key}"
+        yield Number(macro_name("BandwidthOf", gpu.key), exact(gpu.memory_bandwidth_gb_s), f"{rows}, GB/s")
+        base = gpu.peak_tops.get("fp32")
+        for precision, rate in gpu.peak_tops.items():
+            gain = None if rate is None or not base else rate / base
+            yield Number(
+                macro_name("RateGain", gpu.key, precision), rounded_or_not(gain, 3), f"{rows}, {precision} over fp32"
+            )
+        ratio = None if not small or gpu.l2_cache_mib is None else gpu.l2_cache_mib / small
+        yield Number(macro_name("CacheOverTFour", gpu.key), rounded_or_not(ratio, 2), f"{rows}, l2_cache_mib over T4")
+    for key in prose_gpus(summary):
+        shares = [row["share"] for row in best_shares(summary) if (row["gpu"], row["source"]) == (key, MEASURED)]
+        yield from low_and_high(macro_name("PeakShare", key), shares, 2, f"table of hardware: {key}, measured, share")
+
+
 def anchor_numbers(summary: Summary) -> Iterator[Number]:
     """MLPerf's record of each card, highest round, and the share of it that the fastest INT8 mode reaches."""
     offline = summary.anchors.filter(pl.col("note").fill_null("").str.contains("350").not_(), quantity=OFFLINE)
@@ -110,13 +141,18 @@ def anchor_numbers(summary: Summary) -> Iterator[Number]:
         best = max(offline.filter(gpu=gpu)["high"])
         rows = f"anchors: gpu={gpu}, {OFFLINE}"
         yield Number(macro_name("Anchor", gpu.replace(" ", "-")), number(best), f"{rows}, highest")
-        yield from low_and_high(
-            macro_name("AnchorShare", gpu.replace(" ", "-")), _shares(summary, gpu, best), PUBLISHED_DIGITS, rows
-        )
+        share = rounded_or_not(_share(summary, gpu, best), PUBLISHED_DIGITS)
+        yield Number(macro_name("AnchorShare", gpu.replace(" ", "-")), share, f"{rows}, our highest peak of it in %")
+        printed = table1_peaks(summary.published).filter(gpu=gpu, model=MODEL, precision=PRECISION)
+        for speed in printed["throughput_img_s"]:
+            yield Number(
+                macro_name("AnchorPublished", gpu),
+                rounded(100 * speed / best, 3),
+                f"{rows}, published peak of it in %",
+            )
 
 
-def _shares(summary: Summary, gpu: str, record: float) -> list[float]:
+def _share(summary: Summary, gpu: str, record: float) -> float | None:
     here = summary.measured.filter(gpu=gpu, model=MODEL, precision=PRECISION)
-    peaks: Iterable[float] = (peak.point.throughput for peak in find_peaks(here).values())
-    top = max(peaks, default=None)
-    return [] if top is None else [100 * top / record]
+    tops = [100 * peak.point.throughput / record for peak in find_peaks(here).values()]
+    return max(tops, default=None)

@@ -51,7 +51,7 @@ def _latency(anchors: pl.DataFrame, row: Mapping[str, Any], batch_size: int) -> 
 
 
 def _beside(summary: Summary, row: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of the same card by others than MLPerf: measured here, or else published by the study."""
+    """What is known of a card beside its highest record: measured here, or else published by the study."""
     none: dict[str, Any] = {
         "source": None,
         "own": ABSENT,
@@ -60,7 +60,8 @@ def _beside(summary: Summary, row: Mapping[str, Any]) -> dict[str, Any]:
         "share": ABSENT,
     }
     none["own_latencies"] = [ABSENT for _ in BATCHES]
-    if row["note"] and "350" in row["note"]:
+    of_card = summary.anchors.filter(quantity=OFFLINE, gpu=row["gpu"])
+    if row["high"] < max(of_card["high"]):
         return none
     here = summary.measured.filter(gpu=row["gpu"], model=MODEL, precision=PRECISION)
     if not here.is_empty():

@@ -64,6 +64,6 @@ def scheduling_of_the_l4(values: Values) -> Finding:
         f"{found.fit} of {found.peaks} peaks. The cache explains this as well, and no printed number tells the two "
         "apart.",
         OPEN,
-        "config/gpus.yaml: L4, l2_cache_mib",
-        "deepgap.published.networks: largest activation",
+        "data sheets",
+        "layers of the networks",
     )

@@ -59,7 +59,7 @@ def t4_is_power_efficient(values: Values) -> Finding:
         "performance "
         f"a watt is printed.{told}",
         verdict,
-        "config/gpus.yaml: T4 and L4, tdp_w",
+        "data sheets",
     )
 
 
@@ -79,5 +79,5 @@ def memory_allows_batches(values: Values) -> Finding:
         f"FP32 ran at {largest}, the largest batch size, on both cards; the most memory printed is {max(used):g} GB, "
         f"of {span(sizes, 2)} GB. Nothing ran out of memory, and the L4 peaks at batches of {span(late, 2)}.",
         FAILS if max(used) < min(sizes) else HOLDS,
-        "config/gpus.yaml: T4 and L4, memory_gb",
+        "data sheets",
     )

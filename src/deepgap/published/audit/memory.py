@@ -64,7 +64,7 @@ def memory_without_batch(values: Values) -> Finding:
         f"alone grow by {told}. One value for all batch sizes is the high-water mark of a long-lived process.",
         # The study prints tenths of a GB.
         FAILS if min(growth.values()) > 0.05 else OPEN,
-        "deepgap.published.networks: largest activation",
+        "layers of the networks",
     )
 
 

@@ -21,7 +21,7 @@ def bandwidth_of_the_l4(values: Values) -> Finding:
         "The L4's memory bandwidth is higher than the T4's",
         f"By the vendor's datasheets {ours:g} against {theirs:g} GB/s.",
         HOLDS if ours > theirs else FAILS,
-        "config/gpus.yaml: L4 and T4, memory_bandwidth_gb_s",
+        "data sheets",
     )
 
 
