@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from deepgap.stats import wilson
 from deepgap.study.cell import ALL_THREADS, cell_id, recipe_digest
 from deepgap.study.gpus import load_gpus
 from deepgap.study.method import METHOD_VERSION
-from deepgap.study.words import mode_parts
+from deepgap.study.words import by_mode, mode_parts
 
 ROOT = Path(__file__).parents[2]
 GPUS = load_gpus(ROOT / "config/gpus.yaml", ROOT / "workflow/schemas/gpus.schema.yaml")
@@ -47,13 +48,21 @@ REPORTING = {"matched_batch_size": 8, "matched_latency_ms": 10, "latency_batch_s
 REPORTING |= {"bandwidth_gpus": ["H100", "H200"], "paper_gpus": ["H200", "EPYCGenoa"]}
 
 RATE = {"resnet18": 1.0, "resnet50": 0.42, "resnet101": 0.24}
-FLOOR_MS = {"resnet18": 0.8, "resnet50": 1.9, "resnet101": 3.6}
+FLOOR_MS = {"resnet18": 0.8, "resnet50": 1.9, "resnet101": 3.6, "vit_b_16": 4.2}
 SPEED = {"eager-fp32": 9e3, "eager-tf32": 18e3, "eager-fp16": 36e3, "graph-fp16": 37e3, "compile-fp16": 62e3}
-EXTRA = {"cudnn-fp16": 80e3, "cudnn-int8": 120e3}
+EXTRA = {"eager-fp16-nchw": 24e3, "compilegraph-fp16": 63e3, "cudnn-fp16": 80e3, "cudnn-int8": 120e3}
+TRANSFORMER = "vit_b_16"
+PACE = {**RATE, TRANSFORMER: 0.15}
+SLOWER = {"H100": {"fp32": 0.99, "tf32": 0.9, "fp16": 0.8, "int8": 0.85}}
+"""Of the H200's images a second, by precision."""
 H200_MODES = tuple(SPEED)
 FACTS_OF = {
     model: {"multiply_adds": int(1e9 * gmac), "largest_activation_elements": 802_816, "classes": 1000}
     for model, gmac in GMAC_PER_IMAGE.items()
+}
+FACTS_OF[TRANSFORMER] = {"multiply_adds": int(17.6e9), "largest_activation_elements": 605_184, "classes": 1000} | {
+    "activation_elements": 24_000_000,
+    "weight_elements": 86_000_000,
 }
 """Of 224 x 224 images: the largest activation of a ResNet is its first, 64 x 112 x 112."""
 FEW, MANY = (1, 8, 32, 128, 512), (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 384, 512)
@@ -78,8 +87,9 @@ def synthetic_family(gpu: str, model: str, mode: str, batch_size: int, **changes
     """One row of families by a simple law: a fixed time a call plus a time an image."""
     about = about_mode(mode)
     rng = random.Random(f"{gpu} {model} {mode} {batch_size}")
-    speed = (SPEED | EXTRA)[mode] * RATE[model] if gpu != "CPU" else 60 * RATE[model]
-    quick = about["runtime"] in ("graph", "compile")
+    speed = (SPEED | EXTRA)[mode] * PACE[model] if gpu != "CPU" else 60 * PACE[model]
+    speed *= SLOWER.get(gpu, {}).get(about["precision"], 1.0)
+    quick = about["runtime"] != "eager"
     floor = FLOOR_MS[model] * (0.25 if quick else 1.0) * (1 if gpu != "CPU" else 4)
     median = floor + 1000 * batch_size / speed * rng.uniform(0.97, 1.03)
     throughput = 1000 * batch_size / median
@@ -244,6 +254,19 @@ def full_summary(batch_sizes: Sequence[int] = FEW) -> Summary:
     return synthetic_summary(rows + cpu_rows())
 
 
+def two_kinds_summary(batch_sizes: Sequence[int] = (1, 8, 16, 24, 32, 48, 64, 96, 128, 512)) -> Summary:
+    """Two kinds of GPU with four models and nine modes: eager calls of few images are bound by launching them, and
+    compiled ones of many are held by the power limit."""
+    modes = sorted((*SPEED, *EXTRA), key=by_mode)
+    rows = [synthetic_family(*key) for key in product(("H100", "H200"), PACE, modes, batch_sizes)]
+    for row in rows:
+        if row["runtime"] == "eager" and row["batch_size"] <= 24:
+            row |= {"launch_bound": True, "primary": False, "flags": ["launch_bound"]}
+        elif "compile" in row["runtime"] and row["batch_size"] >= 96:
+            row |= {"flags": ["power_held"], "sm_clock_share": 0.86}
+    return synthetic_summary(rows)
+
+
 def cpu_summary() -> Summary:
     return synthetic_summary(cpu_rows())
 
@@ -324,6 +347,7 @@ def _telemetry(families: pl.DataFrame) -> pl.DataFrame:
     for place, family in enumerate(timed.iter_rows(named=True)):
         key, size = tuple(family[name] for name in ("gpu", "model", "mode", "batch_size")), family["batch_size"]
         held = ["sw_power_cap"] if size == 512 else []
+        share = 0.86 if "power_held" in family["flags"] else 0.96
         for second in range(4):
             rows.append(
                 synthetic_second(
@@ -333,6 +357,7 @@ def _telemetry(families: pl.DataFrame) -> pl.DataFrame:
                     started_unix_s=1e9 + 10 * place,
                     temperature_c=40.0 + min(size, 100) / 10 + second,
                     power_w=150.0 + size,
+                    sm_clock_share=share,
                     throttle_reasons=held,
                 )
             )

@@ -20,9 +20,9 @@ import vl_convert
 
 from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
-from deepgap.paper.charts.axes import batch_axis
+from deepgap.paper.charts.axes import Axis, batch_axis
 from deepgap.paper.charts.layout import in_rows
-from deepgap.paper.charts.marks import ARROW, BOUNDS
+from deepgap.paper.charts.marks import ARROW, BOUNDS, HELD_GROUND, LAUNCH_GROUND
 from deepgap.paper.charts.panels import row_title, why_empty
 from deepgap.paper.charts.picture import FONTS, render_spec, write_spec
 from deepgap.paper.charts.theme import (
@@ -34,8 +34,14 @@ from deepgap.paper.charts.theme import (
     mode_mark,
     precision_colour,
 )
-from deepgap.paper.figures import FIGURES, is_narrow, load_figure, read_caption, shown_devices, shown_values
-from deepgap.paper.parts import DEVICES, SHOWS, SPAN
+from deepgap.paper.figures import FIGURES, load_figure, read_caption, shown_devices, shown_values
+from deepgap.paper.figures.elasticity import elastic_points
+from deepgap.paper.figures.latency_by_model import model_bars, shown_batches
+from deepgap.paper.figures.latency_over_batch import with_residuals
+from deepgap.paper.figures.memory_over_batch import image_slopes
+from deepgap.paper.figures.pareto import find_front, near_modes
+from deepgap.paper.figures.performance_per_watt import power_lines
+from deepgap.paper.parts import DEVICES, SHOWS
 from deepgap.published.values import median_latencies, pareto_pairs, table1_peaks
 from deepgap.study.words import PRECISION_KEYS, RUNTIME_KEYS
 from tests.unit.synthetic import (
@@ -52,6 +58,7 @@ from tests.unit.synthetic import (
     synthetic_failure,
     synthetic_family,
     synthetic_summary,
+    two_kinds_summary,
 )
 
 TEXT_HEIGHT = 672
@@ -73,9 +80,12 @@ SUMMARIES = {
     "H200 only": lambda: synthetic_summary(h200_rows()),
     "published only": lambda: synthetic_summary([]),
     "measured only": lambda: synthetic_summary([*h200_rows(), *cpu_rows()], published=False),
+    "two kinds": two_kinds_summary,
+    "one model": lambda: synthetic_summary([row for row in h200_rows((1, 8, 32)) if row["model"] == "resnet50"]),
     "nothing": empty_summary,
 }
-COLUMN = tuple(filter(is_narrow, FIGURES))
+SENTENCE = 200
+"""The text leaves out a picture that is narrower than this: it is a sentence."""
 RESULTS = tuple(filter(shown_values, FIGURES))
 """Figures of what was measured or published, and not of data sheets, formats and the study alone."""
 ON_GPUS = tuple(name for name in RESULTS if "cuda" in shown_devices(name))
@@ -118,7 +128,7 @@ def rows_of(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 CASES = [
-    *((name, data) for name in FIGURES for data in ("full", "CPU only", "nothing")),
+    *product(FIGURES, ("full", "CPU only", "two kinds", "one model", "nothing")),
     ("memory_over_batch", "many batch sizes"),
     ("memory_over_batch", "published only"),
     ("speedup", "H200 only"),
@@ -133,25 +143,36 @@ def render(spec: dict[str, Any]) -> tuple[str, float]:
     return svg, float(svg.partition('width="')[2].partition('"')[0])
 
 
-def widest(name: str) -> int:
-    return COLUMN_WIDTH + 6 if name in COLUMN else PAGE_WIDTH
-
-
-WITHOUT_DEVICES = ("structure", "precision", "operations")
-"""Figures of a column that are a sentence where no device is measured or published."""
-
-
 @pytest.mark.parametrize(("name", "data"), CASES)
 def test_every_figure_renders_within_the_page(name: str, data: str) -> None:
     svg, width = render(draw(name, data))
-    # A sentence in the place of a figure has the width of the page.
-    least = 0.8 * (COLUMN_WIDTH if name in COLUMN else PAGE_WIDTH)
-    assert least < width <= widest(name) or (data == "nothing" and name in WITHOUT_DEVICES)
+    assert width <= PAGE_WIDTH
+    # A figure is as wide as a column or as the page, and nothing between: a sentence is narrower than both.
+    assert width < SENTENCE or SENTENCE < width <= COLUMN_WIDTH + 6 or width > 0.9 * PAGE_WIDTH
     assert "bold" not in svg
     assert "NaN" not in svg
 
 
-@pytest.mark.parametrize("name", ["generations", "precision", "operations"])
+@pytest.mark.parametrize(("name", "data"), CASES)
+def test_no_command_stands_in_a_figure(name: str, data: str) -> None:
+    assert "snakemake" not in json.dumps(draw(name, data))
+
+
+@pytest.mark.parametrize("name", ["throughput", "latency_over_batch", "pareto", "speedup", "performance_per_watt"])
+def test_one_model_takes_a_column_and_several_take_the_page(name: str) -> None:
+    assert render(draw(name, "one model"))[1] <= COLUMN_WIDTH + 6
+    assert render(draw(name, "two kinds"))[1] > 0.9 * PAGE_WIDTH
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [("elasticity", "full"), ("cpu_threads", "full"), ("telemetry", "CPU only"), ("roofline", "CPU only")],
+)
+def test_a_figure_with_nothing_to_show_is_a_sentence(name: str, data: str) -> None:
+    assert render(draw(name, data))[1] < SENTENCE
+
+
+@pytest.mark.parametrize("name", ["generations", "precision"])
 def test_figures_of_the_data_sheets_hold_many_gpus(name: str) -> None:
     keys = ["RTXPRO6000", *(f"RTX{number}090" for number in range(1, 11))]
     gpus = GPUS | {key: replace(GPUS["L4"], key=key) for key in keys}
@@ -159,7 +180,7 @@ def test_figures_of_the_data_sheets_hold_many_gpus(name: str) -> None:
     asked = [full.coverage.head(1).with_columns(gpu=pl.lit(key)) for key in keys]
     summary = replace(full, gpus=gpus, coverage=pl.concat([full.coverage, *asked]))
     spec = load_figure(name)(summary).to_dict()
-    assert render(spec)[1] <= widest(name)
+    assert render(spec)[1] <= COLUMN_WIDTH + 6
     for key in keys:
         assert key in json.dumps(spec)
 
@@ -185,35 +206,42 @@ def test_many_rows_and_the_caption_fit_on_a_page(name: str, data: str) -> None:
 
 
 @pytest.mark.parametrize("name", ON_GPUS)
-def test_a_gpu_without_cells_says_how_to_measure_it(name: str) -> None:
+def test_only_devices_with_cells_take_room(name: str) -> None:
     text = json.dumps(draw(name, "full"))
-    for gpu in ("T4", "L4"):
-        assert f"No cells measured for {gpu}; measure them with: snakemake --cores 1 --config gpu={gpu}" in text
-    for gpu in GPUS.keys() - {"T4", "L4", "H200", "CPU"}:
-        assert not re.search(rf"\b{gpu}\b", text), "neither measured nor published"
+    for gpu in GPUS.keys() - {"H200", "CPU"} - ({"H100"} if name == "elasticity" else set()):
+        assert not re.search(rf"\b{gpu}\b", text), "not measured"
 
 
 @pytest.mark.parametrize("name", ON_GPUS)
 def test_nothing_at_all_is_one_sentence(name: str) -> None:
-    assert "no cells measured and no values published" in json.dumps(draw(name, "nothing"))
+    assert render(draw(name, "nothing"))[1] < SENTENCE or name == "interval_coverage"
 
 
-@pytest.mark.parametrize("name", [name for name in ON_GPUS if name not in UNPUBLISHED])
-def test_published_marks_say_so_and_belong_to_gpus_that_were_not_measured(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in ON_GPUS if name not in (*UNPUBLISHED, "telemetry")])
+def test_published_marks_say_so_and_stand_in_the_panel_of_their_card(name: str) -> None:
+    """The published study's cards are drawn where they were measured, or where nothing was."""
     rows = [row for row in rows_of(draw(name, "full")) if "source" in row]
+    assert {row["gpu"] for row in rows} <= {"H200", "CPU"}
+    summary = synthetic_summary([synthetic_family("T4", "resnet50", "eager-fp32", size) for size in FEW])
+    rows = [row for row in rows_of(load_figure(name)(summary).to_dict()) if "source" in row]
     published = [row for row in rows if row["source"] == "published"]
-    assert {row["gpu"] for row in published} >= {"T4", "L4"}
-    assert {row["gpu"] for row in rows if row["source"] == "measured"} <= {"H200", "CPU"}
+    assert {(row["gpu"], row["model"]) for row in published} <= {("T4", "resnet50")}
+    assert published or name == "latency_by_model"
 
 
-FAILURES = [name for name in ON_GPUS if name != "telemetry"]
+WITHOUT_FAILURES = ("telemetry", "performance_per_watt", "roofline", "elasticity", "interval_coverage")
+FAILURES = [name for name in ON_GPUS if name not in WITHOUT_FAILURES]
 
 
 def failures_shown(name: str) -> tuple[int, int]:
     """Crosses in the panels, those of the legend left out, and texts that say which mode was out of memory."""
     crosses = [m for m in marks_of(name, "full") if m["shape"] == "cross" and m["panel"].count("concat") > 1]
     texts = [str(mark["text"]) for mark in marks_of(name, "full", "text")]
-    return len(crosses), sum("eager-fp32" in text and "out of memory" in text for text in texts)
+    return len(crosses), sum(text_tells(text) for text in texts)
+
+
+def text_tells(text: str) -> bool:
+    return "out of memory" in text and ("eager-fp32" in text or "ResNet-101" in text)
 
 
 @pytest.mark.parametrize("name", FAILURES)
@@ -234,9 +262,10 @@ def test_a_mode_that_failed_everywhere_is_told_in_words() -> None:
     assert "unsupported: graph-fp16 at 8" in text
 
 
-def test_a_panel_without_cells_says_so() -> None:
-    text = json.dumps(draw("latency_by_model", "CPU only"))
-    assert "The study asks for no cells of CPU here (Batch size 512)." in text
+def test_batch_sizes_that_were_not_measured_give_way_to_the_nearest() -> None:
+    assert shown_batches([1, 512], [1, 8, 32]) == [1, 32]
+    assert shown_batches([1, 512], []) == [1, 512]
+    assert shown_batches([1, 2], [1]) == [1]
 
 
 def test_an_empty_panel_says_which_reason_it_has() -> None:
@@ -249,23 +278,24 @@ def test_an_empty_panel_says_which_reason_it_has() -> None:
 
     assert why("resnet18") == "The cells of H200 here (resnet18) do not have this value."
     assert why("resnet34") == "The study asks for no cells of H200 here (resnet34)."
-    assert why("vgg16").startswith("The cells of H200 here (vgg16) are missing; measure them with: snakemake")
+    assert why("vgg16") == "The cells of H200 here (vgg16) are missing."
 
 
-@pytest.mark.parametrize("data", ["full", "five devices"])
-def test_every_mode_has_a_line_of_its_own_about_the_name_of_its_model(data: str) -> None:
-    marks = [mark for mark in marks_of("latency_by_model", data) if mark["fill"] != "transparent"]
-    panels = {mark["panel"] for mark in marks if mark["panel"].count("concat") == 2}
-    assert len(panels) >= 3
+@pytest.mark.parametrize("data", ["full", "five devices", "two kinds"])
+def test_every_mode_has_a_line_of_its_own_beside_its_name(data: str) -> None:
+    marks = [mark for mark in marks_of("latency_by_model", data) if mark["panel"].count("concat") == 2]
     texts = marks_of("latency_by_model", data, "text")
-    names = [mark["y"] for mark in texts if mark["text"] == "ResNet-50"]
-    for panel in panels:
-        here = [mark for mark in marks if mark["panel"] == panel]
-        heights = sorted(mark["y"] for mark in here)
-        assert min(below - above for above, below in pairwise(heights)) >= 3.5
-        if len(here) % len(RATE) == 0:
-            middle = (heights[0] + heights[-1]) / 2
-            assert min(abs(name - middle) for name in names) < 1, "the lines are centred about the names"
+    names = {mark["y"] for mark in texts if str(mark["text"]) in two_kinds_summary().modes}
+    for panel in {mark["panel"] for mark in marks}:
+        heights = sorted({round(mark["y"], 2) for mark in marks if mark["panel"] == panel})
+        assert min([20.0, *(below - above for above, below in pairwise(heights))]) >= 4.5
+        assert all(min(abs(name - height) for name in names) < 1.5 for height in heights)
+
+
+def test_a_bar_joins_the_quickest_and_the_slowest_model_of_a_mode() -> None:
+    rows = [{"mode": "m-fp32", "value": value, "primary": value > 2, "fill": str(value)} for value in (3.0, 1.0, 2.0)]
+    assert model_bars(rows) == [{"mode": "m-fp32", "fill": "3.0", "quickest": 1.0, "slowest": 3.0}]
+    assert model_bars(rows[:1]) == []
 
 
 def test_no_peak_hides_another_in_its_place() -> None:
@@ -296,21 +326,18 @@ def test_marks_or_dashes_tell_all_modes_of_a_colour_and_fp32_from_tf32() -> None
         assert shape != other_shape and dash != other_dash
 
 
-@pytest.mark.parametrize(
-    ("name", "view", "sides"),
-    [
-        ("latency_by_model", median_latencies, {1: 90, -1: 270}),
-        ("latency_over_batch", median_latencies, {1: 0, -1: 180}),
-    ],
-)
-def test_a_published_bound_is_drawn_as_one(name: str, view: Any, sides: dict[int, int]) -> None:
-    stated = view(full_summary().published).filter(pl.col("gpu").is_in(["T4", "L4"]))
-    wanted = sorted(sides[BOUNDS[approx]] for approx in stated["approx"] if approx in BOUNDS)
-    arrows = [mark for mark in marks_of(name, "published only") if mark["shape"] == ARROW]
+def test_a_published_bound_is_drawn_as_one() -> None:
+    stated = median_latencies(full_summary().published).filter(pl.col("gpu").is_in(["T4", "L4"]))
+    wanted = sorted({1: 0, -1: 180}[BOUNDS[approx]] for approx in stated["approx"] if approx in BOUNDS)
+    arrows = [mark for mark in marks_of("latency_over_batch", "published only") if mark["shape"] == ARROW]
     # One is the legend's, which points upwards.
     assert sorted(mark.get("angle", 0) for mark in arrows) == sorted([*wanted, 0]) and wanted
-    assert "arrow: a bound is published" in json.dumps(draw(name, "published only"))
+    assert "arrow: a bound is published" in json.dumps(draw("latency_over_batch", "published only"))
     assert ARROW not in json.dumps(draw("throughput", "published only"))
+    signs = [mark["text"] for mark in marks_of("latency_by_model", "published only", "text")]
+    sizes = full_summary().reporting["latency_batch_sizes"]
+    shown = stated.filter(pl.col("batch_size").is_in(sizes))["approx"].to_list()
+    assert sum(sign in ("<", ">") for sign in signs) == sum(approx in BOUNDS for approx in shown) > 0
 
 
 def test_memory_is_the_most_of_cells_beside_the_allocators_peak() -> None:
@@ -322,15 +349,15 @@ def test_memory_is_the_most_of_cells_beside_the_allocators_peak() -> None:
     summary = synthetic_summary([*rows, *cpu_rows()], published=False)
     spec = load_figure("memory_over_batch")(summary).to_dict()
     text = json.dumps(spec)
-    assert "H200: measured, 3 cells a point" in text and "thin line: allocator's peak" in text
-    assert "CPU: measured, 6 cells a point, peak resident set" in text
+    assert "H200: 3 cells a point" in text and "thin line: allocator's peak" in text
+    assert "CPU: 6 cells a point, peak resident set" in text
     lines = [row for row in rows_of(spec) if "allocated_gib" in row and row["allocated_gib"] == row["value"]]
     drawn = {(row["mode"], row["value"]) for row in lines}
     assert drawn >= {(mode, float(size)) for mode in ("eager-fp32", "graph-fp16") for size in FEW}
     genoa = [{**row, "gpu": "EPYCGenoa"} for row in cpu_rows()]
     text = json.dumps(load_figure("memory_over_batch")(synthetic_summary(genoa)).to_dict())
-    assert "EPYCGenoa: measured, 6 cells a point, peak resident set" in text and "allocator" not in text
-    assert row_title(summary, "H200", published=False) == "H200: measured, 3 sweeps a point"
+    assert "EPYCGenoa: 6 cells a point, peak resident set" in text and "allocator" not in text
+    assert row_title(summary, "H200") == "H200: 3 sweeps a point"
 
 
 def test_published_pairs_are_numbered_with_the_batch_size_of_their_throughput() -> None:
@@ -346,7 +373,7 @@ def test_published_pairs_are_numbered_with_the_batch_size_of_their_throughput() 
 def test_modes_are_listed_from_the_plainest_to_the_most_specialised() -> None:
     modes = ["eager-fp32", "eager-tf32", "eager-fp16", "graph-fp16", "compile-fp16"]
     labels = [row["label"] for row in rows_of(draw("throughput", "full")) if "words" in row]
-    assert list(dict.fromkeys(labels))[:6] == [*modes, "tensorrt-int8"]
+    assert list(dict.fromkeys(labels))[:6] == [*modes, "measured peak"]
     measured = full_summary().measured
     assert measured["mode"].unique(maintain_order=True).to_list() == modes
     assert measured.filter(pl.col("mode") == modes[-1])["batch_size"].to_list()[:5] == [1, 8, 32, 128, 512]
@@ -402,7 +429,7 @@ def test_what_a_figure_declares_is_what_it_has_and_drawing_changes_nothing(name:
     assert read_caption(name) == module.CAPTION and module.CAPTION.endswith(".")
     assert shown_devices(name) == getattr(module, "DEVICES", DEVICES)
     assert shown_values(name) == getattr(module, "SHOWS", SHOWS)
-    assert getattr(module, "SPAN", SPAN) in ("page", "column") and not set(name) & set("0123456789") - {"9"}
+    assert not set(name) & set("0123456789") - {"9"}
     summary = full_summary()
     frames = {field.name: getattr(summary, field.name) for field in fields(Summary)}
     before = {key: frame.clone() for key, frame in frames.items() if isinstance(frame, pl.DataFrame)}
@@ -417,7 +444,7 @@ def test_the_published_processor_stands_beside_the_committed_one() -> None:
     places = {(row["gpu"], row["source"]) for row in rows_of(spec) if "source" in row}
     assert {("EPYCGenoa", "measured"), ("EPYCGenoa", "published"), ("H200", "measured")} <= places
     assert "CPU" not in {gpu for gpu, _ in places}
-    assert "EPYCGenoa: measured, 6 sweeps a point; hollow: published (Granite Rapids" in json.dumps(spec)
+    assert "EPYCGenoa: 6 sweeps a point; hollow: published, Granite Rapids" in json.dumps(spec)
 
 
 def test_a_processor_has_batch_sizes_of_its_own() -> None:
@@ -445,6 +472,85 @@ def test_models_stand_in_the_order_of_the_study() -> None:
     assert summary.measured["model"].unique(maintain_order=True).to_list() == list(models)
     text = json.dumps(load_figure("throughput")(summary).to_dict())
     assert text.index("ViT-B/16") < text.index("ResNet-50") < text.index("ConvNeXt-Tiny")
+
+
+def test_grounds_stand_behind_what_launching_bounds_and_what_the_power_limit_holds() -> None:
+    spots = [mark for mark in marks_of("throughput", "two kinds") if mark["fill"] in (LAUNCH_GROUND, HELD_GROUND)]
+    families = two_kinds_summary().measured
+    held = families.filter(pl.col("flags").list.contains("power_held")).height
+    assert sum(mark["fill"] == LAUNCH_GROUND for mark in spots) == families.filter("launch_bound").height > 0
+    assert sum(mark["fill"] == HELD_GROUND for mark in spots) == held > 0
+    labels = [row["label"] for row in rows_of(draw("throughput", "two kinds")) if "words" in row]
+    assert {"light ground: launch-bound", "dark ground: power-held"} <= set(labels)
+    assert lightness_of(LAUNCH_GROUND) - lightness_of(HELD_GROUND) >= 8, "they differ in grey"
+
+
+def test_all_gpus_have_one_scale() -> None:
+    spec = draw("throughput", "two kinds")
+    rows = {row["gpu"]: [] for row in rows_of(spec) if row.get("source") == "measured"}
+    assert set(rows) == {"H100", "H200"}
+    domains = {str(domain) for domain in domains_of(spec, "value")}
+    assert len(domains) == 1
+
+
+def domains_of(item: Any, field: str) -> Iterator[list[float]]:
+    """The vertical scales of a field anywhere in a specification."""
+    if isinstance(item, dict):
+        y = item.get("y")
+        if isinstance(y, dict) and y.get("field") == field and y.get("scale"):
+            yield y["scale"]["domain"]
+        for inner in item.values():
+            yield from domains_of(inner, field)
+    elif isinstance(item, list):
+        for inner in item:
+            yield from domains_of(inner, field)
+
+
+def curve(values: dict[int, float]) -> list[dict[str, Any]]:
+    about = {"gpu": "H200", "model": "m", "mode": "a", "runtime": "eager", "precision": "fp32", "source": "measured"}
+    return [about | {"batch_size": size, "value": value} for size, value in values.items()]
+
+
+def test_residuals_are_off_the_line_of_least_relative_squares() -> None:
+    assert [row["residual_percent"] for row in with_residuals(curve({1: 3.0, 8: 10.0, 32: 34.0}))] == pytest.approx(
+        [0, 0, 0], abs=1e-9
+    )
+    off = [row["residual_percent"] for row in with_residuals(curve({1: 3.0, 8: 12.0, 32: 34.0}))]
+    assert off[1] > 0 > off[0] and all(abs(value) < 20 for value in off)
+    assert [row["residual_percent"] for row in with_residuals(curve({1: 3.0, 8: 12.0}))] == [None, None]
+
+
+def test_what_an_image_adds_is_the_median_slope() -> None:
+    (slope,) = image_slopes(curve({1: 1.0, 9: 1.0 + 8 / 1024, 17: 1.0 + 16 / 1024, 33: 1.0 + 32 / 1024}))
+    assert slope["mib"] == pytest.approx(1.0) and slope["words"] == "1.0"
+    assert image_slopes(curve({1: 1.0, 2: 2.0})) == []
+
+
+def test_fronts_are_by_class_of_fidelity() -> None:
+    summary = two_kinds_summary()
+    near = near_modes(summary)
+    assert ("H200", "resnet50", "cudnn-fp16") in near and ("H200", "resnet50", "eager-fp32") in near
+    assert not any(mode == "cudnn-int8" for *_, mode in near)
+    rows = [{"median_ms": latency, "value": value} for latency, value in ((1.0, 5.0), (2.0, 4.0), (3.0, 9.0))]
+    assert find_front(rows) == [rows[0], rows[2]]
+
+
+def test_a_diagonal_is_of_one_power_and_the_last_is_the_tdp() -> None:
+    x, y = Axis(None, 10.0, 1e4, (), 10, horizontal=True), Axis(None, 1.0, 100.0, (), 10)
+    lines = power_lines([{"throughput_img_s": 1000.0, "value": 5.0}], 700.0, x, y, 200)
+    assert lines[0]["watts"] == 700.0 and lines[0]["words"] == "700 W"
+    for line in lines:
+        assert line["left"] / line["bottom"] == pytest.approx(line["right"] / line["top"])
+        assert line["left"] / line["bottom"] == pytest.approx(line["watts"])
+
+
+def test_elasticity_is_drawn_only_where_both_kinds_have_cells() -> None:
+    points = elastic_points(two_kinds_summary(), "H200", "H100")
+    assert len(points) == two_kinds_summary().measured.height / 2
+    of_fp32 = [row["value"] for row in points if row["precision"] == "fp32"]
+    of_fp16 = [row["value"] for row in points if row["precision"] == "fp16" and row["batch_size"] == 512]
+    assert abs(sum(of_fp32) / len(of_fp32)) < 0.1 < 0.4 < min(of_fp16)
+    assert elastic_points(full_summary(), "H200", "H100") == []
 
 
 @pytest.fixture(scope="module")

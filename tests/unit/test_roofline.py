@@ -12,16 +12,11 @@ import pytest
 
 from deepgap.analyse.schemas import FIDELITY
 from deepgap.paper.charts.axes import log_axis
-from deepgap.paper.charts.layout import PANEL_HEIGHT
+from deepgap.paper.charts.layout import PANEL_HEIGHT, Place
 from deepgap.paper.figures import load_figure
 from deepgap.paper.figures.cpu_threads import end_labels, ideal_lines, thread_axis, thread_points
-from deepgap.paper.figures.fidelity_against_speed import (
-    decibel_axis,
-    fidelity_points,
-    percent_down,
-    spread_labels,
-)
-from deepgap.paper.figures.roofline import describe_limits, find_ridges, last_in_cache, peak_roofs, place_point
+from deepgap.paper.figures.fidelity_against_speed import agreement_axis, fidelity_points, spread_labels
+from deepgap.paper.figures.roofline import nearer_roofs, place_point
 from tests.unit.synthetic import (
     GPUS,
     cpu_summary,
@@ -39,11 +34,27 @@ def point(gpu: str, precision: str, batch_size: int, value: float = 1000.0) -> d
     return placed
 
 
-def test_a_point_is_operations_a_second_and_a_byte() -> None:
+def test_a_point_is_the_share_of_the_lower_of_two_limits() -> None:
     placed = point("L4", "fp16", 8)
-    assert placed["value"] == pytest.approx(1000 * 2 * 1.81e9 / 1e12)
+    limit = 300e9 * placed["intensity"]
+    assert placed["roof"] == "DRAM" and limit < 121e12
+    assert placed["value"] == pytest.approx(100 * 1000 * 2 * 1.81e9 / limit)
     assert (placed["low"], placed["high"]) == (None, pytest.approx(2 * placed["value"]))
-    assert point("L4", "fp32", 8)["intensity"] == pytest.approx(placed["intensity"] / 2)
+    fp32 = point("L4", "fp32", 8)
+    assert fp32["intensity"] == pytest.approx(placed["intensity"] / 2)
+    slow = replace(GPUS["L4"], peak_tops={"fp32": 0.5})
+    row = {
+        "gpu": "L4",
+        "model": "resnet18",
+        "precision": "fp32",
+        "batch_size": 8,
+        "value": 10,
+        "low": None,
+        "high": 10,
+    }
+    bound = place_point(row, slow)
+    assert bound is not None and bound["roof"] == "peak"
+    assert bound["value"] == pytest.approx(100 * 10 * 2 * 1.81e9 / 0.5e12)
 
 
 def test_the_facts_of_a_graph_place_any_model_and_without_them_an_unknown_one_has_no_place() -> None:
@@ -64,49 +75,35 @@ def test_the_facts_of_a_graph_place_any_model_and_without_them_an_unknown_one_ha
     }
     placed = place_point(row, GPUS["L4"], facts)
     assert placed is not None and placed["intensity"] == pytest.approx(1000 / (2 * (80 + 80 / 4)))
-    assert placed["value"] == pytest.approx(10 * 1000 / 1e12) and placed["in_cache"]
+    assert placed["value"] == pytest.approx(100 * 10 * 1000 / (300e9 * placed["intensity"]))
     assert place_point(row, GPUS["L4"], facts | {"weight_elements": None}) is None
     assert place_point(row, GPUS["L4"]) is None
 
 
-@pytest.mark.parametrize(
-    ("gpu", "precision", "batch_size", "fits"),
-    # 64 x 112 x 112 elements an image in 48 MiB: 15.67 images of four bytes.
-    [
-        ("L4", "fp32", 15, True),
-        ("L4", "fp32", 16, False),
-        ("L4", "int8", 62, True),
-        ("L4", "int8", 63, False),
-        ("H200", "fp32", 19, True),
-        ("H200", "fp32", 20, False),
-        ("CPU", "int8", 1, None),
-    ],
-)
-def test_the_cache_holds_the_largest_activation_or_is_not_known(
-    gpu: str, precision: str, batch_size: int, fits: bool | None
-) -> None:
-    assert point(gpu, precision, batch_size)["in_cache"] is fits
-
-
-def test_the_last_batch_size_in_the_cache_is_marked() -> None:
+def test_the_nearer_roof_is_told_in_words() -> None:
     rows = [
-        point("L4", precision, size) | {"mode": precision} for size in (8, 64, 16) for precision in ("fp32", "int8")
+        {"model": model, "batch_size": size, "roof": roof}
+        for model, size, roof in (
+            ("resnet18", 1, "peak"),
+            ("resnet18", 8, "DRAM"),
+            ("resnet50", 8, "DRAM"),
+            ("vit_b_16", 8, "peak"),
+        )
     ]
-    last = {row["mode"]: row["batch_size"] for row in last_in_cache(rows)}
-    assert last == {"fp32": 8, "int8": 16}
+    models = ["resnet18", "resnet50", "vit_b_16"]
+    assert nearer_roofs(rows, models) == "DRAM; ViT-B/16: peak"
+    assert nearer_roofs(rows[:3], models) == "DRAM"
 
 
-def test_roofs_are_those_of_gpus_yaml_and_nothing_is_invented() -> None:
-    rows = [{"precision": precision} for precision in ("fp16", "int8", "tf32")]
-    assert peak_roofs(GPUS["T4"], rows) == {"fp16": 65, "int8": 130}
-    assert find_ridges(GPUS["T4"], rows[:1]) == [pytest.approx(65e12 / 320e9)]
-    assert peak_roofs(GPUS["CPU"], [{"precision": "fp32"}]) == {}
-    text = json.dumps(load_figure("roofline")(full_summary()).to_dict())
-    assert "L2 60 MiB" in text and "L2 48 MiB" in text
-    assert describe_limits(replace(GPUS["L4"], l2_cache_mib=None))[1] == "L2 capacity not in gpus.yaml"
-    assert "CPU: no peak or no bandwidth in config/gpus.yaml, so no roofs." in text
+def test_a_device_without_roofs_has_no_panel() -> None:
+    assert place_point({"model": "resnet18", "precision": "fp32", "batch_size": 1}, GPUS["CPU"]) is None
+    assert not any(row.get("gpu") == "CPU" for row in rows_in(load_figure("roofline")(full_summary()).to_dict()))
     alone = synthetic_summary([synthetic_family("CPU", "resnet18", "eager-fp32", 1)], published=False)
-    assert "so no roofs" in json.dumps(load_figure("roofline")(alone).to_dict())
+    assert "No roof is known for CPU." in json.dumps(load_figure("roofline")(alone).to_dict())
+
+
+def rows_in(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    return [row for rows in spec["datasets"].values() for row in rows]
 
 
 def test_fidelity_stands_at_the_peak_of_its_mode() -> None:
@@ -123,46 +120,38 @@ def test_fidelity_stands_at_the_peak_of_its_mode() -> None:
     assert points["CPU", "resnet18", "eager-fp32"]["identical"]
 
 
-def test_answers_that_are_exact_or_not_finite_have_places_of_their_own() -> None:
+def test_answers_that_are_exact_or_not_finite_say_so() -> None:
     modes = ("eager-fp32", "eager-tf32", "eager-fp16")
     rows = [synthetic_family("H200", "resnet18", mode, 8) for mode in modes]
     fidelity = [synthetic_fidelity("H200", "resnet18", mode) for mode in modes]
     fidelity[2] |= {"sqnr_db": None, "cosine": None, "all_finite": False}
     summary = replace(synthetic_summary(rows, published=False), fidelity=pl.DataFrame(fidelity, schema=FIDELITY))
-    spec = load_figure("fidelity_against_speed")(summary).to_dict()
-    placed = {
-        row["mode"]: row["place"]
-        for data in spec["datasets"].values()
-        for row in data
-        if "place" in row and "mode" in row
-    }
-    axis = decibel_axis([61.04])
-    assert placed["eager-tf32"] == pytest.approx(61.04)
-    assert placed["eager-fp16"] == axis.low < 61.04 < axis.ticks[-1] < placed["eager-fp32"] < axis.high
+    words = {row["mode"]: row["words"] for row in fidelity_points(summary)}
+    assert words == {"eager-fp32": "exact", "eager-tf32": "61", "eager-fp16": ""}
+    for row in fidelity_points(summary):
+        assert row["agreement_low"] < row["agreement"] == row["agreement_high"] == 100.0
 
 
 def test_labels_beside_marks_do_not_overlap() -> None:
-    x, y = decibel_axis([20.0, 60.0]), log_axis("", [100.0, 10_000.0])
+    x, y = agreement_axis([97.0]), log_axis("", [100.0, 10_000.0])
+    place = Place(inner=False, bottom=True)
     values = (1000.0, 1400.0, 2000.0, 300.0)
-    rows = [{"place": 55.0, "value": value, "agreement": "100.0 %"} for value in values]
-    heights = sorted(row["label_y"] for row in spread_labels(rows, x, y, PANEL_HEIGHT))
+    rows = [{"agreement_high": 100.0, "value": value, "words": f"{value}"} for value in values]
+    heights = sorted(row["label_y"] for row in spread_labels(rows, x, y, place))
     assert len(heights) == 4 and all(below - above >= 7 for above, below in pairwise(heights))
 
 
 def test_marks_on_each_other_share_a_label() -> None:
-    x, y = decibel_axis([20.0, 60.0]), log_axis("", [100.0, 10_000.0])
+    x, y = agreement_axis([97.0]), log_axis("", [100.0, 10_000.0])
+    place = Place(inner=False, bottom=True)
 
-    def words(*agreements: str) -> list[str]:
-        rows = [{"place": 55.0, "value": 1000.0 - i, "agreement": share} for i, share in enumerate(agreements)]
-        return [row["words"] for row in spread_labels(rows, x, y, PANEL_HEIGHT)]
+    def words(*told: str) -> list[str]:
+        rows = [{"agreement_high": 100.0, "value": 1000.0 - i, "words": text} for i, text in enumerate(told)]
+        return [row["words"] for row in spread_labels(rows, x, y, place)]
 
-    assert words("100.0 %", "100.0 %") == ["100.0 %"]
-    assert words("99.2 %", "100.0 %") == ["99.2 %, 100.0 %"]
-
-
-@pytest.mark.parametrize(("share", "text"), [(1.0, "100.0 %"), (0.99999, "99.9 %"), (0.29, "29.0 %"), (None, "")])
-def test_a_share_is_rounded_down(share: float | None, text: str) -> None:
-    assert percent_down(share) == text
+    assert words("53", "53") == ["53"]
+    assert words("53", "61") == ["53, 61"]
+    assert words("", "61") == ["61"]
 
 
 def threads_rows() -> list[dict[str, Any]]:
@@ -214,4 +203,6 @@ def test_each_line_has_its_batch_size_at_its_end_in_the_order_of_the_lines() -> 
 
 def test_without_several_numbers_of_threads_the_figure_is_a_sentence() -> None:
     text = json.dumps(load_figure("cpu_threads")(cpu_summary()).to_dict())
-    assert "No processor was measured with several numbers of threads" in text and "--config gpu=CPU" in text
+    assert "No processor was measured with 3 numbers of threads or more" in text
+    two = [row for row in threads_rows() if row["threads"] != 4]
+    assert thread_points(synthetic_summary(two)) == []

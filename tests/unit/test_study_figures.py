@@ -10,24 +10,22 @@ from typing import Any
 
 import polars as pl
 import pytest
-from PIL import ImageFont
+import vl_convert
 
 from deepgap.analyse.schemas import DESIGN, TELEMETRY
 from deepgap.analyse.summary import Summary
 from deepgap.cells.bounds import peak_share
 from deepgap.paper.charts.picture import FONTS
-from deepgap.paper.charts.theme import FONT_SIZE
+from deepgap.paper.charts.theme import COLUMN_WIDTH
 from deepgap.paper.figures import load_figure
-from deepgap.paper.figures.operations import operations_per_cycle
 from deepgap.paper.figures.p99_over_batch import left_out
-from deepgap.paper.figures.precision import BITS
-from deepgap.paper.figures.telemetry import BOTH, LIMIT, SPANS, TDP, course, power_levels, with_precision
+from deepgap.paper.figures.precision import BITS, peak_ratios
+from deepgap.paper.figures.telemetry import SPANS, chosen_session, power_limit, spans_of
 from deepgap.paper.latex import render
 from deepgap.paper.tables import load_table
 from deepgap.study.words import model_label
 from tests.unit.synthetic import (
     GPUS,
-    RATE,
     ROOT,
     cpu_rows,
     cpu_summary,
@@ -38,6 +36,7 @@ from tests.unit.synthetic import (
     synthetic_family,
     synthetic_second,
     synthetic_summary,
+    two_kinds_summary,
 )
 
 WATT = "performance_per_watt"
@@ -65,9 +64,9 @@ def table(name: str, summary: Summary) -> tuple[dict[str, Any], str]:
 
 def test_generations_are_the_data_sheets_in_order_of_year() -> None:
     spec = full_spec("generations")
-    gpus = [gpu for gpu in full_summary().kinds if gpu.device == "cuda" and gpu.year and any(gpu.peak_tops.values())]
-    assert [gpu.key for gpu in gpus] == ["T4", "L4", "H200"], "measured or published, no other card of gpus.yaml"
-    slots = rows_of(spec, "ground")
+    gpus = [gpu for gpu in GPUS.values() if gpu.device == "cuda" and gpu.year and any(gpu.peak_tops.values())]
+    # Each panel has all of them.
+    slots = rows_of(spec, "ground")[: len(gpus)]
     keys = [row["gpu"] for row in slots]
     years = [GPUS[key].year for key in keys]
     assert sorted(keys) == sorted(gpu.key for gpu in gpus) and years == sorted(years)
@@ -79,23 +78,25 @@ def test_generations_are_the_data_sheets_in_order_of_year() -> None:
 
 
 @pytest.mark.parametrize("length", [8, 18, 40, 400])
-def test_long_keys_of_gpus_do_not_overlap(length: int) -> None:
+def test_long_keys_of_gpus_stay_in_the_column(length: int) -> None:
     summary = full_summary()
     keys = [f"{'RTXPRO6000BlackwellServerEdition' * 20}"[: length - 1] + str(number) for number in range(7)]
-    others = sum(gpu.device == "cuda" for gpu in summary.kinds)
-    asked = [summary.coverage.head(1).with_columns(gpu=pl.lit(key)) for key in keys]
-    gpus = summary.gpus | {key: replace(GPUS["L4"], key=key) for key in keys}
-    summary = replace(summary, gpus=gpus, coverage=pl.concat([summary.coverage, *asked]))
-    slots = rows_of(spec_of("generations", summary), "ground")
-    assert len(slots) == len(keys) + others
-    font = ImageFont.truetype(FONTS / "STIX-Regular.otf", FONT_SIZE)
-    for slot in slots:
-        assert all(font.getlength(slot[words]) <= slot["right"] - slot["left"] for words in ("name", "about"))
-        assert slot["name"].endswith(f"({summary.gpus[slot['gpu']].year})")
+    summary = replace(summary, gpus=summary.gpus | {key: replace(GPUS["L4"], key=key) for key in keys})
+    spec = spec_of("generations", summary)
+    assert {*keys} <= {row["gpu"] for row in rows_of(spec, "ground")}
+    vl_convert.register_font_directory(str(FONTS))
+    svg = vl_convert.vegalite_to_svg(spec, vl_version="6.4")
+    assert float(svg.partition('width="')[2].partition('"')[0]) <= COLUMN_WIDTH + 6
+
+
+def test_bandwidth_is_a_mark_of_its_own() -> None:
+    marks = {row["gpu"]: row["bandwidth"] for row in rows_of(full_spec("generations"), "bandwidth")}
+    known = {gpu.key: gpu.memory_bandwidth_gb_s for gpu in GPUS.values() if gpu.year and gpu.device == "cuda"}
+    assert marks == known
 
 
 def test_no_gpu_is_said_to_be_measured_without_cells() -> None:
-    for summary in (synthetic_summary([]), cpu_summary()):
+    for summary in (empty_summary(), cpu_summary()):
         states = {row["state"] for row in rows_of(spec_of("generations", summary), "state")}
         assert states == {"not measured here"}
 
@@ -103,15 +104,17 @@ def test_no_gpu_is_said_to_be_measured_without_cells() -> None:
 def test_structure_states_the_axes_and_counts_of_each_device_with_cells() -> None:
     summary = full_summary()
     lost = summary.coverage.with_columns(found=pl.when(pl.col("gpu") == "H200").then(1).otherwise("found"))
-    modes = pl.lit(["1, all"], pl.List(pl.String))
-    threads = pl.when(pl.col("gpu") == "CPU").then(modes).otherwise("threads").alias("threads")
-    changed = replace(summary, coverage=lost, design=summary.design.with_columns(threads))
-    texts = [row["text"] for row in rows_of(spec_of("structure", changed), "size")]
-    assert "H200: 15 of 75 cells measured" in texts and "CPU: 12 of 12 cells measured" in texts
-    assert {"3 models", "5 modes", "1 mode", "5 batch sizes", "4 batch sizes", "6 sweeps"} <= set(texts)
-    assert "eager-fp32 (1, all threads)" in " ".join(texts)
-    assert sum("telemetry/" in text for text in texts) == 1
-    assert not any("T4" in text for text in texts)
+    rows = [row["text"] for row in rows_of(spec_of("structure", replace(summary, coverage=lost)), "size")]
+    assert "H200: 15 cells" in rows and "CPU: 12 cells" in rows
+    assert {"3 models", "5 modes", "1 mode", "5 batch sizes", "4 batch sizes", "6 sweeps"} <= set(rows)
+    assert {"1 host", "1 card"} <= set(rows) and "in 1 session" in " ".join(rows)
+    assert sum("telemetry/" in text for text in rows) == 1
+    assert not any("T4" in text for text in rows)
+
+
+def test_devices_of_which_all_is_the_same_share_a_block() -> None:
+    rows = [row["text"] for row in rows_of(spec_of("structure", two_kinds_summary()), "size")]
+    assert "H100: 360 cells; H200: 360 cells" in rows and rows.count("9 modes") == 1
 
 
 def test_the_files_of_each_device_flow_into_what_all_are_aggregated_to() -> None:
@@ -129,11 +132,11 @@ def test_the_files_of_each_device_flow_into_what_all_are_aggregated_to() -> None
     assert len(out_of) == full_summary().coverage["gpu"].n_unique() == 2
 
 
-def test_structure_is_that_of_the_study_and_not_of_the_cells_found() -> None:
+def test_structure_is_that_of_the_cells_found_and_not_of_what_is_asked() -> None:
     summary = full_summary()
     asked = summary.design.with_columns(sweeps=pl.lit(7, pl.Int64), batch_sizes=pl.lit([1, 2], pl.List(pl.Int64)))
     texts = [row["text"] for row in rows_of(spec_of("structure", replace(summary, design=asked)), "size")]
-    assert "7 sweeps" in texts and "2 batch sizes" in texts and "5 batch sizes" not in texts
+    assert "6 sweeps" in texts and "5 batch sizes" in texts and "7 sweeps" not in texts
 
 
 @pytest.mark.parametrize("summary", [empty_summary(), synthetic_summary([])])
@@ -166,112 +169,76 @@ def test_a_precision_names_the_gpus_whose_data_sheets_rate_it() -> None:
         assert text.endswith("; all GPUs" if len(having) == len(gpus) else f" {', '.join(having)}")
 
 
-def test_operations_a_cycle_are_the_peak_over_multiprocessors_and_clock() -> None:
-    gpu = replace(
-        GPUS["T4"], sm_count=10, max_sm_clock_mhz=1000.0, peak_tops={"fp32": 1.0, "tf32": None, "fp16": 4.0}
-    )
-    assert operations_per_cycle(gpu) == {"fp32": pytest.approx(100), "fp16": pytest.approx(400)}
-    assert operations_per_cycle(replace(gpu, sm_count=None)) == operations_per_cycle(GPUS["CPU"]) == {}
-    drawn = {(row["gpu"], row["precision"]) for row in rows_of(full_spec("operations"), "value")}
-    assert drawn == {(gpu.key, name) for gpu in full_summary().kinds for name in operations_per_cycle(gpu)}
-    assert ("T4", "tf32") not in drawn
+def test_the_ratios_are_those_of_the_dense_peaks_to_fp32() -> None:
+    gpu = replace(GPUS["T4"], peak_tops={"fp32": 2.0, "tf32": None, "fp16": 4.0})
+    assert [(row["precision"], row["ratio"]) for row in peak_ratios([gpu])] == [("fp16", 2.0)]
+    assert peak_ratios([replace(gpu, peak_tops={"fp16": 4.0})]) == []
+    drawn = {(row["gpu"], row["precision"]): row["ratio"] for row in rows_of(full_spec("precision"), "ratio", "gpu")}
+    assert drawn["H200", "fp16"] == pytest.approx(989.5 / 67) and ("T4", "tf32") not in drawn
 
 
 def seconds(*rows: dict[str, Any]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=TELEMETRY)
 
 
-def spans_of(frame: pl.DataFrame) -> list[dict[str, Any]]:
-    return course(with_precision(frame), list(RATE))
-
-
-def test_cells_are_laid_end_to_end_model_by_model_in_the_order_of_their_start() -> None:
+def test_the_chosen_session_and_card_are_those_with_the_most_cells() -> None:
     frame = seconds(
-        synthetic_second("H200", "resnet50", "eager-fp16", 1, started_unix_s=1.0, power_w=300.0),
-        synthetic_second("H200", "resnet18", "eager-fp16", 1, started_unix_s=9.0, power_w=200.0, duration_s=1.5),
-        synthetic_second("H200", "resnet18", "graph-fp16", 8, started_unix_s=2.0, power_w=100.0, duration_s=2.0),
+        synthetic_second("H200", "resnet50", "eager-fp16", 1, session="a", card="x"),
+        synthetic_second("H200", "resnet50", "eager-fp16", 1, session="a", card="x", time_s=3.0),
+        synthetic_second("H200", "resnet50", "eager-fp16", 8, session="b", card="x"),
+        synthetic_second("H200", "resnet50", "eager-fp16", 32, session="b", card="y"),
+        synthetic_second("H200", "resnet18", "eager-fp16", 32, session="b", card="y", timed=False),
+        synthetic_second("H200", "resnet18", "eager-fp16", 1, session="b", card="y"),
     )
-    spans = spans_of(frame)
-    assert [span["power_w"] for span in spans] == [100.0, 200.0, 300.0]
-    assert [(span["elapsed_s"], span["end_s"]) for span in spans] == [(0.0, 2.0), (2.0, 3.5), (3.5, 4.5)]
-    assert [span["depth"] for span in spans] == ["18", "18", "50"]
+    chosen = chosen_session(replace(full_summary(), telemetry=frame), "H200")
+    assert set(chosen["session"]) == {"b"} and set(chosen["card"]) == {"y"} and chosen.height == 2
+    assert chosen_session(full_summary(), "CPU").is_empty()
 
 
-def test_every_reason_has_a_mark_in_the_legend() -> None:
-    names = [f"reason_{number}" for number in range(9)]
-    summary = full_summary()
-    seen = summary.telemetry.with_columns(throttle_reasons=pl.lit(names, pl.List(pl.String)))
-    rows = rows_of(spec_of("telemetry", replace(summary, telemetry=seen)), "words")
-    shapes = {row["label"]: row["shape"] for row in rows if row["label"].startswith("held down")}
-    assert list(shapes) == [f"held down: reason {number}" for number in range(9)]
-    assert len(set(shapes.values())) == 9
-
-
-def test_a_span_keeps_the_extremes_and_all_reasons_of_its_seconds() -> None:
+def test_a_span_of_the_session_has_the_medians_and_reasons_of_a_mode() -> None:
     rows = [
-        synthetic_second(
-            "H200",
-            "resnet18",
-            "eager-fp16",
-            1,
-            time_s=float(second),
-            temperature_c=float(second % 10),
-            sm_clock_min_mhz=900 if second == 3 else 1800,
-            throttle_reasons=["sw_power_cap"] if second == 5 else [],
+        synthetic_second("H200", "resnet18", mode, 1, time_s=time, power_w=watts, sm_clock_share=0.9, **more)
+        for mode, time, watts, more in (
+            ("eager-fp16", 0.0, 350.0, {"temperature_c": 40.0}),
+            ("eager-fp16", 0.5, 350.0, {"temperature_c": 50.0, "throttle_reasons": ["sw_power_cap"]}),
+            ("graph-fp16", 0.6, 700.0, {"temperature_c": 60.0}),
+            ("graph-fp16", SPANS * 2.0, None, {"temperature_c": None}),
         )
-        for second in range(10 * SPANS)
     ]
-    spans = spans_of(seconds(*rows))
-    assert SPANS - 1 <= len(spans) <= SPANS + 1
-    first = spans[0]
-    assert (first["temperature_c_low"], first["temperature_c_high"], first["sm_clock_mhz_low"]) == (0.0, 9.0, 900.0)
-    assert [span["reasons"] for span in spans][:2] == [["sw_power_cap"], []]
+    summary = replace(full_summary(), telemetry=seconds(*rows))
+    first, second, last = spans_of(summary, "H200", chosen_session(summary, "H200"))
+    assert (first["mode"], first["clock"], first["power"], first["temperature"]) == ("eager-fp16", 90.0, 50.0, 45.0)
+    assert first["reasons"] == ["sw_power_cap"] and second["reasons"] == [] and second["power"] == 100.0
+    assert last["power"] is last["temperature"] is None
+    assert last["start_min"] == pytest.approx(SPANS * 2 / 60)
 
 
-def test_telemetry_shows_what_was_timed_and_where_the_clocks_were_held_down() -> None:
-    spec = full_spec("telemetry")
-    assert min(row["power_w"] for row in rows_of(spec, "power_w", "elapsed_s")) >= 150
-    marks = rows_of(spec, "reason")
-    assert marks and {row["reason"] for row in marks} == {"sw_power_cap"}
-    text = json.dumps(spec)
-    assert "held down: sw power cap" in text and "power limit as set, equal to the TDP (data sheet)" in text
-    assert "samples of 74 of 75 cells" in text
-    assert "NVML samples NVIDIA GPUs alone" in text
-    assert {row["value"] for row in rows_of(spec, "value") if row.keys() == {"value"}} == {700.0}
-
-
-def test_a_power_limit_is_told_from_the_tdp_where_they_differ() -> None:
+def test_a_power_limit_that_was_set_goes_before_the_tdp() -> None:
     summary = full_summary()
-    assert power_levels(summary, "H200") == [(700.0, BOTH)]
     lowered = replace(summary, sessions=summary.sessions.with_columns(power_limit_w=600.0))
-    assert power_levels(lowered, "H200") == [(600.0, LIMIT), (700, TDP)]
-    assert len({level.dash for level in (LIMIT, TDP, BOTH)}) == 3
-    text = json.dumps(spec_of("telemetry", lowered))
-    assert '"power limit as set"' in text and '"TDP (data sheet)"' in text and "equal to" not in text
+    assert power_limit(lowered, "H200", summary.telemetry["session"][0]) == 600.0
+    assert power_limit(summary, "H200", "another") == GPUS["H200"].tdp_w
 
 
-def test_untimed_seconds_are_not_drawn() -> None:
-    rows = [
-        synthetic_second("H200", "resnet18", "eager-fp32", 8, time_s=0.0, timed=False, power_w=77.0),
-        synthetic_second("H200", "resnet18", "eager-fp32", 8, time_s=1.0, power_w=400.0),
-    ]
-    spec = spec_of("telemetry", replace(full_summary(), telemetry=seconds(*rows)))
-    assert {row["power_w"] for row in rows_of(spec, "power_w", "elapsed_s")} == {400.0}
-
-
-def test_a_gpu_without_samples_says_so_and_published_temperatures_are_labelled() -> None:
-    spec = spec_of("telemetry", replace(full_summary(), telemetry=seconds()))
+def test_telemetry_has_a_panel_a_mode_and_untimed_seconds_are_not_drawn() -> None:
+    spec = full_spec("telemetry")
     text = json.dumps(spec)
-    assert "No samples of H200 lie beside its cells" in text
-    ranges = {(row["gpu"], row["low"], row["high"], row["source"]) for row in rows_of(spec, "low", "high", "source")}
-    assert ranges == {("T4", 65.0, 72.0, "published"), ("L4", 65.0, 72.0, "published")}
-    assert "published: 65 to 72" in text
+    assert all(f'"{mode}"' in text for mode in set(full_summary().telemetry["mode"]))
+    assert "H200: one session, 74 cells of one card" in text and "clocks held down" in text
+    assert min(row["power"] for row in rows_of(spec, "power", "start_min")) >= 100 * 150 / 700
+    without = full_summary().telemetry.with_columns(power_w=pl.lit(None, pl.Float64))
+    assert not rows_of(spec_of("telemetry", replace(full_summary(), telemetry=without)), "power", "start_min")
 
 
-def test_a_quantity_that_the_device_does_not_tell_is_a_sentence() -> None:
-    silent = full_summary().telemetry.with_columns(power_w=pl.lit(None, pl.Float64))
-    spec = spec_of("telemetry", replace(full_summary(), telemetry=silent))
-    assert "No samples of H200 in fp16." in json.dumps(spec)
+def test_published_temperatures_stand_in_the_panels_of_their_card() -> None:
+    rows = [
+        synthetic_family("T4", "resnet18", "eager-fp32", 8),
+        synthetic_family("H200", "resnet18", "eager-fp32", 8),
+    ]
+    spec = spec_of("telemetry", synthetic_summary(rows))
+    assert {(row["gpu"], row["low"], row["high"]) for row in rows_of(spec, "low", "high")} == {("T4", 65.0, 72.0)}
+    assert "hollow: published temperatures" in json.dumps(spec)
+    assert "published temperatures" not in json.dumps(full_spec("telemetry"))
 
 
 def test_the_tail_is_a_mark_a_process() -> None:
@@ -296,33 +263,29 @@ def test_processes_without_a_p99_are_counted() -> None:
     assert left_out([{"value": 1.0}]) == "" and left_out([{"value": 1.0}, {"value": None}]).startswith("1 of 2")
 
 
-def test_the_modes_of_a_batch_size_stand_side_by_side_and_apart_from_the_next() -> None:
+def test_the_batch_sizes_of_a_mode_stand_side_by_side_and_apart_from_the_next_mode() -> None:
     for gpu in ("H200", "CPU"):
         rows = [row for row in rows_of(full_spec("p99_over_batch"), "at", "sweep") if row["gpu"] == gpu]
-        places = sorted({(row["batch_size"], row["mode"]): row["at"] for row in rows}.items(), key=lambda i: i[1])
-        assert [size for (size, _), _ in places] == sorted(size for (size, _), _ in places)
-        assert len({at for _, at in places}) == len(places)
+        places = sorted({(row["mode"], row["batch_size"]): row["at"] for row in rows}.items(), key=lambda i: i[1])
+        modes = [mode for (mode, _), _ in places]
+        assert modes == sorted(modes, key=modes.index) and len({at for _, at in places}) == len(places)
+        for mode in modes:
+            sizes = [size for (other, size), _ in places if other == mode]
+            assert sizes == sorted(sizes)
 
 
-def test_images_per_joule_are_drawn_with_and_without_the_idle_power() -> None:
+def test_images_a_joule_stand_against_images_a_second() -> None:
     measured = full_summary().measured.filter(pl.col("gpu") == "H200")
-    values = {row["value"] for row in rows_of(full_spec("performance_per_watt"), "energy_sweeps")}
-    above = (1 / measured["energy_above_idle_j_per_image"]).to_list()
-    assert values == {*measured["images_per_joule"], *above}
-
-
-def test_energy_without_an_idle_power_is_counted() -> None:
-    rows = [
-        synthetic_family("H200", "resnet18", "eager-fp32", size, energy_above_idle_j_per_image=idle)
-        for size, idle in ((1, None), (8, 0.01))
-    ]
-    text = json.dumps(spec_of("performance_per_watt", synthetic_summary(rows)))
-    assert "1 point without, the idle power is not known" in text
+    rows = rows_of(full_spec("performance_per_watt"), "images_per_joule_low", "value") or rows_of(
+        full_spec("performance_per_watt"), "throughput_low_img_s", "value"
+    )
+    drawn = {(row["throughput_img_s"], row["value"]) for row in rows}
+    assert drawn == set(measured.select("throughput_img_s", "images_per_joule").iter_rows())
 
 
 def test_a_device_without_energy_says_why() -> None:
     text = json.dumps(full_spec("performance_per_watt"))
-    assert "CPU: measured, without energy" in text and "no counter of this processor can be read." in text
+    assert "CPU: measured without energy; no counter of this processor can be read." in text
 
 
 NO_ENERGY = dict.fromkeys(("energy_j_per_image", "energy_above_idle_j_per_image", "images_per_joule", "power_w"))

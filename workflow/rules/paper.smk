@@ -9,6 +9,7 @@ rule write_report:
     input:
         **summary_of(),
         specs=expand("paper/figures/{figure}.vl.json", figure=FIGURES),
+        tables=expand("paper/tables/{table}.tex", table=TABLES),
         cells=RAW_CELLS if len(RAW_CELLS) <= MOST_RAW_CELLS else [],
         template=own("paper/templates/report.html.j2"),
     output:
@@ -18,6 +19,10 @@ rule write_report:
     params:
         reporting=study.config["reporting"],
         captions={figure: figures.read_caption(figure) for figure in FIGURES},
+        titles={
+            **{table: table for table in TABLES},
+            **parts.read_titles(Path(own("paper/main.tex"))),
+        },
         code=code_digest(
             "deepgap.paper.report", script=own("workflow/scripts/write_report.py")
         ),

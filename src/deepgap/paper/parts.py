@@ -21,11 +21,10 @@ DEVICES = ("cpu", "cuda")
 SHOWS = ("measured", "published")
 """The kinds of values that a figure shows, unless it says otherwise; none in one of data sheets or of the study."""
 
-SPAN = "page"
-"""How wide a figure is, unless it says `column`."""
-
 SHOWN_FIGURE = re.compile(r"\\paperfigure\{(\w+)\}|\\includegraphics(?:\[[^]]*\])?\{figures/(\w+)\}")
 SHOWN_TABLE = re.compile(r"\\input\{tables/(\w+)\.tex\}")
+TABLE_FLOAT = re.compile(r"\\begin\{table\*?\}(.*?)\\end\{table\*?\}", re.DOTALL)
+TABLE_CAPTION = re.compile(r"\\caption\{([^{}]*)\}")
 USED_MACRO = re.compile(r"\\([A-Z][A-Za-z]+)")
 DEFINED_MACRO = re.compile(r"\\newcommand\{\\([A-Z][A-Za-z]+)\}")
 """Those whose names begin with a capital, as all do that are written here."""
@@ -61,6 +60,27 @@ def shown_in(text: str) -> Shown:
 def read_shown(file: Path) -> Shown:
     """What the LaTeX text in a file shows; nothing where there is no such file."""
     return shown_in(file.read_text(encoding="utf-8") if file.is_file() else "")
+
+
+def read_titles(file: Path) -> dict[str, str]:
+    """`table_titles` of the LaTeX text in a file; none where there is no such file."""
+    return table_titles(file.read_text(encoding="utf-8") if file.is_file() else "")
+
+
+def table_titles(text: str) -> dict[str, str]:
+    """The number and the caption of each table that a LaTeX text shows: `Table I: Peaks`, in its order."""
+    titles: dict[str, str] = {}
+    for place, float_ in enumerate(TABLE_FLOAT.findall(COMMENT.sub("", text)), 1):
+        caption = TABLE_CAPTION.search(float_)
+        for name in SHOWN_TABLE.findall(float_):
+            titles[name] = f"Table {roman(place)}" + (f": {caption[1]}" if caption else "")
+    return titles
+
+
+def roman(number: int) -> str:
+    """A number below 40 in Roman numerals."""
+    tens, ones = divmod(number, 10)
+    return "X" * tens + ("", "I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX")[ones]
 
 
 def in_order(found: Iterable[str], shown: Iterable[str]) -> tuple[str, ...]:

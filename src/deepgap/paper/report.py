@@ -15,6 +15,7 @@ from deepgap.analyse.flags import FLAGS
 from deepgap.analyse.summary import Summary
 from deepgap.cells.cell_file import LATENCY, read_cell
 from deepgap.paper.charts.theme import PRECISION_COLOURS, mode_mark
+from deepgap.paper.web import read_tables
 from deepgap.published.values import table1_peaks
 from deepgap.study.words import by_mode
 from deepgap.text import read_text
@@ -34,10 +35,43 @@ QUANTITIES = (
     ("images_per_joule", "images a joule", "images_per_joule_low", "images_per_joule_high"),
     ("power_w", "power (W)", None, None),
     ("share_of_peak", "share of the dense peak", None, None),
-    ("memory_bytes", "device memory (bytes)", None, None),
+    ("memory_mib", "device memory (MiB)", None, None),
     ("first_call_ms", "first call (ms)", None, None),
 )
 """What the chart can show: column, title, and the columns of its interval or, of the tail, of its range."""
+
+
+SPELLED = {
+    "gpu": "GPU",
+    "batch_size": "batch size",
+    "sqnr_db": "SQNR (dB)",
+    "tail_least": "p99 over median, lowest process",
+    "tail_most": "p99 over median, highest process",
+    "speedup_fp32": "speedup over eager-fp32",
+    "speedup_fp32_low": "speedup over eager-fp32, low",
+    "speedup_fp32_high": "speedup over eager-fp32, high",
+    "pcie": "PCIe",
+    "ecc": "ECC",
+    "os": "operating system",
+    "cpu": "processor",
+}
+"""Columns whose words do not follow from their names."""
+UNITS = {
+    "img_s": "img/s",
+    "j_per_image": "J an image",
+    "ms": "ms",
+    "ns": "ns",
+    "mib": "MiB",
+    "gib": "GiB",
+    "mhz": "MHz",
+    "w": "W",
+    "c": "°C",
+    "db": "dB",
+}
+"""The ends of the names of columns that are their units."""
+BYTES = "_bytes"
+ROWS = ("families", "runs", "sessions", "fidelity", "coverage", "published")
+"""What the page holds as rows of a table."""
 
 
 def write_page(
@@ -47,6 +81,7 @@ def write_page(
     cells: Sequence[Path],
     template: Path,
     root: str,
+    tables: Mapping[str, str] | None = None,
 ) -> str:
     """The page.
 
@@ -57,11 +92,12 @@ def write_page(
         cells: the cell files, for the single calls; none where they are too many for a page.
         template: the jinja2 template of the page.
         root: where the project's root is, seen from the page: a prefix for links to cell files.
+        tables: the LaTeX of the paper's tables, by their titles.
     """
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     modes = set(summary.families["mode"])
     runs = summary.runs if summary.runs.height <= MOST_RUNS else summary.runs.clear()
-    content = {
+    content: dict[str, Any] = {
         "families": _in_order(summary, summary.families),
         "runs": _in_order(summary, runs),
         "calls": _calls(cells),
@@ -75,18 +111,31 @@ def write_page(
         "shapes": {mode: mode_mark(mode)[0] for mode in sorted(modes, key=by_mode)},
         "root": root,
     }
+    first_rows = [rows[0] for name, rows in content.items() if name in ROWS and rows]
+    content["words"] = {name: column_words(name) for row in first_rows for name in row}
     figures = [
         {"name": name, "caption": captions[name], "spec": json.loads(read_text(path))} for name, path in specs.items()
     ]
     return environment.from_string(read_text(template)).render(
         content=_script(content),
         figures=figures,
+        tables=[(title, *read_tables(tex)) for title, tex in (tables or {}).items()],
         specs=_script([figure["spec"] for figure in figures]),
         library=_library(),
         cells=summary.coverage["found"].sum(),
         left_out=_left_out(summary, cells),
         gpus=", ".join(summary.order_gpus(set(summary.families["gpu"]))) or "no device",
     )
+
+
+def column_words(name: str) -> str:
+    """The name of a column in words, with its unit: `median low (ms)`."""
+    if name in SPELLED:
+        return SPELLED[name]
+    for end, unit in UNITS.items():
+        if name.endswith(f"_{end}"):
+            return f"{name.removesuffix(end).strip('_').replace('_', ' ')} ({unit})"
+    return name.replace("_", " ")
 
 
 def _left_out(summary: Summary, cells: Sequence[Path]) -> str:
@@ -111,6 +160,10 @@ def _script(value: Any) -> str:
 
 
 def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
+    large = [name for name in frame.columns if name.endswith(BYTES)]
+    frame = frame.with_columns((pl.col(name) / 2**20).alias(name) for name in large).rename(
+        {name: name.removesuffix(BYTES) + "_mib" for name in large}
+    )
     floats = [name for name, dtype in frame.schema.items() if dtype == pl.Float64]
     finite = frame.with_columns(
         pl.when(pl.col(name).is_finite()).then(pl.col(name).round_sig_figs(DIGITS)).alias(name) for name in floats

@@ -73,6 +73,10 @@ class Axis:
             **options,
         )
 
+    def silent(self) -> Axis:
+        """The same axis without words: one below has them."""
+        return replace(self, title=None, labelled=False)
+
     def at(self, place: Place) -> Axis:
         """The same axis without the words that a panel beside or below has: y without labels, x without a
         title."""

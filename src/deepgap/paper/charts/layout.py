@@ -13,6 +13,7 @@ import altair as alt
 import polars as pl
 
 from deepgap.paper.charts.theme import (
+    COLUMN_WIDTH,
     CONFIG,
     FONT_SIZE,
     PAGE_HEIGHT,
@@ -40,16 +41,23 @@ LEAST_LETTERS = 12
 """In a line of a sentence, however many panels stand side by side."""
 GRID_WIDTH = PAGE_WIDTH - AXIS_WIDTH
 PANEL_WIDTH = (GRID_WIDTH - 2 * GAP) // 3
+COLUMN_GRID_WIDTH = COLUMN_WIDTH - AXIS_WIDTH
+TALL = 1.3
+"""How much higher a panel is that stands alone in a column of the page."""
+SENTENCE_WIDTH = 150
+"""Width in points of a sentence in the place of a figure: less than that of any figure, so that the text, which reads
+the width, leaves it out."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a panel stands in the grid: inner has an axis left of it, bottom is in the last row, and its height in
+    """Where a panel stands in the grid: inner has an axis left of it, bottom is in the last row; its size in
     points."""
 
     inner: bool
     bottom: bool
     height: int = PANEL_HEIGHT
+    width: int = PANEL_WIDTH
 
 
 def row_height(rows: int, others: Sequence[Panel], most: int = PANEL_HEIGHT, extra: int = 0) -> int:
@@ -107,32 +115,37 @@ def words(text: str, width: int = PANEL_WIDTH, height: int = PANEL_HEIGHT, free:
     return told.properties(view=alt.ViewBackground(stroke=None))
 
 
+def grid_width(columns: int) -> int:
+    """Points for the panels of a figure with so many columns: one alone stands in a column of the page."""
+    return COLUMN_GRID_WIDTH if columns == 1 else GRID_WIDTH
+
+
+def panel_width(columns: int, names: int = AXIS_WIDTH) -> int:
+    """Width in points of each panel of so many side by side, beside an axis or names of this width."""
+    room = grid_width(columns) + AXIS_WIDTH - names
+    return (room - (columns - 1) * GAP) // columns
+
+
 def nothing_at_all(what: str) -> alt.VConcatChart:
     """The figure when there is neither a measured nor a published value."""
-    text = (
-        f"Nothing to draw for {what}: no cells measured and no values published. "
-        "Measure this machine's processor with: snakemake --cores 1 --config gpu=CPU"
-    )
-    return nothing_to_draw(text)
+    return nothing_to_draw(f"Nothing to draw for {what}: no cells measured and no values published.")
 
 
 def nothing_to_draw(text: str) -> alt.VConcatChart:
-    """A figure that says in words why it is empty."""
-    return alt.vconcat(words(text, width=GRID_WIDTH, height=60), config=CONFIG)
+    """A figure that says in words why it is empty; the text of the paper leaves it out."""
+    return alt.vconcat(words(text, width=SENTENCE_WIDTH, height=60), config=CONFIG)
 
 
-def draw_notes(sentences: Sequence[str]) -> list[Panel]:
+def draw_notes(sentences: Sequence[str], width: int = GRID_WIDTH) -> list[Panel]:
     """A panel of sentences, each in lines of its own, or none."""
-    lines = [
-        line for text in sentences for line in textwrap.wrap(text, width=int(GRID_WIDTH / (SMALL_FONT_SIZE * 0.46)))
-    ]
+    lines = [line for text in sentences for line in textwrap.wrap(text, width=int(width / (SMALL_FONT_SIZE * 0.46)))]
     if not lines:
         return []
     rows = [{"text": line, "y": 5.0 + 9 * place} for place, line in enumerate(lines)]
     told = alt.Chart(inline(rows)).mark_text(align="left", baseline="middle", color=QUIET)
     note = overlay(
         [told.encode(x=alt.value(0), y=alt.Y("y:Q", scale=None, axis=None), text="text:N")],
-        GRID_WIDTH,
+        width,
         9 * len(lines),
     )
     return [note.properties(view=alt.ViewBackground(stroke=None))]

@@ -18,7 +18,18 @@ from deepgap.paper.charts.layout import (
     overlay,
     pixels,
 )
-from deepgap.paper.charts.marks import ARROW, ARROW_SIZE, BOUNDS, HOLLOW_SIZE, OUTLINE, PALE, order_modes
+from deepgap.paper.charts.marks import (
+    ARROW,
+    ARROW_SIZE,
+    BOUNDS,
+    GROUND_WIDTH,
+    HELD_GROUND,
+    HOLLOW_SIZE,
+    LAUNCH_GROUND,
+    OUTLINE,
+    PALE,
+    order_modes,
+)
 from deepgap.paper.charts.theme import (
     FONT_SIZE,
     INK,
@@ -62,13 +73,19 @@ def mode_entries(points: Sequence[Row], line: bool = True) -> list[Entry]:
 PEAK = Entry("measured peak", QUIET, "circle", size=23, outlined=True)
 PUBLISHED_POINT = Entry("hollow: published", QUIET, "circle", filled=False, size=HOLLOW_SIZE)
 PUBLISHED_BOUND = Entry("arrow: a bound is published", QUIET, ARROW, filled=False, size=ARROW_SIZE)
-FLAGGED = Entry("pale: flagged, not of the primary set", tint(QUIET, PALE), "circle", size=26)
+FLAGGED = Entry("pale: flagged", tint(QUIET, PALE), "circle", size=26)
+LAUNCH_BOUND = Entry("light ground: launch-bound", LAUNCH_GROUND, dash=(1, 0), stroke_width=GROUND_WIDTH)
+POWER_HELD = Entry("dark ground: power-held", HELD_GROUND, dash=(1, 0), stroke_width=GROUND_WIDTH)
 FAILED = Entry("out of memory or unsupported", QUIET, "cross", size=26, angle=45)
 
 
-def common_entries(points: Sequence[Row], failed: Sequence[Row]) -> list[Entry]:
-    """The entries for flagged and published points, bounds and failures, where there are any."""
+def common_entries(points: Sequence[Row], failed: Sequence[Row], shaded: bool = False) -> list[Entry]:
+    """The entries for flagged and published points, bounds and failures, where there are any; and for the grounds of
+    `shade_ranges` where these are drawn."""
     entries = [FLAGGED] if any(row.get("primary") is False for row in points) else []
+    if shaded:
+        entries += [LAUNCH_BOUND] if any(row.get("launch_bound") for row in points) else []
+        entries += [POWER_HELD] if any(row.get("power_held") for row in points) else []
     entries += [PUBLISHED_POINT] if any(row["source"] == PUBLISHED for row in points) else []
     entries += [PUBLISHED_BOUND] if any(row.get("approx") in BOUNDS for row in points) else []
     return entries + ([FAILED] if failed else [])

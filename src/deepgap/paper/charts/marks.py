@@ -28,6 +28,8 @@ from deepgap.published.values import CPU as PUBLISHED_CPU
 from deepgap.study.words import by_mode
 
 HOLLOW_SIZE = 38
+NARROW_PANEL = 140
+"""Below this width in points a panel has smaller marks, so that ten batch sizes stay apart."""
 OUTLINE = 0.7
 PALE = 0.45
 """How much colour a measured mark has that a flag keeps out of the primary set."""
@@ -45,10 +47,11 @@ def measured_points(
     rows = (
         families.filter(pl.col(value).is_not_null())
         .select(
-            *("gpu", "model", "runtime", "precision", "batch_size", "mode", "primary", *extra),
+            *("gpu", "model", "runtime", "precision", "batch_size", "mode", "primary", "launch_bound", *extra),
             pl.col(value).cast(pl.Float64).alias("value"),
             (none if low is None else pl.col(low)).alias("low"),
             (none if high is None else pl.col(high)).alias("high"),
+            power_held=pl.col("flags").list.contains("power_held"),
             source=pl.lit(MEASURED),
         )
         .to_dicts()
@@ -67,10 +70,19 @@ def fill_colour() -> alt.Color:
     return alt.Color("fill:N", scale=None, legend=None)
 
 
+def hollow_stroke() -> alt.Stroke:
+    """The outline of a measured mark that is open, in its `fill`."""
+    return alt.Stroke("fill:N", scale=None, legend=None)
+
+
 def published_points(summary: Summary, view: pl.DataFrame, value: str, *extra: str) -> list[dict[str, Any]]:
     """Rows of a published view as points; those of the published processor belong to the row of
-    `summary.processor`."""
-    return view.select(
+    `summary.processor`.
+
+    A published value stands inside the panel of its card: those of devices and models without measured cells are left
+    out, unless nothing is measured.
+    """
+    rows = view.select(
         pl.col("gpu").replace(PUBLISHED_CPU, summary.processor),
         *("model", "runtime", "precision", "batch_size", *extra),
         pl.format("{}-{}", "runtime", "precision").alias("mode"),
@@ -78,7 +90,11 @@ def published_points(summary: Summary, view: pl.DataFrame, value: str, *extra: s
         pl.lit(None, pl.Float64).alias("low"),
         pl.lit(None, pl.Float64).alias("high"),
         "source",
-    ).to_dicts()
+    )
+    families = summary.families
+    if not families.is_empty():
+        rows = rows.filter(pl.col("gpu").is_in(set(families["gpu"])), pl.col("model").is_in(set(families["model"])))
+    return rows.to_dicts()
 
 
 def failed_points(summary: Summary) -> list[dict[str, Any]]:
@@ -115,6 +131,42 @@ def mode_dash(rows: Sequence[Row]) -> alt.StrokeDash:
     modes = order_modes(rows)
     scale = alt.Scale(domain=modes, range=[mode_mark(mode)[1] for mode in modes])
     return alt.StrokeDash("mode:N", legend=None, scale=scale)
+
+
+LAUNCH_GROUND, HELD_GROUND = "#e6e6e6", "#f0c95a"
+"""Behind the part of a curve that launching bounds, and behind that which the power limit holds down."""
+GROUND_WIDTH = 6.5
+
+
+def shade_ranges(rows: Sequence[Row], xs: alt.X, ys: alt.Y) -> list[alt.Chart]:
+    """A broad ground behind the measured points of each mode that launching bounds, or that the power limit holds
+    down: along the curve between two of them, and a spot about each."""
+    layers: list[alt.Chart] = []
+    for state, colour in (("launch_bound", LAUNCH_GROUND), ("power_held", HELD_GROUND)):
+        some = [{**row, "run": run} for row, run in _runs(rows, state) if row[state]]
+        if some:
+            data = alt.Chart(inline(some))
+            line = data.mark_line(strokeWidth=GROUND_WIDTH, color=colour, strokeCap="round", strokeJoin="round")
+            layers.append(line.encode(xs, ys, detail="run:N"))
+            layers.append(data.mark_point(filled=True, size=42, color=colour, opacity=1).encode(xs, ys))
+    return layers
+
+
+def _runs(rows: Sequence[Row], state: str) -> list[tuple[Row, str]]:
+    """Each row by batch size, with the name of the run of neighbours of its mode that are alike in `state`."""
+    found: list[tuple[Row, str]] = []
+    last: dict[str, tuple[Any, int]] = {}
+    for row in sorted(rows, key=lambda row: int(row["batch_size"])):
+        before, run = last.get(row["mode"], (row[state], 0))
+        run += before != row[state]
+        last[row["mode"]] = row[state], run
+        found.append((row, f"{row['mode']} {run}"))
+    return found
+
+
+def mark_size(width: float, size: float = 13) -> float:
+    """The area of a mark in a panel of this width, both in points, which is `size` where there is room."""
+    return size if width >= NARROW_PANEL else 0.6 * size
 
 
 def large_first(rows: Iterable[Row]) -> list[Row]:
@@ -171,8 +223,10 @@ def crosses(failed: Sequence[Row], xs: alt.X, colour: alt.Color, height: int) ->
     return chart
 
 
-def failure_note(lost: Sequence[Row], height: int | None = None, letters: int = 18) -> alt.Chart:
-    """What failed in words, in the lower right corner of a panel of this height or, without, in the upper left
+def failure_note(
+    lost: Sequence[Row], height: int | None = None, letters: int = 18, width: int = PANEL_WIDTH
+) -> alt.Chart:
+    """What failed in words, in the lower right corner of a panel of this size or, without a height, in the upper left
     one."""
     lines = textwrap.wrap(failures_in_words(lost), width=letters)
     note = alt.Chart(inline([{"words": " ".join(lines)}]))
@@ -183,7 +237,7 @@ def failure_note(lost: Sequence[Row], height: int | None = None, letters: int = 
     told = note.mark_text(
         text=lines, align="right", baseline="bottom", lineHeight=8, dy=-8 * (len(lines) - 1), color=QUIET
     )
-    corner = told.encode(x=alt.value(PANEL_WIDTH - 3), y=alt.value(height - 3))
+    corner = told.encode(x=alt.value(width - 3), y=alt.value(height - 3))
     return corner
 
 

@@ -41,6 +41,7 @@ HOUSE = "M-1,1V-0.2L0,-1.2L1,-0.2V1Z"
 TALL_DIAMOND = "M0,-1.5L0.8,0L0,1.5L-0.8,0Z"
 HEXAGON = "M0,-1.2L1,-0.6V0.6L0,1.2L-1,0.6V-0.6Z"
 PENTAGON = "M0,-1.1L1.1,-0.3L0.7,1H-0.7L-1.1,-0.3Z"
+KITE = "M0,1.5L-1,-0.4L0,-1.2L1,-0.4Z"
 """Shapes that Vega has no name for, as paths in a square from -1 to 1, which has the area of a mark."""
 
 RUNTIME_MARKS = {
@@ -57,14 +58,29 @@ RUNTIME_MARKS = {
 }
 """Point shape and line dash of each runtime."""
 
-MODE_MARKS = {"eager-tf32": (HOURGLASS, [8, 2]), "tensorrt-tf32": (BOW_TIE, [8, 2, 1, 2])}
-"""Those of modes that run where FP32 runs and are nearly as dark: in grey, colour alone would not tell them apart."""
+MODE_MARKS = {
+    "eager-tf32": (HOURGLASS, [8, 2]),
+    "tensorrt-tf32": (BOW_TIE, [8, 2, 1, 2]),
+    "cudnn-int8": (KITE, [6, 1, 1, 1]),
+}
+"""Those of modes that run where another of their runtime runs and look nearly alike in grey."""
 
 OTHER_LAYOUT = (HEXAGON, [3, 1, 1, 1])
 """Of a mode whose name says its layout, which is not its runtime's usual one."""
 
 OTHER_RUNTIME = (PENTAGON, [5, 1])
 """Of a runtime that is not listed, as QUIET is the colour of such a precision."""
+
+
+PRECISION_SHAPES = {
+    "fp32": "circle",
+    "tf32": HOURGLASS,
+    "fp16": "square",
+    "bf16": "triangle-right",
+    "int8": "triangle-down",
+    "fp8": "cross",
+}
+"""Of marks that stand for a precision and no mode."""
 
 
 def tint(colour: str, share: float) -> str:
@@ -82,6 +98,10 @@ def mode_mark(mode: str) -> tuple[str, list[int]]:
 
 def precision_colour(precision: str) -> str:
     return PRECISION_COLOURS.get(precision, QUIET)
+
+
+def precision_shape(precision: str) -> str:
+    return PRECISION_SHAPES.get(precision, PENTAGON)
 
 
 TEXT: dict[str, Any] = {

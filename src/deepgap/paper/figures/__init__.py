@@ -3,7 +3,9 @@
 A file in this folder is a figure, found by its name, and defines `draw(summary)`, a pure function that returns an
 Altair chart, and `CAPTION`, its caption without numbers. One that does not show the cells of all kinds of device says
 of which in `DEVICES`; it is not drawn again when others change, and their cells are not in its summary. One
-without measured or without published values says which it has in `SHOWS`, one of a column's width so in `SPAN`.
+without measured or without published values says which it has in `SHOWS`. A figure is as wide as its data ask for, a
+column or the page, and the text places it by its width; one that has nothing to show is a sentence in words, which is
+narrower than any figure and which the text leaves out.
 """
 
 from __future__ import annotations
@@ -43,8 +45,3 @@ def shown_devices(name: str) -> tuple[str, ...]:
 def shown_values(name: str) -> tuple[str, ...]:
     """The kinds of values that a figure shows, measured and published."""
     return parts.shown_values(FOLDER / f"{name}.py")
-
-
-def is_narrow(name: str) -> bool:
-    """Whether a figure is as wide as a column, not as the page."""
-    return str(parts.read_declared(FOLDER / f"{name}.py", "SPAN", parts.SPAN)) == "column"

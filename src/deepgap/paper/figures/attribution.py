@@ -11,28 +11,27 @@ from deepgap.analyse.effects import FACTORS, Effect, find_effects, operating_bat
 from deepgap.analyse.schemas import MEASURED, PUBLISHED
 from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.axes import log_axis
-from deepgap.paper.charts.layout import GAP, Panel, Place, Row, inline, overlay, row_height
+from deepgap.paper.charts.layout import Panel, Place, Row, inline, overlay, row_height
 from deepgap.paper.charts.legend import Entry, common_entries, draw_legend
 from deepgap.paper.charts.marks import HOLLOW_SIZE, PALE, failed_points, failure_note
-from deepgap.paper.charts.panels import Columns, draw_grid, model_columns
-from deepgap.paper.charts.theme import INK, PAGE_HEIGHT, PAGE_WIDTH, QUIET, tint
+from deepgap.paper.charts.panels import draw_grid, model_columns
+from deepgap.paper.charts.theme import INK, PAGE_HEIGHT, QUIET, tint
 from deepgap.study.words import by_mode
 
 CAPTION = (
-    "What a gain in throughput comes from. Each line is a pair of modes that differ in one factor with the others "
-    "held: precision, layout of the activations, replay of a CUDA graph, fusion of layers, or engine. Its marks are "
-    "the ratio of the later mode's throughput to the earlier one's at the smallest, the matched and the largest "
-    "batch size of the GPU's sweep, logarithmic: the median over pairs of one sweep, session and card, with the "
-    "exact order-statistic interval, at least 95 %. The grey line is no change. A pale mark has a flagged operand, "
-    "such as one that launching bounds. Pairs that change several factors are left out, as are published models "
-    "that are not measured here. Hollow marks are published, from the approximate medians at that study's largest "
-    "batch size; its FP32 left TF32 at its default."
+    "What a gain in throughput comes from. Each line is a pair of modes that differ in the factor above it with the "
+    "others held: precision, layout of the activations, replay of a CUDA graph, fusion of layers, or engine. Its "
+    "marks are the ratio of the later mode's throughput to the earlier one's at the smallest, the matched and the "
+    "largest batch size of the GPU's sweep, logarithmic: the median over pairs of one sweep, session and card, with "
+    "the exact order-statistic interval, at least 95 %. The grey line is no change. A pale mark has a flagged "
+    "operand, such as one that launching bounds. All devices have one scale. Pairs that change several factors are "
+    "left out, as are published devices and models that are not measured here. Hollow marks are published, from the "
+    "approximate medians at that study's largest batch size; its FP32 left TF32 at its default."
 )
 
-NAMES_WIDTH = 150
+NAMES_WIDTH = 122
 """Points for the names of the pairs."""
-ACROSS = PAGE_WIDTH - NAMES_WIDTH
-LINE, LEAST_LINE = 17.0, 5.0
+LINE, LEAST_LINE = 12.0, 5.0
 """Height of a pair's line in points where the page has room, and at least."""
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
 SIZE = 17
@@ -44,35 +43,25 @@ def draw(summary: Summary) -> alt.VConcatChart:
     sizes = sorted({row["batch_size"] for row in points})
     failed = [row for row in failed_points(summary) if row["batch_size"] in sizes]
     failed = [row for row in failed if any(row["gpu"] == point["gpu"] for point in points)]
-    columns = model_columns(summary, [*points, *failed])
-    width = (ACROSS - (len(columns.headings) - 1) * GAP) // max(1, len(columns.headings))
+    columns = model_columns(summary, [*points, *failed], NAMES_WIDTH)
     lines = {gpu: pair_lines(points, gpu) for gpu in {row["gpu"] for row in points}}
     entries = [Entry(f"batch size {size}", INK, batch_shape(sizes, size), size=SIZE) for size in sizes]
     entries += common_entries(points, [])
-    height = line_height(list(lines.values()), draw_legend(entries, ACROSS)) if lines else LINE
+    height = line_height(list(lines.values()), draw_legend(entries, columns.across)) if lines else LINE
 
-    def panel(here: Sequence[Row], lost: Sequence[Row], in_row: Sequence[Row], place: Place) -> Panel:
-        return draw_effects(here, lost, in_row, lines[in_row[0]["gpu"]], sizes, place, width, height)
+    def panel(here: Sequence[Row], lost: Sequence[Row], scaled: Sequence[Row], place: Place) -> Panel:
+        return draw_effects(here, lost, scaled, lines[here[0]["gpu"]], sizes, place, height)
 
-    return draw_grid(
-        summary,
-        points,
-        failed,
-        panel,
-        entries,
-        "the attribution of gains",
-        columns=Columns("model", columns.headings, width),
-        across=ACROSS,
-    )
+    return draw_grid(summary, points, failed, panel, entries, "the attribution of gains", columns=columns)
 
 
 def effect_points(summary: Summary) -> list[dict[str, Any]]:
     """A point an effect of one factor at the operating batch sizes: value, low and high are its ratio. Where any is
-    measured the published ones are those of the measured models."""
+    measured the published ones are those of the measured devices and models."""
     measured = [effect for effect in find_effects(summary) if effect.batch_size in _operating(summary, effect.gpu)]
-    models = {effect.model for effect in measured}
+    models, gpus = set(summary.families["model"]), set(summary.families["gpu"])
     published = [effect for effect in published_effects(summary) if effect.is_pure]
-    stated = [effect for effect in published if not models or effect.model in models]
+    stated = [effect for effect in published if not gpus or (effect.model in models and effect.gpu in gpus)]
     return [effect_point(effect) for effect in [*measured, *stated]]
 
 
@@ -80,7 +69,7 @@ def effect_point(effect: Effect) -> dict[str, Any]:
     return {
         **{"gpu": effect.gpu, "model": effect.model, "batch_size": effect.batch_size, "source": effect.source},
         **{"factor": effect.factors[0], "start": effect.start, "mode": effect.mode},
-        **{"pair": f"{effect.factors[0]}: {effect.start} → {effect.mode}"},
+        **{"pair": f"{effect.start} → {effect.mode}"},
         **{"value": effect.ratio.ratio, "low": effect.ratio.low, "high": effect.ratio.high},
         **{"primary": effect.primary, "fill": INK if effect.primary else tint(INK, PALE)},
     }
@@ -92,13 +81,15 @@ def _operating(summary: Summary, gpu: str) -> list[int]:
 
 
 def pair_lines(points: Sequence[Row], gpu: str) -> list[str]:
-    """The pairs of a GPU's row from the top, by factor and then by their modes."""
-    pairs = {
-        row["pair"]: (FACTORS.index(row["factor"]), by_mode(row["start"]), by_mode(row["mode"]))
-        for row in points
-        if row["gpu"] == gpu
-    }
-    return sorted(pairs, key=lambda pair: pairs[pair])
+    """The lines of a GPU's row from the top: each factor, and under it its pairs by their modes."""
+    here = [row for row in points if row["gpu"] == gpu]
+    lines: list[str] = []
+    for factor in FACTORS:
+        pairs = {
+            row["pair"]: (by_mode(row["start"]), by_mode(row["mode"])) for row in here if row["factor"] == factor
+        }
+        lines += [f"{factor}:", *sorted(pairs, key=lambda pair: pairs[pair])] if pairs else []
+    return lines
 
 
 def line_height(rows: Sequence[Sequence[str]], legend: Panel) -> float:
@@ -114,23 +105,22 @@ def batch_shape(sizes: Sequence[int], size: int) -> str:
 def draw_effects(
     here: Sequence[Row],
     lost: Sequence[Row],
-    in_row: Sequence[Row],
+    scaled: Sequence[Row],
     lines: Sequence[str],
     sizes: Sequence[int],
     place: Place,
-    width: int,
     height: float,
 ) -> Panel:
     """The ratios of a panel to the right, a line a pair, in it a mark a batch size."""
-    levels = [row[key] for row in in_row for key in ("value", "low", "high")]
+    levels = [row[key] for row in scaled for key in ("value", "low", "high")]
     x = log_axis("Ratio of throughputs", [1.0, *levels], horizontal=True).at(place)
     y = alt.Y(
         "pair:N",
         title=None,
         scale=alt.Scale(domain=list(lines), paddingInner=0.2, paddingOuter=0.1),
-        axis=alt.Axis(labels=not place.inner, ticks=False, grid=False, labelLimit=NAMES_WIDTH),
+        axis=alt.Axis(labels=not place.inner, ticks=False, grid=False, labelLimit=NAMES_WIDTH, labelPadding=3),
     )
-    shown = [size for size in sizes if any(row["batch_size"] == size for row in in_row)]
+    shown = [size for size in sizes if any(row["batch_size"] == size for row in scaled)]
     offset = alt.YOffset("batch_size:N", scale=alt.Scale(domain=shown))
     shape = alt.Shape(
         "batch_size:N",
@@ -154,4 +144,4 @@ def draw_effects(
             layers.append(marks.encode(x.x("value", "~g"), y, offset, fill, shape))
     if lost:
         layers.append(failure_note(lost))
-    return overlay(layers, width, max(16, round(len(lines) * height)))
+    return overlay(layers, place.width, max(16, round(len(lines) * height)))

@@ -10,7 +10,7 @@ import polars as pl
 
 from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.axes import Axis, log_axis
-from deepgap.paper.charts.layout import PANEL_WIDTH, Panel, Place, Row, inline, nothing_to_draw, overlay
+from deepgap.paper.charts.layout import Panel, Place, Row, inline, nothing_to_draw, overlay
 from deepgap.paper.charts.legend import Entry, mode_entries
 from deepgap.paper.charts.marks import measured_points, mode_colour, mode_dash, mode_shape
 from deepgap.paper.charts.panels import draw_grid
@@ -25,6 +25,9 @@ CAPTION = (
     "its values over the number of threads."
 )
 
+FEWEST_COUNTS = 3
+"""With fewer numbers of threads a curve says nothing of how a processor scales: two virtual cores have no such
+curve."""
 LABEL_HEIGHT = 7
 IDEAL = Entry("thin line: in proportion to the threads", INK, dash=(1, 0), stroke_width=0.4)
 
@@ -34,26 +37,33 @@ def draw(summary: Summary) -> alt.VConcatChart:
     points = thread_points(summary)
     if not points:
         return nothing_to_draw(
-            "No processor was measured with several numbers of threads. thread_counts in config/config.yaml lists "
-            f"them, and this measures them: snakemake --cores 1 --config gpu={summary.processor}"
+            f"No processor was measured with {FEWEST_COUNTS} numbers of threads or more: there is no scaling to draw."
         )
 
-    def panel(here: Sequence[Row], lost: Sequence[Row], in_row: Sequence[Row], place: Place) -> Panel:
-        x = thread_axis([row["threads"] for row in in_row]).at(place)
-        levels = [row[key] for row in in_row for key in ("value", "low", "high")]
-        y = log_axis("Throughput (img/s)", [*levels, *(row["top"] for row in ideal_lines(in_row))]).at(place)
-        return draw_scaling(here, x, y, place.height)
+    def panel(here: Sequence[Row], lost: Sequence[Row], scaled: Sequence[Row], place: Place) -> Panel:
+        x = thread_axis([row["threads"] for row in scaled]).at(place)
+        levels = [row[key] for row in scaled for key in ("value", "low", "high")]
+        y = log_axis("Throughput (img/s)", [*levels, *(row["top"] for row in ideal_lines(scaled))]).at(place)
+        return draw_scaling(here, x, y, place)
 
     return draw_grid(summary, points, [], panel, [*mode_entries(points), IDEAL], "thread scaling")
 
 
 def thread_points(summary: Summary) -> list[dict[str, Any]]:
-    """The families that were measured with several numbers of threads; `threads` is how many there really were."""
+    """The families that were measured with several numbers of threads, on processors with enough of them; `threads`
+    is how many there really were."""
     real = pl.coalesce("intraop_threads", pl.when(pl.col("threads") > 0).then("threads"))
     families = summary.thread_scaling.with_columns(threads=real).filter(pl.col("threads").is_not_null())
     columns = ("throughput_img_s", "throughput_low_img_s", "throughput_high_img_s")
     points = measured_points(families, *columns, "threads")
-    return [{**row, "line": f"{row['mode']} {row['batch_size']}"} for row in points]
+    counts: dict[str, set[int]] = {}
+    for row in points:
+        counts.setdefault(row["gpu"], set()).add(row["threads"])
+    return [
+        {**row, "line": f"{row['mode']} {row['batch_size']}"}
+        for row in points
+        if len(counts[row["gpu"]]) >= FEWEST_COUNTS
+    ]
 
 
 def thread_axis(counts: Sequence[int]) -> Axis:
@@ -76,7 +86,7 @@ def ideal_lines(points: Sequence[Row]) -> list[dict[str, Any]]:
     return lines
 
 
-def draw_scaling(here: Sequence[Row], x: Axis, y: Axis, height: int) -> Panel:
+def draw_scaling(here: Sequence[Row], x: Axis, y: Axis, place: Place) -> Panel:
     """The lines of a panel, each with its ideal and its batch size."""
     colour, shape, dash = mode_colour(here), mode_shape(here), mode_dash(here)
     xs, ys = x.x("threads", "d"), y.y("value")
@@ -96,9 +106,9 @@ def draw_scaling(here: Sequence[Row], x: Axis, y: Axis, height: int) -> Panel:
         rules = alt.Chart(inline(spans)).mark_rule(strokeWidth=0.8)
         layers.append(rules.encode(xs, y.y("low"), alt.Y2("high:Q"), colour))
     layers.append(data.mark_point(filled=True, size=20, opacity=1).encode(xs, ys, colour, shape))
-    text = alt.Chart(inline(end_labels(here, y, height))).mark_text(align="left", baseline="middle", dx=5)
+    text = alt.Chart(inline(end_labels(here, y, place.height))).mark_text(align="left", baseline="middle", dx=5)
     layers.append(text.encode(xs, alt.Y("label_y:Q", scale=None, axis=None), text="words:N"))
-    return overlay(layers, PANEL_WIDTH, height)
+    return overlay(layers, place.width, place.height)
 
 
 def end_labels(here: Sequence[Row], y: Axis, height: int) -> list[dict[str, Any]]:

@@ -3,133 +3,162 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
 from deepgap.analyse.schemas import MEASURED, PUBLISHED
 from deepgap.analyse.summary import Summary
-from deepgap.paper.charts.axes import log_axis
-from deepgap.paper.charts.layout import GAP, Panel, Place, Row, inline, overlay, row_height
-from deepgap.paper.charts.legend import common_entries, draw_legend, mode_entries
+from deepgap.paper.charts.axes import Axis, log_axis
+from deepgap.paper.charts.layout import Panel, Place, Row, inline, overlay, row_height
+from deepgap.paper.charts.legend import Entry, common_entries, draw_legend
 from deepgap.paper.charts.marks import (
+    BOUNDS,
+    HOLLOW_SIZE,
     failed_points,
     fill_colour,
-    hollow_points,
     measured_points,
     mode_colour,
-    mode_shape,
     order_modes,
     published_points,
 )
 from deepgap.paper.charts.panels import Columns, draw_grid
-from deepgap.paper.charts.theme import PAGE_HEIGHT, PAGE_WIDTH
+from deepgap.paper.charts.theme import INK, PAGE_HEIGHT
 from deepgap.published.values import median_latencies
 from deepgap.study.words import model_label
 
 CAPTION = (
-    "Device latency of one call by model and mode, a column a batch size: the median over sweeps (their number "
-    "stands above each row) of a sweep's median, with the exact order-statistic interval over sweeps, at least 95 "
-    "%; each panel has its own logarithmic axis. Hollow marks are published medians at the same batch size; an "
-    "arrow shows on which side of a mark the median lies where the study states a bound alone."
+    "Device latency of one call by mode, a column a batch size: a mark a model, and a line from the quickest model "
+    "of a mode to its slowest. Marks are the medians over sweeps (their number stands above each row) of a sweep's "
+    "median; bars, mostly smaller than the marks, are the exact order-statistic intervals over sweeps, at least 95 "
+    "%. The axis is logarithmic, and each column has its own. Pale marks have a flag that keeps them out of the "
+    "primary set. Hollow marks are published medians at the same batch size of cards that were measured here; < and "
+    "> beside one say on which side of it the median lies where the study states a bound alone."
 )
 
-NAMES_WIDTH = 48
-LINE_HEIGHT = 7.0
-"""Height of a mode's line where the page has room, in points."""
-LEAST_LINE = 4.0
-GAP_HEIGHT = 4
-"""Between the lines of two models."""
-
-
-@dataclass(frozen=True)
-class Lines:
-    """What has a line in a row of panels: each of the modes in each of the models."""
-
-    models: list[str]
-    modes: list[str]
+NAMES_WIDTH = 74
+LINE_HEIGHT, LEAST_LINE = 11.0, 5.0
+"""Height of a mode's line in points where the page has room, and at least."""
+MODEL_SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "wedge")
+MARK_SIZE = 22
 
 
 def draw(summary: Summary) -> alt.VConcatChart:
-    """Rows are GPUs, columns the batch sizes of `reporting.latency_batch_sizes`; models downwards."""
-    batch_sizes = list(summary.reporting["latency_batch_sizes"])
+    """Rows are devices, columns the batch sizes of `reporting.latency_batch_sizes` that have a value; modes
+    downwards."""
+    wanted = list(summary.reporting["latency_batch_sizes"])
+    measured = measured_points(summary.measured, "median_ms", "median_low_ms", "median_high_ms")
+    batch_sizes = shown_batches(wanted, [row["batch_size"] for row in measured])
     points = [
         row
-        for row in [
-            *measured_points(summary.measured, "median_ms", "median_low_ms", "median_high_ms"),
-            *published_points(summary, median_latencies(summary.published), "median_ms", "approx"),
-        ]
+        for row in [*measured, *published_points(summary, median_latencies(summary.published), "median_ms", "approx")]
         if row["batch_size"] in batch_sizes
     ]
     failed = [row for row in failed_points(summary) if row["batch_size"] in batch_sizes]
-    width = (PAGE_WIDTH - NAMES_WIDTH - (len(batch_sizes) - 1) * GAP) // len(batch_sizes)
-    columns = Columns("batch_size", {size: f"Batch size {size}" for size in batch_sizes}, width)
-    entries = mode_entries(points, line=False) + common_entries(points, [])
-    rows = {gpu: find_lines(summary, [*points, *failed], gpu) for gpu in {row["gpu"] for row in [*points, *failed]}}
-    line_height = fit_lines(list(rows.values()), draw_legend(entries))
+    columns = Columns("batch_size", {size: f"Batch size {size}" for size in batch_sizes}, NAMES_WIDTH)
+    models = summary.order_models(row["model"] for row in points)
+    modes = {
+        gpu: order_modes(row for row in [*points, *failed] if row["gpu"] == gpu) for gpu in {p["gpu"] for p in points}
+    }
+    entries = [Entry(model_label(model), INK, model_shape(models, model), size=MARK_SIZE) for model in models]
+    entries += common_entries([row for row in points if row["source"] == MEASURED], [])
+    entries += [PUBLISHED_MARK] if any(row["source"] == PUBLISHED for row in points) else []
+    line = fit_lines([len(own) for own in modes.values()], draw_legend(entries, columns.across))
 
-    def panel(here: Sequence[Row], lost: Sequence[Row], in_row: Sequence[Row], place: Place) -> Panel:
-        return draw_latencies(here, lost, rows[here[0]["gpu"]], place, width, line_height)
+    def panel(here: Sequence[Row], lost: Sequence[Row], scaled: Sequence[Row], place: Place) -> Panel:
+        column = [row for row in scaled if row["batch_size"] == here[0]["batch_size"]]
+        levels = [row[key] for row in column for key in ("value", "low", "high")]
+        x = log_axis("Median latency (ms)", levels, horizontal=True).at(place)
+        return draw_latencies(here, lost, models, modes[here[0]["gpu"]], x, place, line)
 
     return draw_grid(summary, points, failed, panel, entries, "latency by model", columns=columns)
 
 
-def find_lines(summary: Summary, rows: Sequence[Row], gpu: str) -> Lines:
-    """The models and modes that have a line in the row of a GPU."""
-    here = [row for row in rows if row["gpu"] == gpu]
-    return Lines(summary.order_models(row["model"] for row in here), order_modes(here))
+PUBLISHED_MARK = Entry("hollow: published", INK, "circle", filled=False, size=HOLLOW_SIZE)
 
 
-def fit_lines(rows: Sequence[Lines], legend: Panel) -> float:
+def shown_batches(wanted: Sequence[int], measured: Sequence[int]) -> list[int]:
+    """The batch sizes of the columns: those wanted that were measured, and where one was not the nearest that was."""
+    known = sorted(set(measured))
+    if not known:
+        return list(wanted)
+    return list(dict.fromkeys(min(known, key=lambda size: (abs(size - want), size)) for want in wanted))
+
+
+def fit_lines(counts: Sequence[int], legend: Panel) -> float:
     """Height of a mode's line in points, the same in all rows, so that they fit on a page."""
-    if not rows:
+    if not counts:
         return LINE_HEIGHT
-    room = len(rows) * row_height(len(rows), [legend], most=PAGE_HEIGHT)
-    bands = sum(len(row.models) for row in rows)
-    lines = sum(len(row.models) * len(row.modes) for row in rows)
-    return max(LEAST_LINE, min(LINE_HEIGHT, (room - GAP_HEIGHT * bands) / lines))
+    room = len(counts) * row_height(len(counts), [legend], most=PAGE_HEIGHT)
+    return max(LEAST_LINE, min(LINE_HEIGHT, room / sum(counts)))
+
+
+def model_shape(models: Sequence[str], model: str) -> str:
+    return MODEL_SHAPES[models.index(model) % len(MODEL_SHAPES)]
 
 
 def draw_latencies(
-    here: Sequence[Row], lost: Sequence[Row], lines: Lines, place: Place, width: int, line_height: float
+    here: Sequence[Row],
+    lost: Sequence[Row],
+    models: Sequence[str],
+    modes: Sequence[str],
+    x: Axis,
+    place: Place,
+    line_height: float,
 ) -> Panel:
-    """Latency to the right, a band a model and in it a line a mode; a failure is told in its line."""
-    modes, models = lines.modes, [model_label(model) for model in lines.models]
-    rows = [*here, *lost]
-    x = log_axis("Median latency (ms)", [row[k] for row in here for k in ("value", "low", "high")], horizontal=True)
-    x = x.at(place)
+    """Latency to the right, a line a mode from its quickest model to its slowest; a failure is told in its line."""
     y = alt.Y(
-        "label:N",
+        "mode:N",
         title=None,
-        scale=alt.Scale(domain=models, paddingInner=0.15, paddingOuter=0.1),
-        axis=alt.Axis(labels=not place.inner, ticks=False, grid=False),
+        scale=alt.Scale(domain=list(modes), paddingInner=0.1, paddingOuter=0.05),
+        axis=alt.Axis(labels=not place.inner, ticks=False, grid=True, labelLimit=NAMES_WIDTH, minExtent=0),
     )
-    offset = alt.YOffset("mode:N", scale=alt.Scale(domain=modes))
-    colour, shape = mode_colour(rows), mode_shape(rows)
-
-    def named(chosen: Sequence[Row]) -> list[dict[str, Any]]:
-        return [{**row, "label": model_label(row["model"])} for row in chosen]
-
-    def data(chosen: Sequence[Row]) -> alt.Chart:
-        chart: alt.Chart = alt.Chart(inline(named(chosen))).encode(y, offset)
-        return chart
-
+    shape = alt.Shape(
+        "model:N",
+        legend=None,
+        scale=alt.Scale(domain=list(models), range=[model_shape(models, model) for model in models]),
+    )
     measured = [row for row in here if row["source"] == MEASURED]
     published = [row for row in here if row["source"] == PUBLISHED]
+    layers: list[alt.Chart] = []
+    bars = model_bars(measured)
+    if bars:
+        rules = alt.Chart(inline(bars)).mark_rule(strokeWidth=1.6)
+        layers.append(rules.encode(x.x("quickest"), alt.X2("slowest:Q"), y, fill_colour()))
     spans = [row for row in measured if row["low"] is not None]
-    layers = []
     if spans:
-        layers.append(data(spans).mark_rule(strokeWidth=0.9).encode(x.x("low"), alt.X2("high:Q"), colour))
+        rules = alt.Chart(inline(spans)).mark_rule(strokeWidth=0.9)
+        layers.append(rules.encode(x.x("low"), alt.X2("high:Q"), y, mode_colour(spans)))
     if measured:
-        # A mark is at most as high as its line; the graph's is the largest.
-        size = min(22.0, (line_height / 1.4) ** 2)
-        layers.append(
-            data(measured).mark_point(filled=True, size=size, opacity=1).encode(x.x("value"), fill_colour(), shape)
+        marks = alt.Chart(inline(measured)).mark_point(
+            filled=True, size=min(MARK_SIZE, line_height**2 / 2), opacity=1, stroke="white", strokeWidth=0.4
         )
+        layers.append(marks.encode(x.x("value"), y, fill_colour(), shape))
     if published:
-        layers += hollow_points(named(published), x.x("value"), y, colour, shape, offset, along="x")
+        marks = alt.Chart(inline(published)).mark_point(filled=False, size=HOLLOW_SIZE, opacity=1, strokeWidth=1.2)
+        layers.append(marks.encode(x.x("value"), y, mode_colour(published), shape))
+        bounds = [{**row, "sign": _bound(row)} for row in published if row.get("approx") in BOUNDS]
+        if bounds:
+            text = alt.Chart(inline(bounds)).mark_text(align="left", baseline="middle", dx=5)
+            layers.append(text.encode(x.x("value"), y, text="sign:N"))
     if lost:
-        told = [{**row, "words": f"{row['mode']}: {row['status'].replace('_', ' ')}"} for row in lost]
-        layers.append(data(told).mark_text(align="left", baseline="middle").encode(x=alt.value(4), text="words:N"))
-    return overlay(layers, width, round(len(models) * (len(modes) * line_height + GAP_HEIGHT)))
+        told = [{**row, "words": f"{model_label(row['model'])}: {row['status'].replace('_', ' ')}"} for row in lost]
+        text = alt.Chart(inline(told)).mark_text(align="left", baseline="middle")
+        layers.append(text.encode(x=alt.value(4), y=y, text="words:N"))
+    return overlay(layers, place.width, max(16, round(len(modes) * line_height)))
+
+
+def _bound(row: Row) -> str:
+    return ">" if BOUNDS[row["approx"]] > 0 else "<"
+
+
+def model_bars(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """For each mode of several models the latency of its quickest and of its slowest."""
+    found = []
+    for mode in order_modes(rows):
+        own = [row for row in rows if row["mode"] == mode]
+        values = [row["value"] for row in own]
+        if len(own) > 1:
+            fill = max(own, key=lambda row: bool(row["primary"]))["fill"]
+            found.append({"mode": mode, "fill": fill, "quickest": min(values), "slowest": max(values)})
+    return found

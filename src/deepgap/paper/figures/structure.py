@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 import altair as alt
@@ -14,14 +13,13 @@ import polars as pl
 from deepgap.analyse.summary import Summary
 from deepgap.paper.charts.layout import Row, inline, nothing_to_draw, overlay
 from deepgap.paper.charts.theme import COLUMN_WIDTH, CONFIG, GRID, INK, QUIET, SMALL_FONT_SIZE, tint
-from deepgap.study.words import model_label
+from deepgap.study.words import by_mode, model_label
 
-SPAN = "column"
 SHOWS = ()
 CAPTION = (
-    "Structure of the benchmark as it was run: for each device with cells the axes that its study spans, what one "
-    "cell is, and the files that hold the cells. Axes and counts are the study's own; the first line of a block says "
-    "how many of its cells are there."
+    "Structure of the benchmark as it was run: for each device with cells the axes that these span, the sessions in "
+    "which they were measured, what one cell is, and the files that hold the cells. Devices of which all of this is "
+    "the same share a block."
 )
 
 GUTTER = 10
@@ -75,19 +73,21 @@ def box_height(*columns: Sequence[str]) -> float:
 
 
 def draw(summary: Summary) -> alt.VConcatChart:
-    """A block a device with cells: axes, cell and files; and what all files flow into."""
-    counts = summary.coverage.group_by("gpu").agg(pl.col("expected", "found").sum()).filter(pl.col("found") > 0)
+    """A block a group of alike devices with cells: axes, cell and files; and what all files flow into."""
+    found = dict(summary.coverage.group_by("gpu").agg(pl.col("found").sum()).iter_rows())
     asked = {row["gpu"]: row for row in summary.design.iter_rows(named=True)}
-    there = {gpu: (expected, found) for gpu, expected, found in counts.iter_rows() if gpu in asked}
+    there = [gpu for gpu in summary.order_gpus(set(asked) & set(summary.families["gpu"])) if found.get(gpu)]
     if not there:
-        return nothing_to_draw(
-            "No device has cells yet, so there is no benchmark to draw. "
-            "Measure this machine's processor with: snakemake --cores 1 --config gpu=CPU"
-        )
+        return nothing_to_draw("No device has cells yet, so there is no benchmark to draw.")
+    blocks: dict[str, tuple[Block, list[str]]] = {}
+    for gpu in there:
+        block = _block(summary, gpu, asked[gpu])
+        blocks.setdefault(repr(block), (block, []))[1].append(gpu)
     sheet, y = Sheet(), 0.0
     joins: list[float] = []
-    for gpu in summary.order_gpus(set(there)):
-        y, join = _device(sheet, y + (6 if y else 0), asked[gpu], *there[gpu], not summary.is_processor(gpu))
+    for block, gpus in blocks.values():
+        names = "; ".join(f"{gpu}: {found[gpu]:,} cells" for gpu in gpus)
+        y, join = _draw_block(sheet, y + (6 if y else 0), names, block)
         joins.append(join)
     start = joins[0]
     for words in (
@@ -104,61 +104,81 @@ def draw(summary: Summary) -> alt.VConcatChart:
     return alt.vconcat(panel.properties(view=alt.ViewBackground(stroke=None)), config=CONFIG)
 
 
-def _device(sheet: Sheet, y: float, asked: Row, expected: int, found: int, sampled: bool) -> tuple[float, float]:
-    """The block of one device from this height; returns its end, and the height at which its files flow out.
+@dataclass(frozen=True)
+class Block:
+    """What is said of a device: the lines of its four axes, of its cell and of its files."""
 
-    Args:
-        sampled: telemetry lies beside the cells, as on a GPU.
-    """
-    gpu = asked["gpu"]
-    sheet.text(0, y + 6, f"{gpu}: {found:,} of {expected:,} cells measured", 8)
-    y += 13
+    axes: tuple[tuple[str, ...], ...]
+    cell: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+CELL_WIDTH = WIDTH * 0.62
+
+
+def _block(summary: Summary, gpu: str, asked: Row) -> Block:
+    """The block of one device; the names of its files leave out which device it is."""
     widths = [share * (WIDTH - 3 * GUTTER) for share in AXES]
-    axes = _axes(asked, widths)
-    height = box_height(*axes)
-    for place, (width, lines) in enumerate(zip(widths, axes, strict=True)):
+    files = _files(not summary.is_processor(gpu), WIDTH - CELL_WIDTH - GUTTER)
+    return Block(_axes(summary, gpu, widths), tuple(_cell(asked, CELL_WIDTH)), tuple(files))
+
+
+def _draw_block(sheet: Sheet, y: float, names: str, block: Block) -> tuple[float, float]:
+    """The block from this height, under the names of its devices; returns its end, and the height at which its files
+    flow out."""
+    for line in wrap(names, WIDTH):
+        sheet.text(0, y + 6, line, 8)
+        y += 10
+    y += 3
+    widths = [share * (WIDTH - 3 * GUTTER) for share in AXES]
+    height = box_height(*block.axes)
+    for place, (width, lines) in enumerate(zip(widths, block.axes, strict=True)):
         left = sum(widths[:place]) + place * GUTTER
         sheet.box(left, y, width, height, lines, GRID)
         if place:
             sheet.text(left - GUTTER / 2 - 2, y + height / 2, "×", 9)
     y += height
     sheet.arrow(CELLS, y, CELLS, y + DROP)
-    combinations = prod(len(asked[name]) for name in ("models", "modes", "batch_sizes")) * asked["sweeps"]
-    chosen = f"{expected:,} of {combinations:,}" if expected < combinations else f"{expected:,}"
-    sheet.text(CELLS + 7, y + DROP / 2, f"{chosen} cells, each sweep in a random order")
+    sheet.text(CELLS + 7, y + DROP / 2, "each sweep in a random order")
     y += DROP
-    width = WIDTH * 0.62
-    cell, files = _cell(asked, width), _files(asked, sampled, WIDTH - width - GUTTER)
-    height = box_height(cell, files)
+    height = box_height(block.cell, block.files)
     middle = y + height / 2
-    sheet.box(0, y, width, height, cell, "white")
-    sheet.arrow(width, middle, width + GUTTER, middle)
-    sheet.box(width + GUTTER, y, WIDTH - width - GUTTER, height, files, tint(QUIET, 0.12))
+    sheet.box(0, y, CELL_WIDTH, height, block.cell, "white")
+    sheet.arrow(CELL_WIDTH, middle, CELL_WIDTH + GUTTER, middle)
+    sheet.box(CELL_WIDTH + GUTTER, y, WIDTH - CELL_WIDTH - GUTTER, height, block.files, tint(QUIET, 0.12))
     sheet.line(WIDTH, middle, FILES, middle)
     return y + height, middle
 
 
-def _axes(asked: Row, widths: Sequence[float]) -> list[list[str]]:
-    """The lines of the four axes, each with its count first."""
-    modes = [
-        mode if threads == "all" else f"{mode} ({threads} threads)"
-        for mode, threads in zip(asked["modes"], asked["threads"], strict=True)
-    ]
-    return [
-        [
-            _count(asked["models"], "model"),
-            *(line for name in asked["models"] for line in wrap(model_label(name), widths[0])),
-        ],
-        [_count(modes, "mode"), *(line for mode in modes for line in wrap(mode, widths[1]))],
-        [
-            _count(asked["batch_sizes"], "batch size"),
-            *wrap(", ".join(map(str, asked["batch_sizes"])) + " images", widths[2]),
-        ],
-        [_count(range(asked["sweeps"]), "sweep"), *wrap("each passes over all of these", widths[3])],
-    ]
+def _axes(summary: Summary, gpu: str, widths: Sequence[float]) -> tuple[tuple[str, ...], ...]:
+    """The lines of the four axes that the cells of a device span, each with its count first."""
+    cells = summary.families.filter(gpu=gpu)
+    models = summary.order_models(cells["model"])
+    modes = sorted(set(cells["mode"]), key=by_mode)
+    threads = {mode: sorted(set(cells.filter(mode=mode)["threads"])) for mode in modes}
+    told = [mode if len(threads[mode]) == 1 else f"{mode} ({len(threads[mode])} thread counts)" for mode in modes]
+    sizes = sorted(set(cells["batch_size"]))
+    return (
+        (_count(models, "model"), *(line for name in models for line in wrap(model_label(name), widths[0]))),
+        (_count(modes, "mode"), *(line for mode in told for line in wrap(mode, widths[1]))),
+        (_count(sizes, "batch size"), *wrap(", ".join(map(str, sizes)), widths[2])),
+        tuple(_sessions(summary, gpu, widths[3])),
+    )
 
 
-def _count(items: Sequence[Any], name: str) -> str:
+def _sessions(summary: Summary, gpu: str, width: float) -> list[str]:
+    """The sweeps of a device, and in how many sessions, on how many hosts and cards they were measured."""
+    sessions = summary.sessions.filter(gpu=gpu)
+    sweeps = sessions["sweeps"].explode().drop_nulls().unique()
+    parts = [_count(sweeps, "sweep")]
+    parts.append(f"in {_count(sessions['session'].unique(), 'session')}")
+    hosts, cards = sessions["host"].drop_nulls().unique(), sessions["cards"].explode().drop_nulls().unique()
+    parts += [f"{_count(hosts, 'host')}"] if len(hosts) else []
+    parts += [f"{_count(cards, 'card')}"] if len(cards) else []
+    return [line for part in parts for line in wrap(part, width)]
+
+
+def _count(items: Sized, name: str) -> str:
     return f"{len(items)} {name}{'' if len(items) == 1 else 's'}"
 
 
@@ -176,8 +196,9 @@ def _cell(asked: Row, width: float) -> list[str]:
     return [line for part in parts for line in wrap(part, width)]
 
 
-def _files(asked: Row, sampled: bool, width: float) -> list[str]:
-    parts = ["A file a cell, never changed:", f"results/{asked['gpu']}/", "cells/*.parquet"]
+def _files(sampled: bool, width: float) -> list[str]:
+    """What holds the cells. sampled: telemetry lies beside them, as on a GPU."""
+    parts = ["A file a cell, never changed:", "cells/*.parquet"]
     if sampled:
         parts += ["Samples of the device:", "telemetry/*.parquet"]
     return [line for part in parts for line in wrap(part, width)]

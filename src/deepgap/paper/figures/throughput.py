@@ -16,11 +16,12 @@ from deepgap.paper.charts.panels import draw_grid, draw_series
 from deepgap.published.values import table1_peaks
 
 CAPTION = (
-    "Throughput over batch size: median over sweeps (their number stands above each row) of images over wall time "
-    "while the device is kept fed, with the exact order-statistic interval over sweeps, at least 95 %; of six "
-    "sweeps it is their range. Inputs are on the device; each sweep is a fresh process. A large mark is a measured "
-    "peak: the smallest batch size that paired comparison cannot tell from the one with the highest median. Hollow "
-    "marks are the peaks that the published study prints."
+    "Throughput over batch size, both axes logarithmic: median over sweeps (their number stands above each row) of "
+    "images over wall time of queued calls, with the exact order-statistic interval over sweeps, at least 95 %; of "
+    "six sweeps it is their range. Inputs are on the device; each sweep is a fresh process. All GPUs have one "
+    "scale, and so have all processors. A large mark is a measured peak: the smallest batch size that paired "
+    "comparison cannot tell from the one with the highest median. Pale marks have a flag that keeps them out of the "
+    "primary set. Published peaks stand hollow in the panel of their card, where it was measured here."
 )
 
 
@@ -37,9 +38,9 @@ def draw(summary: Summary) -> alt.VConcatChart:
     points, failed = [*measured, *published], failed_points(summary)
 
     def panel(here: Sequence[Row], lost: Sequence[Row], in_row: Sequence[Row], place: Place) -> Panel:
-        x = batch_axis(summary, [*points, *failed], in_row[0]["gpu"])
+        x = batch_axis(summary, [*points, *failed], here[0]["gpu"])
         y = log_axis("Throughput (img/s)", [row[key] for row in in_row for key in ("value", "low", "high")])
-        return draw_series(here, lost, x.at(place), y.at(place), place.height)
+        return draw_series(here, lost, x.at(place), y.at(place), place)
 
-    entries = mode_entries(points) + ([PEAK] if measured else []) + common_entries(points, failed)
+    entries = mode_entries(points) + ([PEAK] if measured else []) + common_entries(points, failed, shaded=True)
     return draw_grid(summary, points, failed, panel, entries, "throughput over batch size")
