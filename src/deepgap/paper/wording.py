@@ -9,7 +9,6 @@ from deepgap.analyse.summary import Summary
 from deepgap.errors import DeepGapError
 from deepgap.published.values import CPU as PUBLISHED_CPU
 from deepgap.published.values import CPU_LABEL
-from deepgap.study.gpus import in_config
 
 
 def gpu_label(gpu: str) -> str:
@@ -35,11 +34,6 @@ def prose_gpus(summary: Summary) -> list[str]:
 def measured_modes(summary: Summary, gpu: str) -> list[str]:
     """The modes of a device that have numbers, in order."""
     return list(dict.fromkeys(summary.measured.filter(gpu=gpu)["mode"]))
-
-
-def nothing_measured(gpu: str) -> str:
-    """The sentence for a device without cells."""
-    return f"No cells measured for {gpu}; measure them with: snakemake --cores 1 --config {in_config(gpu)}"
 
 
 def failures_in_words(failed: Iterable[Mapping[str, Any]]) -> str:

@@ -96,7 +96,7 @@ def _draw_bits(present: Sequence[str], gpus: Sequence[Gpu]) -> tuple[alt.LayerCh
         for line in _describe(precision, gpus):
             notes.append({"precision": precision, "x": 0, "y": top + LINE / 2, "text": line})
             top += LINE
-        notes.append({"precision": precision, "x": -NAMES, "y": top + LINE / 2, "text": precision})
+        notes.append({"precision": precision, "x": -4, "y": top + LINE / 2, "text": precision})
         bit = 0
         for (part, colour), count in zip(PARTS.items(), astuple(BITS[precision]), strict=True):
             for _ in range(count):
@@ -122,9 +122,12 @@ def _draw_bits(present: Sequence[str], gpus: Sequence[Gpu]) -> tuple[alt.LayerCh
             alt.Y2("bottom:Q"),
             alt.Color("colour:N", scale=None),
         ),
-        alt.Chart(inline(notes))
-        .mark_text(align="left", baseline="middle")
-        .encode(alt.X("x:Q", scale=None, axis=None), alt.Y("y:Q", scale=None, axis=None), text="text:N"),
+        *(
+            alt.Chart(inline([note for note in notes if (note["x"] < 0) == names]))
+            .mark_text(align="right" if names else "left", baseline="middle")
+            .encode(alt.X("x:Q", scale=None, axis=None), alt.Y("y:Q", scale=None, axis=None), text="text:N")
+            for names in (True, False)
+        ),
     ]
     panel = overlay(layers, COLUMN_WIDTH - NAMES, top).properties(view=alt.ViewBackground(stroke=None))
     entries = [
