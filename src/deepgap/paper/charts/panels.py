@@ -59,7 +59,7 @@ from deepgap.study.words import model_label
 
 UNDER_GAP = 21
 """Height of the labels of an axis between two rows of panels and of the gap, in points."""
-FEW_DEVICES, FLATTER = 2, 0.65
+FEW_DEVICES, FLATTER = 2, 0.5
 """With more devices than these the second rows are this much flatter."""
 
 DrawPanel: TypeAlias = Callable[[Sequence[Row], Sequence[Row], Sequence[Row], "Place"], Panel]
