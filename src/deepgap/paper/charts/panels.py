@@ -57,7 +57,7 @@ from deepgap.paper.wording import failures_in_words
 from deepgap.published.values import CPU_LABEL
 from deepgap.study.words import model_label
 
-UNDER_GAP = 21
+UNDER_GAP = 24
 """Height of the labels of an axis between two rows of panels and of the gap, in points."""
 FEW_DEVICES, FLATTER = 2, 0.5
 """With more devices than these the second rows are this much flatter."""

@@ -58,7 +58,7 @@ def draw(summary: Summary) -> alt.VConcatChart:
     def panel(here: Sequence[Row], lost: Sequence[Row], scaled: Sequence[Row], place: Place) -> Panel:
         x = batch_axis(summary, [*points, *failed], here[0]["gpu"])
         levels = [row[key] for row in scaled for key in ("value", "low", "high")]
-        y = log_axis("Median latency (ms)", [*levels, *arrow_ends(scaled)])
+        y = log_axis("Latency (ms)", [*levels, *arrow_ends(scaled)])
         x, y = x.at(place), y.at(place)
         return draw_series(here, lost, x.silent() if fitted else x, y, place)
 
@@ -90,7 +90,7 @@ def residual_axis(rows: Sequence[Row]) -> Axis:
     known = [abs(row["residual_percent"]) for row in rows if row.get("residual_percent") is not None]
     most = max([2.0, *known]) * 1.15
     step = next(step for step in (1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1000) if step > most / 2.2)
-    return Axis("Residual (%)", -most, most, (-step, 0, step), None)
+    return Axis("Resid. (%)", -most, most, (-step, 0, step), None)
 
 
 def draw_residuals(here: Sequence[Row], x: Axis, y: Axis, place: Place) -> Panel:
