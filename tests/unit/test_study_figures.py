@@ -341,8 +341,8 @@ def test_a_session_names_its_cards() -> None:
     summary = full_summary()
     cards = pl.when(pl.col("gpu") == "H200").then(pl.lit(list("abcd"))).cast(pl.List(pl.String))
     context, text = table("sessions", replace(summary, sessions=summary.sessions.with_columns(cards=cards)))
-    lines = {line["label"]: line["values"] for line in context["lines"]}
-    assert lines["Cards"] == ["a, b, c, d", None, None]
+    place = context["titles"].index("Cards")
+    assert [row["values"][place] for row in context["rows"]] == ["a, b, c, d", None]
     assert "a, b, c, d" in text
 
 
