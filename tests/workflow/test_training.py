@@ -117,14 +117,8 @@ def test_a_bad_config_stops_with_one_sentence(trained, changes, sentence):
 
 
 def test_a_framework_that_is_not_installed_leaves_its_cells_out(trained):
-    run = trained.run(
-        "cells",
-        *CPU,
-        "modes=[eager-fp32, tensorflow-fp32]",
-        "phases=[inference]",
-        "batch_sizes=[1]",
-        "interpreters={tensorflow: nowhere/python}",
-    )
+    asked = ("modes=[eager-fp32, tensorflow-fp32]", "interpreters={tensorflow: nowhere/python}")
+    run = trained.run("cells", *CPU, *asked)
     assert run.returncode == 0, run.stdout
     assert "nowhere/python, of the runtime tensorflow, does not run" in run.stdout
     assert "Its cells are left out." in run.stdout

@@ -31,7 +31,7 @@ from deepgap.study.gpus import find_cards, find_platforms, load_gpus
 from deepgap.study.schema import read_yaml
 from deepgap.study.study import present_and_missing
 
-os.environ["HOME"] = usable_home(Path.cwd())
+os.environ.update(HOME=usable_home(Path.cwd()))
 
 # Snakemake prints the user's name and ends in a traceback where a container runs as a number without one.
 os.environ.setdefault("USER", user_name())
