@@ -40,7 +40,7 @@ absent = absent_frameworks(PYTHONS, (cell.mode.runtime for cell in asked_for))
 to_measure = {cell.stem: cell for cell in asked_for if cell.mode.runtime not in absent}
 # At once, since a run that finds nothing else to do ends here.
 if workflow.is_main_process:
-    for reason in absent.values():
+    for reason in dict.fromkeys(absent.values()):
         print(f"deep-gap: {reason} Its cells are left out.", file=sys.stderr)
 
 ASKED_FOR = [cell.path for cell in to_measure.values()]
