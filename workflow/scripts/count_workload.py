@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from deepgap.jobs.arguments import run_script
+from deepgap.measure.locks import take_host
 from deepgap.training.count import count_facts
 from deepgap.training.facts import write_facts
 
 
 def main(job):
+    take_host()
     asked = job.workload
     write_facts(Path(job.facts), count_facts(asked["model"], int(asked["image_size"]), int(asked["seed"])))
 
