@@ -140,3 +140,29 @@ def test_an_archive_compiles_alone_and_one_that_lacks_a_part_is_not_made(tmp_pat
     with pytest.raises(DeepGapError, match=r"LaTeX stopped in .*tables/t\.tex"):
         bundle(main, [refs], tmp_path / "three.tar.gz")
     assert not (tmp_path / "three.tar.gz").exists()
+
+
+@needs_latex
+def test_a_sentence_without_its_number_is_left_out_with_the_blank_after_it(tmp_path: Path):
+    text = MAIN.read_text(encoding="utf-8")
+    start = text.index(r"\newcount\absentnumbers")
+    told = text[start : text.index(r"\input{numbers.tex}", start)]
+    cases = {
+        r"A \told{It is \known.} B": r"A It is 5. B",
+        r"A \told{It is \unknown.} B": "A B",
+        r"A \told{One. \told{Two \unknown.} Three \known.} B": "A One. Three 5. B",
+        r"A \told{One \unknown. \told{Two \known.}} B": "A B",
+        r"A \told{\told{Two \unknown.}}\told{One \known.} B": "A One 5. B",
+    }
+    lines = [
+        rf"\setbox1\hbox{{{case}}}\setbox2\hbox{{{wanted}}}"
+        rf"\ifdim\wd1=\wd2\relax\else\errmessage{{case {number} differs}}\fi"
+        for number, (case, wanted) in enumerate(cases.items())
+    ]
+    body = "\n".join(lines)
+    known = r"\newcommand{\known}{5}\newcommand{\unknown}{\notmeasured}"
+    document = rf"\documentclass{{article}}{told}{known}\begin{{document}}{body}\end{{document}}"
+    (tmp_path / "told.tex").write_text(document, encoding="utf-8")
+    command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "told.tex"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, [line for line in run.stdout.splitlines() if line.startswith("!")]

@@ -313,6 +313,5 @@ CONDITIONS = (
     Condition("BothBandwidths", lambda summary: not bandwidth_elasticities(summary).is_empty()),
     Condition("Reproduced", lambda summary: bool(compared_gpus(summary))),
     Condition("Processors", lambda summary: not summary.thread_scaling.is_empty()),
-    Condition("Measured", lambda summary: not summary.measured.is_empty()),
 )
 """What parts of the text are about."""
