@@ -35,7 +35,7 @@ def test_a_card_without_an_entry_is_read_by_what_its_driver_told(project):
     facts = {"name": f"Synthetic {key}", "compute_capability": "8.9", "memory_bytes": 1 << 34}
     note_card(project.root / "results", key, draft_entry(facts))
     study = project.study()
-    assert study.platforms == ["CPU", key]
+    assert study.platforms == ["T4", "CPU", key]
     cells = write_study_cells(study, key, project.root)
     assert project.plan("cells", "--config", f"gpu={key}") == {}
     checked = project.run("check")
