@@ -220,7 +220,7 @@ def test_a_folder_of_images_is_known_by_its_content(with_photos):
         ),
         (
             {"calibration": CALIBRATION | {"images": "data"}},
-            "The image folder data holds no image (.bmp, .jpeg, .jpg, .png, .webp) but 2 files .csv; put some there.",
+            "The image folder data holds no image (.bmp, .jpeg, .jpg, .png, .webp) but 3 files .csv; put some there.",
         ),
         (
             {"calibration": CALIBRATION | {"method": "entropie"}},
