@@ -27,7 +27,7 @@ CAPTION = (
     "the distribution."
 )
 
-NAMES_WIDTH = 112
+NAMES_WIDTH = 120
 LINE = 13
 SWEEPS = 6
 """Of a family, as in the study."""
