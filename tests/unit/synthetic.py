@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Sequence
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,7 @@ def full_summary(batch_sizes: Sequence[int] = FEW) -> Summary:
     return synthetic_summary(rows + cpu_rows())
 
 
+@cache
 def two_kinds_summary(batch_sizes: Sequence[int] = (1, 8, 16, 24, 32, 48, 64, 96, 128, 512)) -> Summary:
     """Two kinds of GPU with four models and nine modes: eager calls of few images are bound by launching them, and
     compiled ones of many are held by the power limit."""

@@ -95,8 +95,13 @@ UNPUBLISHED = tuple(name for name in RESULTS if "published" not in shown_values(
 
 @cache
 def draw(name: str, data: str) -> dict[str, Any]:
-    spec: dict[str, Any] = load_figure(name)(SUMMARIES[data]()).to_dict()
+    spec: dict[str, Any] = load_figure(name)(summary_of(data)).to_dict()
     return spec
+
+
+@cache
+def summary_of(data: str) -> Summary:
+    return SUMMARIES[data]()
 
 
 def draw_svg(name: str, data: str) -> str:
