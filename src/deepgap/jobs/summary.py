@@ -9,7 +9,10 @@ from typing import Any
 from deepgap.analyse.schemas import CELL_TABLES, STUDY_TABLES
 from deepgap.analyse.store import load_summary
 from deepgap.analyse.summary import Summary
+from deepgap.analyse.training.summary import TrainingSummary
 from deepgap.jobs.arguments import list_paths, run_script
+from deepgap.published.democratizing import read_democratizing
+from deepgap.published.gpu_memory import read_gpu_memory
 from deepgap.study.gpus import load_gpus
 
 
@@ -42,3 +45,26 @@ def run_summary_script(
         outputs=outputs,
         params=["reporting", *params],
     )
+
+
+def run_training_script(
+    main: Callable[[Any, TrainingSummary], None],
+    namespace: Mapping[str, Any],
+    outputs: Sequence[str],
+    params: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+) -> None:
+    """Call `main(job, summary)` of a script that reads the second study's summary; see `arguments.run_script`.
+
+    Args:
+        main, namespace: see `run_script`.
+        outputs, params, inputs: the names that the rule gives beside `published`, `memory`, `gpus` and `schema`.
+    """
+
+    def read_and_run(job: Any) -> None:
+        gpus = load_gpus(Path(job.gpus), Path(job.schema))
+        published, sizes = read_democratizing(Path(job.published)), read_gpu_memory(Path(job.memory), gpus)
+        main(job, TrainingSummary(published, sizes, gpus))
+
+    files = ["published", "memory", "gpus", "schema"]
+    run_script(read_and_run, namespace, inputs=[*files, *inputs], outputs=outputs, params=params)

@@ -22,7 +22,7 @@ SHOWS = ("measured", "published")
 """The kinds of values that a figure shows, unless it says otherwise; none in one of data sheets or of the study."""
 
 SHOWN_FIGURE = re.compile(r"\\paperfigure\{(\w+)\}|\\includegraphics(?:\[[^]]*\])?\{figures/(\w+)\}")
-SHOWN_TABLE = re.compile(r"\\input\{tables/(\w+)\.tex\}")
+SHOWN_TABLE = re.compile(r"\\input\{(?:\w+/)?tables/(\w+)\.tex\}")
 TABLE_FLOAT = re.compile(r"\\begin\{table\*?\}(.*?)\\end\{table\*?\}", re.DOTALL)
 TABLE_CAPTION = re.compile(r"\\caption\{([^{}]*)\}")
 USED_MACRO = re.compile(r"\\([A-Z][A-Za-z]+)")
@@ -49,7 +49,7 @@ def find_parts(folder: Path) -> tuple[str, ...]:
 def shown_in(text: str) -> Shown:
     r"""What a LaTeX text shows, and which macros it uses.
 
-    It shows figures by `\paperfigure` or `\includegraphics`, tables by `\input{tables/...}`.
+    It shows figures by `\paperfigure` or `\includegraphics`, tables by `\input{tables/...}`, in a folder or not.
     """
     plain = COMMENT.sub("", text)
     figures = dict.fromkeys(one or other for one, other in SHOWN_FIGURE.findall(plain))

@@ -141,8 +141,8 @@ def steps_within_the_peak(values: TrainingValues) -> Finding:
         f"{'lies' if len(above) == 1 else 'lie'} {_listed(above)}: only with "
         f"Winograd's savings, {WINOGRAD:g} times for F(2x2, 3x3); {told}.",
         FAILS if beyond else PARTLY if above else HOLDS,
-        f"config/gpus.yaml: {CARD}, peak_tops",
-        "deepgap.published.training_networks: multiply-adds of a step",
+        f"{CARD}'s data sheet",
+        "layers, counted",
     )
 
 
@@ -169,7 +169,7 @@ def inference_of_one_set_up(values: TrainingValues) -> Finding:
         f"VGG-16 multiplies {more:.1f} times as often. The columns of inference are of other conditions, which are "
         "not stated.",
         FAILS if strange else HOLDS,
-        "deepgap.published.training_networks: multiply-adds",
+        "layers, counted",
     )
 
 
@@ -186,11 +186,11 @@ def speedup_falls_with_complexity(values: TrainingValues) -> Finding:
     )
     return values.finding(
         "Speedup falls as models become more complex",
-        f"By the 10^9 multiply-adds of a sample's step, with the speedup: {listed}. Of the three at one batch size "
-        f"the order of speedups is {', '.join(f'{speedup:g}' for speedup in of_one_batch)}; CycleGAN alone has batch "
+        f"By the multiply-adds of a sample's step in billions, with the speedup: {listed}. Of the three at one batch "
+        f"size the order of speedups is {', '.join(f'{speedup:g}' for speedup in of_one_batch)}; CycleGAN alone has batch "
         f"{BATCH['cyclegan']}, so that its model and its batch cannot be told apart.",
         HOLDS if falls else FAILS,
-        "deepgap.published.training_networks: multiply-adds of a step",
+        "layers, counted",
     )
 
 
@@ -204,10 +204,10 @@ def parameters_are_those_of_the_models(values: TrainingValues) -> Finding:
         parts.append(f"{LABELS[model]} {stated / 1e6:g} against {own / 1e6:.2f}")
     return values.finding(
         "The networks are Conv-6, VGG-16, ResNet-18 and CycleGAN",
-        f"Printed parameters against those of the standard definitions, in 10^6: {', '.join(parts)} (two generators "
-        f"and two discriminators). {agree} of {len(MODELS)} agree; what is printed of CycleGAN is what Conv-6 has.",
+        f"Printed parameters against those of the standard definitions, in millions: {', '.join(parts)} (two "
+        f"generators and two discriminators). {agree} of {len(MODELS)} agree; what is printed of CycleGAN is what Conv-6 has.",
         HOLDS if agree == len(MODELS) else PARTLY if agree else FAILS,
-        "deepgap.published.training_networks: parameters",
+        "layers, counted",
     )
 
 
@@ -224,7 +224,7 @@ def memory_in_2025(values: TrainingValues) -> Finding:
         f"The largest listed for {year} is {largest['gpu']} with {size:g} GB, {size / gigabytes:.2f} times as much; "
         f"{gigabytes:g} GB is on the list in {earlier} already.",
         HOLDS if abs(size / gigabytes - 1) <= ROUGH else FAILS,
-        "data/published/gpu_memory_epoch.csv",
+        "Epoch AI's list",
     )
 
 
@@ -246,8 +246,7 @@ def memory_wall(values: TrainingValues) -> Finding:
         f"interval lies between {ends}. For 2030 it says {significant(ahead.low, 2)} to {significant(ahead.high, 2)} "
         "GB. These data do not show a ceiling, and cannot say when one would be met.",
         OPEN if not isfinite(high) else FAILS,
-        "data/published/gpu_memory_epoch.csv",
-        "deepgap.analyse.memory_trend",
+        "Epoch AI's list",
     )
 
 

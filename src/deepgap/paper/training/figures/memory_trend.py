@@ -50,7 +50,7 @@ def draw(summary: TrainingSummary) -> alt.VConcatChart:
     largest = summary.largest_memory
     if largest.height <= FEWEST:
         return nothing_to_draw(f"The list of GPUs has {largest.height} years; a back-test needs more than {FEWEST}.")
-    years, gb = (largest[name].to_numpy().astype(float) for name in ("year", "memory_gb"))
+    years, gb = summary.memory_by_year
     foretold = back_test(years, gb)
     above, below = [], []
     for place, (name, form) in enumerate(FORMS.items()):

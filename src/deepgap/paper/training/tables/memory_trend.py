@@ -32,7 +32,7 @@ def context(summary: TrainingSummary) -> dict[str, Any]:
     largest = summary.largest_memory
     if largest.height <= FEWEST:
         return {"rows": []}
-    years, gb = (largest[name].to_numpy().astype(float) for name in ("year", "memory_gb"))
+    years, gb = summary.memory_by_year
     rows = _rows(years, gb)
     least = min(row["aicc"] for row in rows)
     return {
