@@ -14,7 +14,7 @@ import numpy as np
 from deepgap.analyse.memory_trend import FEWEST, FORMS, LogisticFit, aicc, back_test, first_fall
 from deepgap.analyse.training.summary import TrainingSummary
 from deepgap.errors import DeepGapError
-from deepgap.paper.claims import NOT_MEASURED
+from deepgap.paper.claims import LEFT_OUT
 from deepgap.published.audit.evidence import HOLDS
 from deepgap.published.audit.training import audit_training
 
@@ -29,7 +29,7 @@ class Claim:
 
 
 def write_claims(summary: TrainingSummary) -> str:
-    r"""The content of claims.tex: a macro a claim that prints its sentence, or that it is not measured.
+    r"""The content of claims.tex: a macro a claim that prints its sentence, or leaves it out.
 
     Raises:
         DeepGapError: the data contradict a claim; all of them are named.
@@ -42,7 +42,7 @@ def write_claims(summary: TrainingSummary) -> str:
             "mend the sentence in paper/training.tex and its test in src/deepgap/paper/training/claims.py."
         )
     return "".join(
-        f"\\newcommand{{\\Claim{claim.name}}}[1]{{{NOT_MEASURED if verdict is None else '#1'}}}\n"
+        f"\\newcommand{{\\Claim{claim.name}}}[1]{{{LEFT_OUT if verdict is None else '#1'}}}\n"
         for claim, verdict in verdicts.items()
     )
 

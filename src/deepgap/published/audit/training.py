@@ -187,8 +187,8 @@ def speedup_falls_with_complexity(values: TrainingValues) -> Finding:
     return values.finding(
         "Speedup falls as models become more complex",
         f"By the multiply-adds of a sample's step in billions, with the speedup: {listed}. Of the three at one batch "
-        f"size the order of speedups is {', '.join(f'{speedup:g}' for speedup in of_one_batch)}; CycleGAN alone has batch "
-        f"{BATCH['cyclegan']}, so that its model and its batch cannot be told apart.",
+        f"size the order of speedups is {', '.join(f'{speedup:g}' for speedup in of_one_batch)}; CycleGAN alone has "
+        f"batch {BATCH['cyclegan']}, so that its model and its batch cannot be told apart.",
         HOLDS if falls else FAILS,
         "layers, counted",
     )
@@ -205,7 +205,8 @@ def parameters_are_those_of_the_models(values: TrainingValues) -> Finding:
     return values.finding(
         "The networks are Conv-6, VGG-16, ResNet-18 and CycleGAN",
         f"Printed parameters against those of the standard definitions, in millions: {', '.join(parts)} (two "
-        f"generators and two discriminators). {agree} of {len(MODELS)} agree; what is printed of CycleGAN is what Conv-6 has.",
+        f"generators and two discriminators). {agree} of {len(MODELS)} agree; what is printed of CycleGAN is "
+        "what Conv-6 has.",
         HOLDS if agree == len(MODELS) else PARTLY if agree else FAILS,
         "layers, counted",
     )
