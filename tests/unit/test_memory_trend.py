@@ -23,6 +23,7 @@ from deepgap.analyse.memory_trend import (
     first_fall,
     year_of,
 )
+from deepgap.analyse.training.cells import TRAINING_CELLS
 from deepgap.analyse.training.summary import TrainingSummary
 from deepgap.errors import DeepGapError
 from deepgap.paper.charts.picture import FONTS
@@ -40,7 +41,8 @@ EXPONENTIAL = 2.0 ** ((YEARS - 2008) / 2.5)
 
 def summary() -> TrainingSummary:
     published = DEMOCRATIZING.to_frame()
-    return TrainingSummary(published=published, gpu_memory=read_gpu_memory(FILE, GPUS), gpus=GPUS)
+    cells = TRAINING_CELLS.to_frame()
+    return TrainingSummary(cells=cells, published=published, gpu_memory=read_gpu_memory(FILE, GPUS), gpus=GPUS)
 
 
 def largest() -> tuple[Floats, Floats]:

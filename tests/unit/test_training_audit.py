@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from deepgap.analyse.training.cells import TRAINING_CELLS
 from deepgap.analyse.training.summary import TrainingSummary
 from deepgap.errors import DeepGapError
 from deepgap.paper.latex import render
@@ -150,9 +151,10 @@ def test_a_transcription_that_is_none_is_refused(tmp_path: Path, change: tuple[s
 
 def test_the_table_shows_every_finding() -> None:
     published = read_democratizing(FILE)
-    summary = TrainingSummary(published=published, gpu_memory=read_gpu_memory(MEMORY, GPUS), gpus=GPUS)
+    cells = TRAINING_CELLS.to_frame()
+    summary = TrainingSummary(cells=cells, published=published, gpu_memory=read_gpu_memory(MEMORY, GPUS), gpus=GPUS)
     template = ROOT / "paper/templates/training/audit.tex.j2"
     text = render(template, load_table("audit")(summary))
     assert text.count("secondary") >= len(TRAINING) - 1 and "does not hold" in text
-    nothing = TrainingSummary(published.filter(pl.lit(False)), summary.gpu_memory, GPUS)
+    nothing = TrainingSummary(cells, published.filter(pl.lit(False)), summary.gpu_memory, GPUS)
     assert "Nothing published" in render(template, load_table("audit")(nothing))

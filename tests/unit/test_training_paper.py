@@ -7,6 +7,7 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
+from deepgap.analyse.training.cells import TRAINING_CELLS
 from deepgap.analyse.training.summary import TrainingSummary
 from deepgap.errors import DeepGapError
 from deepgap.paper.latex import render
@@ -24,6 +25,7 @@ CAPTIONS = {figure: read_caption(figure) for figure in FIGURES}
 
 def published() -> TrainingSummary:
     return TrainingSummary(
+        cells=TRAINING_CELLS.to_frame(),
         published=read_democratizing(ROOT / "data/published/democratizing_ai.csv"),
         gpu_memory=read_gpu_memory(ROOT / "data/published/gpu_memory_epoch.csv", GPUS),
         gpus=GPUS,
@@ -31,7 +33,7 @@ def published() -> TrainingSummary:
 
 
 def nothing() -> TrainingSummary:
-    return TrainingSummary(DEMOCRATIZING.to_frame(), GPU_MEMORY.to_frame(), GPUS)
+    return TrainingSummary(TRAINING_CELLS.to_frame(), DEMOCRATIZING.to_frame(), GPU_MEMORY.to_frame(), GPUS)
 
 
 def macros(summary: TrainingSummary) -> set[str]:

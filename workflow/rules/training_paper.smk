@@ -1,16 +1,44 @@
 # The second paper, on training: snakemake training_pdf
+from pathlib import Path
+
 from deepgap.paper import parts
 from deepgap.paper import training as second_paper
 
 SECOND_SHOWN = parts.read_shown(Path(own("paper/training.tex")))
 SECOND_FIGURES = parts.in_order(second_paper.FIGURES, SECOND_SHOWN.figures)
 SECOND_TABLES = parts.in_order(second_paper.TABLES, SECOND_SHOWN.tables)
+SECOND_CELLS = "paper/training/cells.parquet"
 SECOND_SUMMARY = {
+    "cells": SECOND_CELLS,
     "published": own("data/published/democratizing_ai.csv"),
     "memory": own("data/published/gpu_memory_epoch.csv"),
-    "gpus": GPUS_FILE,
+    "gpus": [GPUS_FILE, *CARD_FILES],
     "schema": own(GPUS_SCHEMA),
 }
+
+
+# All cells that are there, and in the second study those that it measures now.
+rule aggregate_training:
+    input:
+        cells=sorted(
+            {
+                *map(str, Path("results/training").glob("*/cells/*.parquet")),
+                *(ASKED_FOR if STUDY.name == "training" else []),
+            }
+        ),
+    output:
+        table=SECOND_CELLS,
+    log:
+        "logs/aggregate_training.log",
+    params:
+        code=code_digest(
+            "deepgap.analyse.training.cells",
+            script=own("workflow/scripts/aggregate_training.py"),
+        ),
+    message:
+        "Put the cells of the second study into one table."
+    script:
+        "../scripts/aggregate_training.py"
 
 
 rule draw_training_figure:

@@ -96,8 +96,8 @@ class LinearFit:
         """The coefficients, the inverse of X'X, and the sum of squared residuals."""
         rows = self._powers(self.years)
         values = np.log(self.gb) if self.logarithmic else self.gb
-        inverse = np.linalg.pinv(rows.T @ rows)
-        coefficients = np.linalg.lstsq(rows, values, rcond=None)[0]
+        inverse = np.asarray(np.linalg.pinv(rows.T @ rows), np.float64)
+        coefficients = np.asarray(np.linalg.lstsq(rows, values, rcond=None)[0], np.float64)
         return coefficients, inverse, float(np.sum((values - rows @ coefficients) ** 2))
 
     @property
@@ -161,7 +161,7 @@ class LogisticFit:
         """Fits at all ceilings of the grid, each begun from its neighbour, from the exponential downwards."""
         high = HIGHEST_CEILING * float(np.max(self.gb))
         ceilings = np.append(np.geomspace(float(np.median(self.gb)), high, CEILINGS), inf)
-        start = np.polynomial.polynomial.polyfit(self._scale(self.years), np.log(self.gb), 1)
+        start = np.asarray(np.polynomial.polynomial.polyfit(self._scale(self.years), np.log(self.gb), 1), np.float64)
         found = []
         for ceiling in ceilings[::-1]:
             start, squares = self._fit(ceiling, start)
@@ -225,8 +225,12 @@ class LogisticFit:
 
     def _crossing(self, refused: float, kept: float) -> float:
         """The ceiling between two at which the sum of squares reaches its bound."""
-        start, ends = self.best[1], sorted((log(refused), log(kept)))
-        return exp(optimize.brentq(lambda logarithm: self._fit(exp(logarithm), start)[1] - self._bound, *ends))
+        start = self.best[1]
+
+        def beyond(logarithm: float) -> float:
+            return self._fit(exp(logarithm), start)[1] - self._bound
+
+        return exp(optimize.brentq(beyond, log(refused), log(kept)))
 
     @cached_property
     def _kept(self) -> list[tuple[float, Floats, float]]:

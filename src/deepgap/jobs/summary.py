@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from deepgap.analyse.schemas import CELL_TABLES, STUDY_TABLES
-from deepgap.analyse.store import load_summary
+from deepgap.analyse.store import load_summary, read_frame
 from deepgap.analyse.summary import Summary
+from deepgap.analyse.training.cells import TRAINING_CELLS
 from deepgap.analyse.training.summary import TrainingSummary
 from deepgap.jobs.arguments import list_paths, run_script
 from deepgap.published.democratizing import read_democratizing
@@ -58,13 +59,16 @@ def run_training_script(
 
     Args:
         main, namespace: see `run_script`.
-        outputs, params, inputs: the names that the rule gives beside `published`, `memory`, `gpus` and `schema`.
+        outputs, params, inputs: the names that the rule gives beside `cells`, `published`, `memory`, `gpus` and
+            `schema`.
     """
 
     def read_and_run(job: Any) -> None:
-        gpus = load_gpus(Path(job.gpus), Path(job.schema))
+        of_gpus, *cards = list_paths(job.gpus)
+        gpus = load_gpus(of_gpus, Path(job.schema), cards)
+        cells = read_frame(Path(job.cells), TRAINING_CELLS)
         published, sizes = read_democratizing(Path(job.published)), read_gpu_memory(Path(job.memory), gpus)
-        main(job, TrainingSummary(published, sizes, gpus))
+        main(job, TrainingSummary(cells, published, sizes, gpus))
 
-    files = ["published", "memory", "gpus", "schema"]
+    files = ["cells", "published", "memory", "gpus", "schema"]
     run_script(read_and_run, namespace, inputs=[*files, *inputs], outputs=outputs, params=params)

@@ -21,8 +21,16 @@ DIGITS = 3
 
 def write_numbers(summary: TrainingSummary, captions: Mapping[str, str]) -> str:
     """The content of numbers.tex, in a fixed order. `captions`: of the figures, by name."""
-    numbers = [*_trend(summary), *_audit(summary), *caption_texts(captions)]
+    numbers = [*_measured(summary), *_trend(summary), *_audit(summary), *caption_texts(captions)]
     return "".join(f"\\newcommand{{\\{item.name}}}{{{item.text}}} % {item.rows}\n" for item in numbers)
+
+
+def _measured(summary: TrainingSummary) -> Iterator[Number]:
+    """How many cells there are, and of which devices."""
+    devices = summary.devices
+    listed = " and ".join([", ".join(devices[:-1]), devices[-1]] if len(devices) > 1 else devices) or "no device"
+    yield Number("TrainingCells", number(summary.cells.height), "cells: all rows")
+    yield Number("TrainingDevices", escape(listed), "cells: gpu")
 
 
 def _trend(summary: TrainingSummary) -> Iterator[Number]:

@@ -218,12 +218,13 @@ def memory_in_2025(values: TrainingValues) -> Finding:
     shipped = yearly_maxima(values.gpu_memory).filter(year=year).to_dicts()
     need(shipped)
     (largest,) = shipped
-    earlier = values.gpu_memory.filter(pl.col("memory_gb") >= gigabytes)["year"].min()
+    earlier = values.gpu_memory.filter(pl.col("memory_gb") >= gigabytes)["year"].to_list()
+    need(earlier)
     size = float(largest["memory_gb"])
     return values.finding(
         f"GPU memory reaches {gigabytes:g} GB in {year}",
         f"The largest listed for {year} is {largest['gpu']} with {size:g} GB, {size / gigabytes:.2f} times as much; "
-        f"{gigabytes:g} GB is on the list in {earlier} already.",
+        f"{gigabytes:g} GB is on the list in {min(earlier)} already.",
         HOLDS if abs(size / gigabytes - 1) <= ROUGH else FAILS,
         "Epoch AI's list",
     )
