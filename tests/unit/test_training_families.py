@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import vl_convert
 
 from deepgap.analyse.training.cells import TRAINING_CELLS, read_training_cells, training_families
 from deepgap.analyse.training.ratios import over_base_mode, over_processor
+from deepgap.analyse.training.summary import TrainingSummary
 from deepgap.cells.cell_file import OUT_OF_MEMORY, failure_row
-from tests.unit.synthetic import GPUS
+from deepgap.paper.latex import render
+from deepgap.paper.training import load_figure, load_table
+from deepgap.published.democratizing import DEMOCRATIZING
+from deepgap.published.gpu_memory import GPU_MEMORY
+from tests.unit.synthetic import GPUS, ROOT
 from tests.unit.training_cells import FORWARD_MULTIPLY_ADDS, synthetic_training_cell, write_training_cell
 
 STEPS = [20.0, 21.0, 19.0, 20.5, 19.5, 22.0]
@@ -59,6 +65,29 @@ def test_a_speedup_over_a_processor_is_of_the_same_mode_and_work(tmp_path: Path)
     (row,) = over_processor(read_training_cells(files(tmp_path))[0], {"CPU"}).to_dicts()
     assert (row["gpu"], row["base_gpu"], row["mode"], row["paired"]) == ("H100", "CPU", "eager-fp32", False)
     assert row["low"] < 50 < row["high"] and row["ratio"] == pytest.approx(50, rel=1e-3)
+
+
+def test_the_table_and_the_figures_show_what_is_there(tmp_path: Path) -> None:
+    write(tmp_path)
+    write(tmp_path, "jax-mixed_bf16", 0.5)
+    write(tmp_path, factor=50, gpu="CPU")
+    lost = synthetic_training_cell("resnet18", batch_size=4096)
+    write_training_cell(tmp_path, lost, rows=failure_row(OUT_OF_MEMORY, "CUDA out of memory"))
+    cells, _ = read_training_cells(files(tmp_path))
+    summary = TrainingSummary(cells, DEMOCRATIZING.to_frame(), GPU_MEMORY.to_frame(), GPUS)
+    assert summary.devices == ["H100", "CPU"]
+    rows = load_table("steps")(summary)["rows"]
+    assert [row["mode"] for row in rows] == ["eager-fp32", "jax-mixed_bf16", "eager-fp32"]
+    assert r"\num{50.0} [" in rows[0]["processor"] and rows[0]["whose"] == "CPU"
+    assert r"\num{2.00} [" in rows[1]["over"] and rows[1]["framework"] == "Keras, JAX"
+    text = render(ROOT / "paper/templates/training/steps.tex.j2", {"rows": rows, "base": "eager-fp32"})
+    assert "None" not in text and "threads of" in text
+    for name in ("throughput", "peak_share", "memory"):
+        spec = load_figure(name)(summary).to_dict()
+        assert "jax-mixed_bf16" in str(spec) and "H100" in str(spec)
+        assert "out of memory" in str(spec)
+        vl_convert.vegalite_to_svg(spec, vl_version="6.4")
+    assert "CPU: " not in str(load_figure("peak_share")(summary).to_dict())
 
 
 def test_a_batch_that_does_not_fit_is_a_family_without_numbers_and_a_damaged_cell_is_told(tmp_path: Path) -> None:

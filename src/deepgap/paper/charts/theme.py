@@ -55,6 +55,9 @@ RUNTIME_MARKS = {
     "rtx": (TALL_DIAMOND, [4, 1, 1, 1]),
     "cudnn": ("triangle-down", [2, 2]),
     "ort": ("triangle-right", [6, 2]),
+    "tensorflow": ("wedge", [5, 2]),
+    "tensorflow_xla": ("arrow", [5, 2, 1, 2]),
+    "jax": ("square", [2, 1]),
 }
 """Point shape and line dash of each runtime."""
 

@@ -51,14 +51,12 @@ def _set_up(here: pl.DataFrame, model: str) -> tuple[int, int]:
 
 def _row(summary: TrainingSummary, row: Mapping[str, Any]) -> dict[str, Any]:
     about = {
-        "device": row["gpu"],
+        "device": _device(summary, row),
         "model": LABELS.get(row["model"], row["model"]),
         "side": row["image_size"],
         "batch": row["batch_size"],
         "framework": FRAMEWORKS.get(row["framework"], row["framework"]),
         "mode": row["mode"],
-        "threads": row["intraop_threads"],
-        "cores": row["logical_cores"],
         "reason": None if row["status"] == OK else str(row["status"]).replace("_", " "),
     }
     numbers = {
@@ -69,6 +67,13 @@ def _row(summary: TrainingSummary, row: Mapping[str, Any]) -> dict[str, Any]:
     key = {name: row[name] for name in ("gpu", "model", "image_size", "phase", "batch_size", "mode")}
     over = _ratio(summary.over_base_mode.filter(**key))
     return {**about, **numbers, "sweeps": row["sweeps"], "share": share, "over": over, **_processor(summary, key)}
+
+
+def _device(summary: TrainingSummary, row: Mapping[str, Any]) -> str:
+    """A device, and of a processor how many threads and cores were at work."""
+    if not summary.is_processor(row["gpu"]):
+        return str(row["gpu"])
+    return f"{row['gpu']}, {row['intraop_threads'] or '?'} threads of {row['logical_cores'] or '?'} cores"
 
 
 def _processor(summary: TrainingSummary, key: Mapping[str, Any]) -> dict[str, Any]:
