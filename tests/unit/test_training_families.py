@@ -82,11 +82,14 @@ def test_the_table_and_the_figures_show_what_is_there(tmp_path: Path) -> None:
     assert r"\num{2.00} [" in rows[1]["over"] and rows[1]["framework"] == "Keras, JAX"
     text = render(ROOT / "paper/templates/training/steps.tex.j2", {"rows": rows, "base": "eager-fp32"})
     assert "None" not in text and "threads of" in text
-    for name in ("throughput", "peak_share", "memory"):
+    for name in ("throughput", "peak_share", "memory", "anatomy"):
         spec = load_figure(name)(summary).to_dict()
         assert "jax-mixed_bf16" in str(spec) and "H100" in str(spec)
-        assert "out of memory" in str(spec)
+        assert name == "anatomy" or "out of memory" in str(spec)
         vl_convert.vegalite_to_svg(spec, vl_version="6.4")
+    bars = [row for rows in load_figure("anatomy")(summary).to_dict()["datasets"].values() for row in rows]
+    parts = {row["part"]: row["share"] for row in bars if row.get("gpu") == "CPU"}
+    assert parts == pytest.approx({"forward": 30, "backward": 60, "optimiser": 10})
     assert "CPU: " not in str(load_figure("peak_share")(summary).to_dict())
 
 

@@ -55,8 +55,8 @@ RUNTIME_MARKS = {
     "rtx": (TALL_DIAMOND, [4, 1, 1, 1]),
     "cudnn": ("triangle-down", [2, 2]),
     "ort": ("triangle-right", [6, 2]),
-    "tensorflow": ("wedge", [5, 2]),
-    "tensorflow_xla": ("arrow", [5, 2, 1, 2]),
+    "tensorflow": ("M-1.2,-1H1.2L0.6,1H-0.6Z", [5, 2]),
+    "tensorflow_xla": ("M-0.6,-1H0.6L1.2,1H-1.2Z", [5, 2, 1, 2]),
     "jax": ("square", [2, 1]),
 }
 """Point shape and line dash of each runtime."""

@@ -36,13 +36,13 @@ def context(summary: TrainingSummary) -> dict[str, Any]:
             here = families.filter(gpu=gpu, model=model)
             if here.is_empty():
                 continue
-            side, batch = _set_up(here, model)
+            side, batch = set_up(here, model)
             chosen = here.filter(image_size=side, batch_size=batch).to_dicts()
             rows += [_row(summary, row) for row in sorted(chosen, key=lambda row: by_mode(row["mode"]))]
     return {"rows": rows, "base": BASE}
 
 
-def _set_up(here: pl.DataFrame, model: str) -> tuple[int, int]:
+def set_up(here: pl.DataFrame, model: str) -> tuple[int, int]:
     """The image and batch size of the published set-up where it has cells, else those of the most work."""
     published = SIDE[model], BATCH[model]
     found = set(here.select("image_size", "batch_size").iter_rows())
