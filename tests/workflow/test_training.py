@@ -116,6 +116,13 @@ def test_a_bad_config_stops_with_one_sentence(trained, changes, sentence):
     assert "Traceback" not in run.stdout
 
 
+def test_measured_steps_stand_in_the_table_of_the_second_paper(trained):
+    run = trained.run("paper/training/tables/steps.tex", *CPU)
+    assert run.returncode == 0, run.stdout
+    table = (trained.root / "paper/training/tables/steps.tex").read_text(encoding="utf-8")
+    assert "Conv-6, 32" in table and "PyTorch & eager-fp32 & 1 &" in table
+
+
 def test_a_framework_that_is_not_installed_leaves_its_cells_out(trained):
     asked = ("modes=[eager-fp32, tensorflow-fp32]", "interpreters={tensorflow: nowhere/python}")
     run = trained.run("cells", *CPU, *asked)
