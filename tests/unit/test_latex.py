@@ -164,5 +164,5 @@ def test_a_sentence_without_its_number_is_left_out_with_the_blank_after_it(tmp_p
     document = rf"\documentclass{{article}}{told}{known}\begin{{document}}{body}\end{{document}}"
     (tmp_path / "told.tex").write_text(document, encoding="utf-8")
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "told.tex"]
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", check=False)
     assert run.returncode == 0, [line for line in run.stdout.splitlines() if line.startswith("!")]
