@@ -253,6 +253,14 @@ def test_grids_are_the_union_of_their_products(load):
     assert study.batch_sizes_of("H100") == [1, 8, 16]
 
 
+def test_models_beside_grids_are_refused(load):
+    grids = [{"models": ["resnet50"], "modes": ["eager-fp32"], "batch_sizes": [1]}]
+    both = {"H100": {"grids": grids, "models": ["resnet18"], "protocol": "p"}}
+    with pytest.raises(ConfigError, match=r"^overrides\.H100 has grids and models, but .*; put it into one of them"):
+        load(**changed(overrides=both))
+    assert load(**changed(overrides={"H100": both["H100"] | {"grids": None}})).cells("H100")
+
+
 def test_only_leaves_names_alone(load):
     whole, part = load(**changed()), load(**changed(only={"batch_sizes": [8], "modes": ["eager-fp32"]}))
     assert [c.stem for c in whole.cells("T4")] == [c.stem for c in part.cells("T4")]

@@ -114,6 +114,12 @@ def _check_gpu(study: Study, gpu: str) -> None:
         return f"overrides.{split_site(gpu)[0]}.{key}" if key in override else key
 
     axes = study.axes(gpu)
+    product = [key for key in ("models", "modes", "batch_sizes") if key in override]
+    if override.get("grids") and product:
+        raise ConfigError(
+            f"overrides.{split_site(gpu)[0]} has grids and {' and '.join(product)}, but what is measured is what the "
+            f"grids say; put it into one of them, or set 'grids: null' beside {' and '.join(product)}."
+        )
     if axes["protocol"] not in study.config["protocols"]:
         raise ConfigError(unknown(place("protocol"), axes["protocol"], list(study.config["protocols"])))
     _check_protocol(study, gpu)
@@ -164,7 +170,8 @@ def _check_modes(study: Study, gpu: str, override: Mapping[str, Any], place: Cal
         if mode.precision not in profile.precisions:
             raise ConfigError(
                 f"{where} is '{text}', but {gpu} has no {mode.precision}; "
-                f"its precisions are {', '.join(profile.precisions)}."
+                f"its precisions are {', '.join(profile.precisions)}. Modes that differ for a GPU stand under "
+                f"overrides.{split_site(gpu)[0]}.modes."
             )
         if profile.device not in study.runtimes[mode.runtime].devices:
             raise ConfigError(f"{where} is '{text}', but the runtime {mode.runtime} does not run on {gpu}.")
