@@ -24,11 +24,14 @@ def test_the_profile_reruns_and_orders_as_the_default_one() -> None:
 
 def test_just_the_rules_that_take_the_device_ask_slurm_for_a_gpu() -> None:
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
-    rules = re.findall(r"^rule (\w+):\n((?:    .*\n|\n)+)", text, re.MULTILINE)
+    # A rule of one GPU stands under a condition, four columns to the right.
+    rules = re.findall(r"^ *rule (\w+):\n((?:    .*\n|\n)+?)(?=^ *rule |^\S|\Z)", text, re.MULTILINE)
     scripts = {name: re.search(r'"\.\./(scripts/\w+\.py)"', body) for name, body in rules if "        gpu=1," in body}
     assert len(scripts) == text.count("        gpu=1,") > 5
     takes = {
-        name: re.search("take_device|run_request", (ROOT / "workflow" / script[1]).read_text(encoding="utf-8"))
+        name: re.search(
+            "take_device|run_request|measure_in", (ROOT / "workflow" / script[1]).read_text(encoding="utf-8")
+        )
         is not None
         for name, script in scripts.items()
         if script is not None

@@ -59,7 +59,7 @@ def test_each_cell_is_an_action_with_its_files_device_and_weights(results) -> No
         (results / name).is_file() for names in files for name in names
     )
     weights, device = (known[part["@id"]] for part in first["object"])
-    assert weights["value"] == "0" * 64 and device["value"].startswith("Synthetic H200, host Synthetic")
+    assert weights["value"] == "0" * 64 and device["value"].startswith("NVIDIA H200, host Synthetic")
     assert second["object"] == first["object"] and failed["object"][1] != first["object"][1]
     assert known[first["instrument"]["@id"]]["softwareVersion"] == "0.0"
 

@@ -22,6 +22,7 @@ from deepgap.study.words import (
     mode_parts,
     model_label,
 )
+from deepgap.training.frameworks import load_frameworks
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,8 @@ def test_what_is_not_listed_stands_last_by_name() -> None:
 
 
 def test_what_is_listed_has_a_look_and_what_is_not_has_one_too() -> None:
-    assert PRECISION_COLOURS.keys() == set(PRECISION_KEYS) and RUNTIME_MARKS.keys() == set(RUNTIME_KEYS)
+    assert PRECISION_COLOURS.keys() == set(PRECISION_KEYS)
+    assert RUNTIME_MARKS.keys() == {*RUNTIME_KEYS, *load_frameworks()}
     assert mode_mark("alpha-fp16") == OTHER_RUNTIME and precision_colour("fp4") == QUIET
     assert OTHER_RUNTIME not in RUNTIME_MARKS.values()
 
