@@ -25,7 +25,7 @@ from tests.workflow.conftest import TINY, Project, copy_study
 
 pytestmark = pytest.mark.xdist_group("faults")
 
-TIMED = 20
+TIMED = 40
 """Timed calls of a cell: a second or more of batch 1, so that a fault meets them and the runs stay short."""
 IN_TIMING_S = 0.6
 """A cell has used this much of the processor when it is past its warm-up."""

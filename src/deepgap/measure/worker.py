@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 SOCKET_VARIABLE = "DEEPGAP_WORKER"
 MAX_REQUEST_BYTES = 1 << 20
+LOOK_S = 0.2
 MAX_SENTENCE_BYTES = 1 << 14
 FAILED, CRASHED = 1, 70
 
@@ -92,6 +93,9 @@ def run_request(request: Mapping[str, Any]) -> None:
     with connection:
         try:
             socket.send_fds(connection, [json.dumps(request).encode()], [sys.stderr.fileno()])
+            # A thread of a library may take the signal of Ctrl-C, which does not wake this one: look now and then.
+            while not select.select([connection], [], [], LOOK_S)[0]:
+                pass
             status = connection.recv(1 + MAX_SENTENCE_BYTES)
         except ConnectionError:
             # Killed before it has read the request.
