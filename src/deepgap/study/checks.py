@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ from deepgap.errors import ConfigError
 from deepgap.study.gpus import Gpu, split_site, with_sites
 from deepgap.study.models import ModelSpec, parse_models, refuse_clashes
 from deepgap.study.modes import RuntimeFacts, parse_mode
-from deepgap.study.schema import check_schema, expand_home, read_scalars, unknown
+from deepgap.study.schema import expand_home, fill_config, unknown
 from deepgap.study.study import Study, entry_name
 
 GPU_ARMS = ("cold", "end_to_end")
@@ -55,18 +54,10 @@ def load_study(
 
 def _fill(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with the schema's defaults, which it fits."""
-    filled = copy.deepcopy(dict(config))
-    for key in ("gpu", "site"):
-        # The command line makes a number of a name that looks like one.
-        if filled.get(key) is not None:
-            filled[key] = str(filled[key])
-    filled = dict(read_scalars(filled, schema))
-    check_schema(filled, schema, "config.yaml")
+    filled = fill_config(config, schema, "config.yaml")
     for key, rule in schema["properties"].items():
-        if "default" in rule:
-            filled.setdefault(key, copy.deepcopy(rule["default"]))
-            if isinstance(rule["default"], dict) and key not in ("overrides", "runtime_options"):
-                filled[key] = rule["default"] | filled[key]
+        if isinstance(rule.get("default"), dict) and key not in ("overrides", "runtime_options"):
+            filled[key] = rule["default"] | filled[key]
     for images in (filled["calibration"], filled["accuracy"]):
         if images is not None:
             images["images"] = expand_home(images["images"])

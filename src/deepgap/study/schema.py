@@ -81,6 +81,28 @@ def _refuse_doubles(path: Path, node: yaml.MappingNode) -> None:
             keys.add(key.value)
 
 
+def fill_config(config: Mapping[str, Any], schema: Mapping[str, Any], file: str) -> dict[str, Any]:
+    """A copy of a study's config, which fits its schema, with the schema's defaults.
+
+    Args:
+        file: what the config is called in sentences.
+
+    Raises:
+        ConfigError: it does not fit.
+    """
+    filled = copy.deepcopy(dict(config))
+    for key in ("gpu", "site"):
+        # The command line makes a number of a name that looks like one.
+        if filled.get(key) is not None:
+            filled[key] = str(filled[key])
+    filled = dict(read_scalars(filled, schema))
+    check_schema(filled, schema, file)
+    for key, rule in schema["properties"].items():
+        if "default" in rule:
+            filled.setdefault(key, copy.deepcopy(rule["default"]))
+    return filled
+
+
 def read_scalars(value: Any, schema: Mapping[str, Any]) -> Any:
     """The value with text read as a number, a truth or null where the schema does not take text.
 

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from deepgap.study.cell import ALL_THREADS, Cell, Mode, Protocol, Stop
-from deepgap.study.gpus import Gpu, split_site
+from deepgap.study.gpus import Gpu
 from deepgap.study.models import ModelSpec
 from deepgap.study.modes import RuntimeFacts, parse_mode
-
-AXES = ("models", "modes", "batch_sizes", "grids", "protocol", "thread_counts")
+from deepgap.study.platforms import Platforms
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Study:
+class Study(Platforms):
     """A checked configuration; `study.checks.load_study` makes one.
 
     gpus: all that are known, sites included.
@@ -44,6 +43,7 @@ class Study:
         their content.
     """
 
+    AXES: ClassVar = ("models", "modes", "batch_sizes", "grids", "protocol", "thread_counts")
     config: Mapping[str, Any]
     gpus: Mapping[str, Gpu]
     runtimes: Mapping[str, RuntimeFacts]
@@ -53,23 +53,6 @@ class Study:
     found: Sequence[str] = ()
     _cells: dict[str, Sequence[Cell]] = field(default_factory=dict, repr=False, compare=False)
     """Those asked for so far: naming a cell takes a digest, and there can be many."""
-
-    @property
-    def gpu(self) -> str | None:
-        """The GPU to measure, with its site, or None to render only."""
-        gpu, site = self.config["gpu"], self.config["site"]
-        return f"{gpu}@{site}" if site else gpu
-
-    @cached_property
-    def platforms(self) -> list[str]:
-        """The GPUs that the study is about: those under `overrides`, those with results and the one to measure."""
-        about = {*self.config["overrides"], *self.found, self.gpu}
-        return [gpu for gpu in self.gpus if gpu in about]
-
-    def axes(self, gpu: str) -> dict[str, Any]:
-        """The models, modes, batch sizes and protocol name of one GPU, overrides applied."""
-        override: dict[str, Any] = self.config["overrides"].get(split_site(gpu)[0], {})
-        return {key: self.config[key] for key in AXES} | override
 
     def grids(self, gpu: str) -> list[Grid]:
         """The products of models, modes and batch sizes whose union a GPU measures, in the order of the config."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from deepgap.errors import ConfigError
 from deepgap.study.gpus import Gpu, split_site, with_sites
 from deepgap.study.modes import parse_mode
-from deepgap.study.schema import check_schema, nearest, read_scalars
+from deepgap.study.schema import fill_config, nearest
 from deepgap.training.frameworks import load_frameworks
 from deepgap.training.study import TrainingStudy
 from deepgap.training.workloads import load_workloads
@@ -31,28 +30,13 @@ def load_training_study(
     Raises:
         ConfigError: one sentence that names the key, the value and what is allowed.
     """
-    filled, found = _fill(config, schema), list(found)
+    filled, found = fill_config(config, schema, FILE), list(found)
     here = [f"{filled['gpu']}@{filled['site']}"] if filled["site"] else []
     study = TrainingStudy(filled, with_sites(gpus, [*found, *here]), load_frameworks(), load_workloads(), found)
     _check_names(study, gpus)
     for gpu in study.gpus:
         _check_gpu(study, gpu)
     return study
-
-
-def _fill(config: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration with the schema's defaults, which it fits."""
-    filled = copy.deepcopy(dict(config))
-    for key in ("gpu", "site"):
-        # The command line makes a number of a name that looks like one.
-        if filled.get(key) is not None:
-            filled[key] = str(filled[key])
-    filled = dict(read_scalars(filled, schema))
-    check_schema(filled, schema, FILE)
-    for key, rule in schema["properties"].items():
-        if "default" in rule:
-            filled.setdefault(key, copy.deepcopy(rule["default"]))
-    return filled
 
 
 def _check_names(study: TrainingStudy, gpus: Mapping[str, Gpu]) -> None:

@@ -6,20 +6,18 @@ import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 from deepgap.cells.cell_file import PARTS
 from deepgap.study.cell import Mode
-from deepgap.study.gpus import Gpu, split_site
+from deepgap.study.gpus import Gpu
 from deepgap.study.modes import parse_mode
+from deepgap.study.platforms import Platforms
 from deepgap.study.study import thread_counts
 from deepgap.training.cell import Phase, TrainingCell
 from deepgap.training.frameworks import Framework
 from deepgap.training.workloads import Workload
-
-AXES = ("models", "image_sizes", "modes", "phases", "batch_sizes", "grids", "protocol", "thread_counts")
 
 
 @dataclass(frozen=True)
@@ -38,35 +36,19 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class TrainingStudy:
+class TrainingStudy(Platforms):
     """A checked configuration; `training.checks.load_training_study` makes one.
 
     gpus: all that are known, sites included. found: the GPUs that have results.
     """
 
+    AXES: ClassVar = ("models", "image_sizes", "modes", "phases", "batch_sizes", "grids", "protocol", "thread_counts")
     config: Mapping[str, Any]
     gpus: Mapping[str, Gpu]
     frameworks: Mapping[str, Framework]
     workloads: Mapping[str, Workload]
     found: Sequence[str] = ()
     _cells: dict[str, Sequence[TrainingCell]] = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def gpu(self) -> str | None:
-        """The GPU to measure, with its site, or None to render only."""
-        gpu, site = self.config["gpu"], self.config["site"]
-        return f"{gpu}@{site}" if site else gpu
-
-    @cached_property
-    def platforms(self) -> list[str]:
-        """The GPUs that the study is about: those under `overrides`, those with results and the one to measure."""
-        about = {*self.config["overrides"], *self.found, self.gpu}
-        return [gpu for gpu in self.gpus if gpu in about]
-
-    def axes(self, gpu: str) -> dict[str, Any]:
-        """The axes of one GPU, overrides applied."""
-        override: dict[str, Any] = self.config["overrides"].get(split_site(gpu)[0], {})
-        return {key: self.config[key] for key in AXES} | override
 
     def grids(self, gpu: str) -> list[Grid]:
         """The products whose union a GPU measures, in the order of the config."""
